@@ -1,0 +1,39 @@
+# The two commands: `make run` and `make test`.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+
+.PHONY: install run test check format bench proto clean
+
+install: $(VENV)/.installed
+
+$(VENV)/.installed: pyproject.toml
+	@test -x "$(BIN)/python" || $(PYTHON) -m venv "$(VENV)"
+	@echo "installing Covey into $(VENV) (PyTorch is several GB; two to ten minutes the first time)"
+	@"$(BIN)/python" -m pip install --quiet --disable-pip-version-check --editable ".[dev,simulation]"
+	@touch "$@"
+
+run: install
+	@"$(BIN)/covey" run
+
+test: install
+	@"$(BIN)/python" -m pytest
+
+check: install
+	@"$(BIN)/ruff" format --check .
+	@"$(BIN)/ruff" check .
+	@"$(BIN)/mypy"
+
+format: install
+	@"$(BIN)/ruff" format .
+	@"$(BIN)/ruff" check --fix .
+
+bench: install
+	@for script in round_overhead server_memory train_speed views; do \
+	    "$(BIN)/python" "benchmarks/$$script.py" || exit 1; done
+
+proto: install
+	@"$(BIN)/python" -m grpc_tools.protoc --proto_path=. --python_out=. --pyi_out=. --grpc_python_out=. client/resident/trainer.proto
+
+clean:
+	@rm -rf "$(VENV)" *.egg-info build dist .pytest_cache .mypy_cache .ruff_cache

@@ -1,0 +1,55 @@
+"""A site without a resident trainer: plain `flwr run` and Flower's simulation engine.
+
+The site is part `partition-id` of the run's partition (Flower's simulation numbers its nodes so);
+the images come from the run's own options. What it keeps between rounds goes to `$COVEY_HOME`.
+"""
+
+import os
+from functools import lru_cache
+from pathlib import Path
+
+from flwr.app import Context
+
+from client.site import Site, open_site
+from client.workshop import Workshop, pick_device
+from common.data import ImageData, load
+from common.data.partition import make_partition
+from common.errors import UserError
+from common.messages import Instruction, decode
+from common.options import Plan
+
+
+def covey_home() -> Path:
+    """`$COVEY_HOME`, or `~/.covey`."""
+    return Path(os.environ.get("COVEY_HOME") or Path.home() / ".covey")
+
+
+def answer_here(context: Context, record: bytes) -> bytes:
+    """Build the site that `context` describes, and let it answer."""
+    index = context.node_config.get("partition-id")
+    if not isinstance(index, int):
+        raise UserError("the node config has neither trainer-socket nor partition-id")
+    plan = Instruction.from_record(decode(record)).plan
+    return _site(index, plan, context.run_id).handle(record)
+
+
+@lru_cache(maxsize=4)
+def _site(index: int, plan: Plan, run_id: int) -> Site:
+    name = f"site-{index}"
+    folder = covey_home() / "simulation" / str(run_id) / name
+    return open_site(name, _part(index, plan), folder, _workshop(plan.device))
+
+
+@lru_cache(maxsize=1)
+def _workshop(device: str) -> Workshop:
+    return Workshop(pick_device(device))
+
+
+def _part(index: int, plan: Plan) -> ImageData:
+    data = load(plan.dataset, images=plan.images, seed=plan.seed)
+    partition = make_partition(
+        data.labels, plan.partition, plan.sites, plan.seed, size_skew=plan.size_skew
+    )
+    if index >= len(partition.sites):
+        raise UserError(f"there is no site {index}: the run has {plan.sites} sites")
+    return data.subset(partition.sites[index])

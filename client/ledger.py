@@ -1,0 +1,37 @@
+"""The site's log of what left the machine: one line of JSON for each answer."""
+
+import hashlib
+import json
+import time
+from pathlib import Path
+from typing import Any
+
+from common.messages import Reply
+
+
+def enter(path: Path, reply: Reply, data: bytes) -> None:
+    """Append what `reply` is (kind, round, its parts with their shapes) and the size and digest of
+    the bytes that carry it."""
+    line: dict[str, Any] = {
+        "time": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
+        "kind": reply.kind,
+        "round": reply.round,
+        "parts": parts(reply),
+        "bytes": len(data),
+        "sha256": hashlib.sha256(data).hexdigest(),
+    }
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("a", encoding="utf-8") as file:
+        file.write(json.dumps(line) + "\n")
+
+
+def parts(reply: Reply) -> dict[str, list[int]]:
+    """Name -> shape of every array in a reply."""
+    arrays = {f"parameters of {name}": array for name, array in reply.groups.items()}
+    arrays |= {f"table of {name}": array for name, array in reply.tables.items()}
+    arrays |= {f"{name} of embeddings": array for name, array in reply.vectors.items()}
+    if reply.centroids is not None:
+        arrays |= {"centroids": reply.centroids.points, "counts": reply.centroids.counts}
+    if reply.moments is not None:
+        arrays |= {"moments": reply.moments.gram, "class moments": reply.moments.cross}
+    return {name: list(array.shape) for name, array in arrays.items()}

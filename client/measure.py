@@ -1,0 +1,146 @@
+"""What a site measures on its own images: embeddings, local clusters, tables, kNN, moments.
+
+Everything that leaves this file towards the server is a sum, a count or a centroid. Labels, where a
+site has them, are used for evaluation only and never leave it.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from numpy.typing import NDArray
+from torch import Tensor
+
+from common.centroids import Centroids
+from common.kmeans import kmeans
+from common.messages import Counts, Floats, Moments
+from common.objectives.base import Objective
+from common.views import Views
+
+CHUNK = 1024  # images in one forward; rows in one block of similarities
+NEIGHBOURS = 20  # of the kNN vote, or fewer where a site has few images
+KNN_TEMPERATURE = 0.07  # weights exp(cos/τ): Wu et al., CVPR 2018 (arXiv 1805.01978), section 3.4
+
+
+@dataclass(frozen=True)
+class Embedded:
+    """All images of a site seen by a frozen model: `points` (N, d) unit length, on the device;
+    `head` (N,) the cluster head's choice, where there is one."""
+
+    points: Tensor
+    head: Tensor | None
+
+
+@torch.no_grad()
+def embed(objective: Objective, views: Views, images: Tensor, embedding: str) -> Embedded:
+    """Forward all images (N, C, H, W) uint8 in evaluation mode, without augmentation."""
+    objective.eval()
+    points, heads = [], []
+    for chunk in images.split(CHUNK):
+        plain = views.plain(chunk).contiguous(memory_format=torch.channels_last)
+        h = objective.encoder(plain)
+        assignments = objective.assignments(h)
+        if assignments is not None:
+            heads.append(assignments.argmax(dim=1))
+        points.append(F.normalize(objective.projector(h) if embedding == "projector" else h, dim=1))
+    return Embedded(torch.cat(points).float(), torch.cat(heads) if heads else None)
+
+
+@dataclass(frozen=True)
+class LocalClusters:
+    """A site's own clusters: what is sent, and which of them each image is in (N,)."""
+
+    centroids: Centroids
+    labels: Tensor
+
+
+def local_clusters(
+    points: Tensor, k: int, min_count: int, generator: torch.Generator
+) -> LocalClusters:
+    """k-means on unit-length `points` (N, d), k capped by the distinct ones.
+
+    Clusters of fewer than `min_count` images are dissolved into their nearest neighbours, so that
+    no centroid stands for a handful of images; a site with fewer images than that sends none.
+    """
+    found = kmeans(points, k, spherical=True, generator=generator)
+    kept = found.counts >= min_count
+    if not bool(kept.any()):
+        none = Centroids(np.zeros((0, points.shape[1]), np.float32), np.zeros(0, np.int64))
+        return LocalClusters(none, torch.zeros(len(points), dtype=torch.long, device=points.device))
+    centres = found.centroids[kept]
+    labels = nearest(points, centres)
+    counts = torch.bincount(labels, minlength=len(centres))
+    sent = Centroids(
+        F.normalize(centres, dim=1).cpu().numpy().astype(np.float32),
+        counts.cpu().numpy().astype(np.int64),
+    )
+    return LocalClusters(sent, labels)
+
+
+def nearest(points: Tensor, centres: Tensor) -> Tensor:
+    """Index (N,) of the centre (K, d) with the largest inner product."""
+    return torch.cat([(chunk @ centres.T).argmax(dim=1) for chunk in points.split(CHUNK)])
+
+
+def count_table(clusters: Tensor, labels: Tensor | None, k: int, classes: int) -> Counts:
+    """Contingency counts (k, classes); without labels one column: the clusters' sizes."""
+    columns = max(classes, 1) if labels is not None else 1
+    flat = clusters * columns + (labels if labels is not None else 0)
+    counts = torch.bincount(flat, minlength=k * columns).reshape(k, columns)
+    return counts.cpu().numpy().astype(np.int64)
+
+
+def spread(points: Tensor) -> dict[str, NDArray[np.float64]]:
+    """Σ h and Σ h² (d,): the server gets the exact per-dimension std over all sites from them."""
+    wide = points.double()
+    return {"sum": wide.sum(0).cpu().numpy(), "squares": wide.square().sum(0).cpu().numpy()}
+
+
+def silhouette(points: Tensor, centres: Tensor) -> float:
+    """Sum over images of the simplified silhouette (b - a)/max(a, b), with a and b the cosine
+    distances to the nearest and second nearest centroid (Hruschka et al., 2004)."""
+    if len(centres) < 2:
+        return 0.0
+    total = torch.zeros((), dtype=torch.float64, device=points.device)
+    for chunk in points.split(CHUNK):
+        near = 1 - (chunk @ centres.T).topk(2, dim=1).values
+        a, b = near.clamp_min(0).unbind(dim=1)
+        total += ((b - a) / b.clamp_min(1e-12)).double().sum()
+    return float(total)
+
+
+def moments(points: Tensor, labels: Tensor | None, classes: int, min_count: int) -> Moments:
+    """The probe's sums over training images (see `Moments`)."""
+    h = F.pad(points, (0, 1), value=1.0).double()
+    gram = (h.T @ h).cpu().numpy()
+    if labels is None:
+        return Moments(gram, np.zeros((len(gram), 0)))
+    one_hot = F.one_hot(labels, max(classes, 1)).double()
+    one_hot = one_hot * (one_hot.sum(0) >= min_count)
+    return Moments(gram, (h.T @ one_hot).cpu().numpy())
+
+
+def knn_correct(train: Tensor, train_labels: Tensor, test: Tensor, labels: Tensor) -> int:
+    """How many of `test` (M, d) a weighted kNN vote over `train` (N, d) names rightly."""
+    k = min(NEIGHBOURS, len(train))
+    classes = int(torch.maximum(train_labels.max(), labels.max())) + 1
+    correct = torch.zeros((), dtype=torch.long, device=test.device)
+    for rows, truth in _chunks(test, labels):
+        cosines, index = (rows @ train.T).topk(k, dim=1)
+        votes = torch.zeros(len(rows), classes, device=rows.device)
+        votes.scatter_add_(1, train_labels[index], (cosines / KNN_TEMPERATURE).exp())
+        correct += (votes.argmax(dim=1) == truth).sum()
+    return int(correct)
+
+
+def probe_correct(points: Tensor, labels: Tensor, probe: Floats) -> int:
+    """How many of `points` (M, d) the linear probe (d + 1, C) names rightly."""
+    weights = torch.from_numpy(probe).to(points.device)
+    scores = points @ weights[:-1] + weights[-1]
+    return int((scores.argmax(dim=1) == labels).sum())
+
+
+def _chunks(points: Tensor, labels: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
+    return zip(points.split(CHUNK), labels.split(CHUNK), strict=True)

@@ -1,0 +1,49 @@
+"""A site put together: its images, its folder, its trainer, and the log of what leaves.
+
+`handle` takes and returns encoded records, so the resident trainer and the in-process engines use
+a site in the same way.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from client.ledger import enter
+from client.trainer import Trainer
+from client.workshop import Workshop
+from common.data import ImageData, load
+from common.data.partition import Partition
+from common.errors import UserError
+from common.messages import Instruction, decode, encode
+
+
+@dataclass(frozen=True)
+class Site:
+    """One site: a trainer, and the ledger of what it answered."""
+
+    trainer: Trainer
+    ledger: Path
+
+    def handle(self, record: bytes) -> bytes:
+        """Answer one encoded instruction; `UserError` where it does not fit."""
+        reply = self.trainer.handle(Instruction.from_record(decode(record)))
+        answer = encode(reply.to_record())
+        enter(self.ledger, reply, answer)
+        return answer
+
+
+def open_site(name: str, data: ImageData, folder: Path, workshop: Workshop) -> Site:
+    """The site called `name` with its images; states, assignments and ledger in `folder`."""
+    return Site(Trainer(name, data, folder, workshop), folder / "left.jsonl")
+
+
+def load_site_data(
+    dataset: str, images: int, seed: int, partition: Path | None, index: int
+) -> ImageData:
+    """A site's images: the whole of `dataset`, or part `index` of it by a partition file."""
+    data = load(dataset, images=images, seed=seed)
+    if partition is None:
+        return data
+    parts = Partition.load(partition).sites
+    if not 0 <= index < len(parts):
+        raise UserError(f"the partition {partition} has {len(parts)} sites: there is no {index}")
+    return data.subset(parts[index])

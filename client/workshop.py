@@ -1,0 +1,119 @@
+"""The model on the device, kept warm between rounds and, in a simulation, between sites.
+
+A `Workbench` is everything that a round needs and that depends on the plan alone: the objective
+with its encoder and heads, the views, the layout of what is shared. Nothing of a site stays in it:
+`set_up` writes every tensor anew before each use.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from common import layout
+from common.errors import UserError
+from common.layout import BUFFERS, Layout
+from common.messages import Floats, Instruction
+from common.objectives import build_stage
+from common.objectives.base import Objective
+from common.views import Views, build_views
+
+
+@dataclass(frozen=True)
+class Workbench:
+    """The built modules of one stage on one device."""
+
+    objective: Objective
+    views: Views
+    layout: Layout
+    initial: Mapping[str, Tensor]
+    device: torch.device
+    autocast: bool
+    local_statistics: bool
+
+    def set_up(self, groups: Mapping[str, Floats], state: Mapping[str, Tensor] | None) -> None:
+        """Write the received `groups` and the site's own `state` into the modules.
+
+        What has no state yet (a site's first round, a new stage's target) starts from what was
+        received.
+        """
+        self.objective.load_state_dict(dict(self.initial))
+        layout.load(self.objective.shared(), groups)
+        self.objective.restart_local()
+        with torch.no_grad():
+            for name, tensor in self.own_tensors().items():
+                if state and name in state:
+                    tensor.copy_(state[name])
+
+    def own_tensors(self) -> dict[str, Tensor]:
+        """What stays at the site, by name: local modules, and running statistics kept local."""
+        tensors = {
+            f"{module}/{name}": tensor
+            for module, part in self.objective.local().items()
+            for name, tensor in part.state_dict(keep_vars=False).items()
+        }
+        if self.local_statistics:
+            for group, members in layout.tensors(self.objective.shared()).items():
+                if group.endswith(BUFFERS):
+                    tensors |= {f"{group}/{name}": tensor for name, tensor in members.items()}
+        return tensors
+
+    def shared_groups(self) -> dict[str, Floats]:
+        """What is sent: one flat array per group; running statistics only where averaged."""
+        groups = layout.flatten(self.objective.shared())
+        if self.local_statistics:
+            groups = {name: g for name, g in groups.items() if not name.endswith(BUFFERS)}
+        return groups
+
+
+class Workshop:
+    """Builds workbenches and keeps the last one."""
+
+    def __init__(self, device: torch.device) -> None:
+        self.device = device
+        self._key: tuple[str, int, int, int, str] | None = None
+        self._bench: Workbench | None = None
+
+    def bench(self, instruction: Instruction, channels: int, side: int, kind: str) -> Workbench:
+        """The workbench for an instruction; `UserError` where this site's model would not be the
+        server's."""
+        plan = instruction.plan
+        stage, _ = plan.stage_of(instruction.round)
+        key = (plan.to_json(), stage, channels, side, kind)
+        if self._bench is None or key != self._key:
+            objective = build_stage(plan, stage, channels, side, plan.clusters)
+            objective.to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+            self._bench = Workbench(
+                objective=objective,
+                views=build_views(plan.views, kind, side),
+                layout=layout.layout_of(objective.shared()),
+                initial={k: v.clone() for k, v in objective.state_dict().items()},
+                device=self.device,
+                autocast=_autocast(plan.precision, self.device),
+                local_statistics=plan.batchnorm == "local",
+            )
+            self._key = key
+        if instruction.layout != self._bench.layout.digest:
+            raise UserError(
+                f"the server's model (layout {instruction.layout}) is not the one that this site "
+                f"builds from the same plan (layout {self._bench.layout.digest}): "
+                f"images here are {channels}×{side}×{side}"
+            )
+        return self._bench
+
+
+def pick_device(name: str) -> torch.device:
+    """"auto" takes a GPU where there is one; `UserError` for a device that is not there."""
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError) as error:
+        raise UserError(f"device {name!r}: {str(error).splitlines()[0]}") from None
+    return device
+
+
+def _autocast(precision: str, device: torch.device) -> bool:
+    return precision == "bfloat16" or (precision == "auto" and device.type == "cuda")

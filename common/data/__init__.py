@@ -1,0 +1,1 @@
+"""Data sets, as whole arrays in memory."""

@@ -1,0 +1,22 @@
+"""Mistakes of a user, told in one line.
+
+A `UserError` is the only exception that the command line prints without a traceback.
+"""
+
+from collections.abc import Iterable
+from difflib import get_close_matches
+
+
+class UserError(ValueError):
+    """A mistake that the user can mend; its text is one clear line."""
+
+
+def unknown(kind: str, name: str, known: Iterable[str]) -> UserError:
+    """The error for a name that is not in `known`: it offers the nearest one, or all of them.
+
+    `kind` is what the name should have been: "recipe", "data set", "option".
+    """
+    names = sorted(known)
+    near = get_close_matches(name, names, n=1, cutoff=0.5)
+    hint = f"did you mean {near[0]!r}?" if near else f"known: {', '.join(names)}"
+    return UserError(f"unknown {kind} {name!r}: {hint}")

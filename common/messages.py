@@ -1,0 +1,282 @@
+"""What crosses the wire: typed messages, and the only place that knows Flower's record keys.
+
+server -> site: `Instruction`. site -> server: `Reply`. Each is a frozen dataclass of numpy arrays
+with `to_record` / `from_record`; `from_record` checks presence, dtype, number of dimensions and
+finiteness, and raises `MessageError` with one line that names the part. Sizes are compared with
+the model's layout by whoever has built the model. Arrays travel as Flower's `Array` (numpy's own
+format, never pickled). Imports no torch: the client's shim reads this file.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal, TypeVar, cast, get_args
+
+import numpy as np
+from flwr.app import Array, ArrayRecord, ConfigRecord, RecordDict
+from flwr.common.serde import recorddict_from_proto, recorddict_to_proto
+from flwr.proto.recorddict_pb2 import RecordDict as ProtoRecordDict  # pylint: disable=E0611
+from numpy.typing import NDArray
+
+from common.centroids import Centroids
+from common.errors import UserError
+from common.options import Plan
+
+Floats = NDArray[np.float32]
+Counts = NDArray[np.int64]
+Groups = Mapping[str, Floats]
+
+Kind = Literal["hello", "train", "assess", "score"]
+"""What a site is asked for:
+
+- hello: who are you, what do your images look like
+- train: measure the state that you received, then train it on your images
+- assess: a stage has ended: local centroids and moments of the final state, no training
+- score: given the merged centroids and the probe solved from the moments, count what is right
+"""
+
+HEADER = "header"
+
+T = TypeVar("T")
+
+
+class MessageError(UserError):
+    """A message that does not fit: which part, and what is wrong with it."""
+
+
+@dataclass(frozen=True)
+class Instruction:
+    """What the server asks of a site.
+
+    `round` counts training rounds over all stages from 1. `layout` is the digest that the site's
+    own model must have. `probe` is (d + 1, C): weights and a last row of biases.
+    """
+
+    kind: Kind
+    run: str
+    round: int
+    plan: Plan
+    layout: str = ""
+    groups: Groups = field(default_factory=dict)
+    centroids: Centroids | None = None
+    probe: Floats | None = None
+    classes: tuple[str, ...] = ()
+
+    def to_record(self) -> RecordDict:
+        """As Flower's RecordDict."""
+        record = RecordDict()
+        record[HEADER] = ConfigRecord(
+            {
+                "kind": self.kind,
+                "run": self.run,
+                "round": self.round,
+                "plan": self.plan.to_json(),
+                "layout": self.layout,
+                "classes": list(self.classes),
+            }
+        )
+        _put(record, "groups", self.groups)
+        _put_centroids(record, self.centroids)
+        if self.probe is not None:
+            _put(record, "probe", {"weights": self.probe})
+        return record
+
+    @classmethod
+    def from_record(cls, record: RecordDict) -> "Instruction":
+        """Read and check; `MessageError` says what does not fit."""
+        header = _header(record)
+        probe = _arrays(record, "probe", np.float32, 2)
+        return cls(
+            kind=_kind(header),
+            run=_get(header, "run", str),
+            round=_get(header, "round", int),
+            plan=Plan.from_json(_get(header, "plan", str)),
+            layout=_get(header, "layout", str),
+            groups=_arrays(record, "groups", np.float32, 1),
+            centroids=_centroids(record),
+            probe=probe.get("weights"),
+            classes=tuple(_get(header, "classes", list)),
+        )
+
+
+@dataclass(frozen=True)
+class Moments:
+    """Sums over a site's labelled training images, from which the server solves the probe.
+
+    With h the embedding with a 1 appended (d + 1): `gram` Σ h hᵀ (d + 1, d + 1), `cross` Σ h yᵀ
+    (d + 1, C) with y one-hot. Classes with fewer than `min-count` images at the site are left out.
+    """
+
+    gram: NDArray[np.float64]
+    cross: NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Reply:
+    """What a site answers.
+
+    `examples` is the number of images behind `groups`. `tables` are contingency counts
+    (clusters, classes), by what assigned the images: "centroids" or "head". `sums` are plain sums
+    over the site's images (losses, correct answers, their numbers), `seconds` wall time by phase,
+    `info` what `hello` tells (names, sizes, versions).
+    """
+
+    kind: Kind
+    site: str
+    round: int
+    examples: int = 0
+    layout: str = ""
+    groups: Groups = field(default_factory=dict)
+    centroids: Centroids | None = None
+    tables: Mapping[str, Counts] = field(default_factory=dict)
+    moments: Moments | None = None
+    vectors: Mapping[str, NDArray[np.float64]] = field(default_factory=dict)
+    sums: Mapping[str, float] = field(default_factory=dict)
+    seconds: Mapping[str, float] = field(default_factory=dict)
+    info: Mapping[str, str | int | list[str]] = field(default_factory=dict)
+
+    def to_record(self) -> RecordDict:
+        """As Flower's RecordDict."""
+        record = RecordDict()
+        record[HEADER] = ConfigRecord(
+            {
+                "kind": self.kind,
+                "site": self.site,
+                "round": self.round,
+                "examples": int(self.examples),
+                "layout": self.layout,
+            }
+        )
+        record["sums"] = ConfigRecord({k: float(v) for k, v in self.sums.items()})
+        record["seconds"] = ConfigRecord({k: float(v) for k, v in self.seconds.items()})
+        record["info"] = ConfigRecord(cast(dict[str, Any], dict(self.info)))
+        _put(record, "groups", self.groups)
+        _put_centroids(record, self.centroids)
+        _put(record, "tables", self.tables)
+        _put(record, "vectors", self.vectors)
+        if self.moments is not None:
+            _put(record, "moments", {"gram": self.moments.gram, "cross": self.moments.cross})
+        return record
+
+    @classmethod
+    def from_record(cls, record: RecordDict) -> "Reply":
+        """Read and check; `MessageError` says what does not fit."""
+        header = _header(record)
+        moments = _arrays(record, "moments", np.float64, 2)
+        if moments and moments.keys() != {"gram", "cross"}:
+            raise MessageError("moments: need exactly gram and cross")
+        tables = _arrays(record, "tables", np.int64, 2)
+        for name, table in tables.items():
+            if (table < 0).any():
+                raise MessageError(f"tables.{name}: negative counts")
+        return cls(
+            kind=_kind(header),
+            site=_get(header, "site", str),
+            round=_get(header, "round", int),
+            examples=_get(header, "examples", int),
+            layout=_get(header, "layout", str),
+            groups=_arrays(record, "groups", np.float32, 1),
+            centroids=_centroids(record),
+            tables=tables,
+            moments=Moments(moments["gram"], moments["cross"]) if moments else None,
+            vectors=_arrays(record, "vectors", np.float64, 1),
+            sums=_floats(record, "sums"),
+            seconds=_floats(record, "seconds"),
+            info=cast(dict[str, Any], dict(_config(record, "info"))),
+        )
+
+
+def encode(record: RecordDict) -> bytes:
+    """A RecordDict as protobuf bytes, for the site's own socket."""
+    return recorddict_to_proto(record).SerializeToString()
+
+
+def decode(data: bytes) -> RecordDict:
+    """The inverse of `encode`."""
+    return recorddict_from_proto(ProtoRecordDict.FromString(data))
+
+
+def _put(record: RecordDict, key: str, arrays: Mapping[str, NDArray[Any]]) -> None:
+    if arrays:
+        record[key] = ArrayRecord({name: Array(array) for name, array in arrays.items()})
+
+
+def _put_centroids(record: RecordDict, centroids: Centroids | None) -> None:
+    if centroids is not None:
+        _put(record, "centroids", {"points": centroids.points})
+        _put(record, "counts", {"counts": centroids.counts})
+
+
+def _centroids(record: RecordDict) -> Centroids | None:
+    points = _arrays(record, "centroids", np.float32, 2).get("points")
+    counts = _arrays(record, "counts", np.int64, 1).get("counts")
+    if points is None and counts is None:
+        return None
+    if points is None or counts is None:
+        raise MessageError("centroids: points without counts, or counts without points")
+    if (counts < 0).any():
+        raise MessageError("centroids: negative counts")
+    try:
+        return Centroids(points, counts)
+    except ValueError as error:
+        raise MessageError(str(error)) from None
+
+
+def _arrays(record: RecordDict, key: str, dtype: type, ndim: int) -> dict[str, NDArray[Any]]:
+    if key not in record:
+        return {}
+    part = record[key]
+    if not isinstance(part, ArrayRecord):
+        raise MessageError(f"{key}: not arrays")
+    arrays = {}
+    for name, packed in part.items():
+        try:
+            array = packed.numpy()
+        except (ValueError, TypeError, EOFError) as error:
+            raise MessageError(f"{key}.{name}: unreadable ({error})") from None
+        if array.dtype != dtype or array.ndim != ndim:
+            raise MessageError(
+                f"{key}.{name}: {array.dtype} with {array.ndim} dimensions, "
+                f"expected {np.dtype(dtype)} with {ndim}"
+            )
+        if array.dtype.kind == "f" and not np.isfinite(array).all():
+            raise MessageError(f"{key}.{name}: has NaN or infinite values")
+        arrays[name] = array
+    return arrays
+
+
+def _config(record: RecordDict, key: str) -> Mapping[str, Any]:
+    if key not in record:
+        return {}
+    part = record[key]
+    if not isinstance(part, ConfigRecord):
+        raise MessageError(f"{key}: not a config record")
+    return part
+
+
+def _header(record: RecordDict) -> Mapping[str, Any]:
+    header = _config(record, HEADER)
+    if not header:
+        raise MessageError("header: missing")
+    return header
+
+
+def _floats(record: RecordDict, key: str) -> dict[str, float]:
+    values = _config(record, key)
+    for name, value in values.items():
+        if not isinstance(value, float) or not np.isfinite(value):
+            raise MessageError(f"{key}.{name}: not a finite number")
+    return dict(values)
+
+
+def _get(header: Mapping[str, Any], key: str, kind: type[T]) -> T:
+    value = header.get(key)
+    if not isinstance(value, kind) or isinstance(value, bool):
+        raise MessageError(f"header.{key}: missing, or not {kind.__name__}")
+    return value
+
+
+def _kind(header: Mapping[str, Any]) -> Kind:
+    kind = _get(header, "kind", str)
+    if kind not in get_args(Kind):
+        raise MessageError(f"header.kind: unknown kind {kind!r}")
+    return cast(Kind, kind)

@@ -1,0 +1,129 @@
+"""What an objective is: a local loss with its own heads.
+
+To add one, write `common/objectives/<name>.py` with a subclass of `Objective` and enter it in
+`OBJECTIVES` (`common/objectives/__init__.py`). The trainer calls, for each batch,
+
+    seen = objective.represent(a, b)      # a, b: two views (N, C, H, W)
+    terms = objective.terms(seen)         # name -> weighted scalar; the loss is their sum
+    ...step...
+    objective.after_step(progress)        # EMA targets, queues; progress in [0, 1] of the stage
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from typing import Any, ClassVar, NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from common.encoders import Encoder
+from common.errors import UserError, unknown
+from common.options import Scalar, kebab
+
+
+class Representations(NamedTuple):
+    """What one batch looks like in all spaces: the four representations of a pair of views.
+
+    h: encoder outputs (N, d); z: projections (N, p); t: the target network's projections (N, p),
+    without gradient, or z detached where an objective has no target network.
+    """
+
+    h_a: Tensor
+    h_b: Tensor
+    z_a: Tensor
+    z_b: Tensor
+    t_a: Tensor
+    t_b: Tensor
+
+
+@dataclass(frozen=True)
+class NoParameters:
+    """An objective without parameters of its own."""
+
+
+class Objective(nn.Module):
+    """A local loss with its own heads. Subclasses are one file each."""
+
+    Parameters: ClassVar[type[Any]] = NoParameters
+    """A frozen dataclass of numbers with defaults: the objective's own parameters."""
+
+    encoder: Encoder
+    projector: nn.Module
+
+    def represent(self, a: Tensor, b: Tensor) -> Representations:
+        """Both views through the networks, in one forward of the encoder.
+
+        Subclasses with a target network override `_targets`, not this.
+        """
+        h_a, h_b = self.encoder(torch.cat([a, b])).chunk(2)
+        z_a, z_b = self.projector(torch.cat([h_a, h_b])).chunk(2)
+        t_a, t_b = self._targets(a, b, z_a, z_b)
+        return Representations(h_a, h_b, z_a, z_b, t_a, t_b)
+
+    def _targets(self, a: Tensor, b: Tensor, z_a: Tensor, z_b: Tensor) -> tuple[Tensor, Tensor]:
+        return z_a.detach(), z_b.detach()
+
+    def terms(self, seen: Representations) -> dict[str, Tensor]:
+        """Name -> weighted scalar; what is minimised is their sum."""
+        raise NotImplementedError
+
+    def after_step(self, progress: float) -> None:
+        """Called after each optimiser step; `progress` in [0, 1] over the stage."""
+
+    def shared(self) -> dict[str, nn.Module]:
+        """The modules that the federation averages, by name."""
+        return {"encoder": self.encoder, "projector": self.projector}
+
+    def local(self) -> dict[str, nn.Module]:
+        """The modules that stay at the site between rounds (targets, queues), by name."""
+        return {}
+
+    def restart_local(self) -> None:
+        """Reset what is local from what is shared: at a site's first round in a run."""
+
+    def assignments(self, h: Tensor) -> Tensor | None:
+        """Soft cluster assignments (N, K) of encoder outputs, or None without a cluster head."""
+        return None
+
+
+def read_parameters(kind: type[Any], given: Mapping[str, Scalar], objective: str) -> Any:
+    """Fill the dataclass `kind` from kebab-case names; `UserError` for an unknown name or type."""
+    known = {kebab(f.name): f for f in fields(kind)}
+    values: dict[str, Scalar] = {}
+    for name, value in given.items():
+        if name not in known:
+            raise unknown(f"parameter of objective {objective!r}", name, known)
+        wanted = type(known[name].default)
+        if wanted is float and isinstance(value, int) and not isinstance(value, bool):
+            value = float(value)
+        if not isinstance(value, wanted):
+            raise UserError(f"parameters: {name} must be {wanted.__name__} (got {value!r})")
+        values[known[name].name] = value
+    return kind(**values)
+
+
+def mlp(*widths: int, last_norm: bool = False) -> nn.Sequential:
+    """Linear layers with BatchNorm and ReLU between them; `last_norm`: BatchNorm without affine
+    parameters after the last (as SimCLR's and SimSiam's projectors have)."""
+    layers: list[nn.Module] = []
+    for index, (inner, outer) in enumerate(zip(widths, widths[1:], strict=False)):
+        last = index == len(widths) - 2
+        layers.append(nn.Linear(inner, outer, bias=last and not last_norm))
+        if not last:
+            layers += [nn.BatchNorm1d(outer), nn.ReLU(inplace=True)]
+        elif last_norm:
+            layers.append(nn.BatchNorm1d(outer, affine=False))
+    return nn.Sequential(*layers)
+
+
+def freeze(module: nn.Module) -> nn.Module:
+    """The module with gradients off: a target network."""
+    return module.requires_grad_(False)
+
+
+@torch.no_grad()
+def move_towards(target: nn.Module, online: nn.Module, momentum: float) -> None:
+    """ξ ← m·ξ + (1 - m)·θ for parameters (He et al., CVPR 2020, eq. 2); buffers are the target's
+    own, since it forwards in training mode."""
+    pairs = list(zip(target.parameters(), online.parameters(), strict=True))
+    torch._foreach_lerp_([t for t, _ in pairs], [o.detach() for _, o in pairs], 1 - momentum)

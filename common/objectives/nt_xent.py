@@ -1,0 +1,46 @@
+"""Contrastive cross-entropies on cosines: the maths that several objectives share.
+
+Sources: NT-Xent: Chen et al., ICML 2020, eq. 1. InfoNCE against target keys: He et al., CVPR 2020,
+eq. 1.
+"""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+
+def nt_xent(a: Tensor, b: Tensor, temperature: float) -> Tensor:
+    """NT-Xent over 2N rows: row i of `a` and row i of `b` are a positive pair.
+
+    ℓ(i, j) = -log exp(s_ij/τ) / Σ_{k≠i} exp(s_ik/τ), with s the cosine; the mean over all 2N
+    anchors. `a`, `b`: (N, p), any length. A row's similarity with itself is masked with -inf.
+    """
+    _check(a, b)
+    rows = F.normalize(torch.cat([a, b]).float(), dim=1)
+    logits = rows @ rows.T / temperature
+    logits.fill_diagonal_(-torch.inf)
+    n = len(a)
+    positives = torch.arange(2 * n, device=a.device).roll(n)
+    return F.cross_entropy(logits, positives)
+
+
+def info_nce(queries: Tensor, keys: Tensor, temperature: float) -> Tensor:
+    """In-batch InfoNCE: -mean_i log exp(cos(q_i, k_i)/τ) / Σ_j exp(cos(q_i, k_j)/τ).
+
+    `queries`, `keys`: (N, p), any length; row i of both is a positive pair.
+    """
+    _check(queries, keys)
+    cosines = F.normalize(queries.float(), dim=1) @ F.normalize(keys.float(), dim=1).T
+    return F.cross_entropy(cosines / temperature, torch.arange(len(keys), device=keys.device))
+
+
+def symmetric_info_nce(
+    z_a: Tensor, z_b: Tensor, t_a: Tensor, t_b: Tensor, temperature: float
+) -> Tensor:
+    """½[NCE(z_a; t_b) + NCE(z_b; t_a)]: each view's projection against the other's target."""
+    return 0.5 * (info_nce(z_a, t_b, temperature) + info_nce(z_b, t_a, temperature))
+
+
+def _check(a: Tensor, b: Tensor) -> None:
+    if a.shape != b.shape or a.ndim != 2 or len(a) < 2:
+        raise ValueError(f"need two (N, p) tensors with N >= 2, got {a.shape} and {b.shape}")

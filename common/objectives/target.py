@@ -1,0 +1,58 @@
+"""What objectives with a target network (an exponential moving average) have in common.
+
+The target ξ is a copy of the online encoder and projector; after each step ξ ← mξ + (1 - m)θ, with
+m rising from its start to 1 by half a cosine over the stage (BYOL, appendix J: m ← 1 - (1 - m₀)
+(cos(πk/K) + 1)/2). It stays at the site: it is neither sent nor averaged.
+"""
+
+import copy
+import math
+
+import torch
+from torch import Tensor, nn
+
+from common.objectives.base import Objective, freeze, move_towards
+
+
+class TargetObjective(Objective):
+    """An objective whose subclass calls `start_target` at the end of its constructor."""
+
+    momentum: float
+
+    def start_target(self, momentum: float) -> None:
+        """Make the target a copy of the online networks. `momentum` in [0, 1]: m₀."""
+        if not 0 <= momentum <= 1:
+            raise ValueError(f"momentum must be in [0, 1], got {momentum}")
+        self.momentum = momentum
+        self.target = freeze(
+            nn.ModuleDict(
+                {
+                    "encoder": copy.deepcopy(self.encoder),
+                    "projector": copy.deepcopy(self.projector),
+                }
+            )
+        )
+
+    @torch.no_grad()
+    def _targets(self, a: Tensor, b: Tensor, z_a: Tensor, z_b: Tensor) -> tuple[Tensor, Tensor]:
+        t: Tensor = self.target["projector"](self.target["encoder"](torch.cat([a, b])))
+        t_a, t_b = t.chunk(2)
+        return t_a, t_b
+
+    def after_step(self, progress: float) -> None:
+        m = momentum_at(self.momentum, progress)
+        move_towards(self.target["encoder"], self.encoder, m)
+        move_towards(self.target["projector"], self.projector, m)
+
+    def local(self) -> dict[str, nn.Module]:
+        return {"target": self.target}
+
+    def restart_local(self) -> None:
+        """The target becomes the online networks: at a site's first round in a run."""
+        self.target["encoder"].load_state_dict(self.encoder.state_dict())
+        self.target["projector"].load_state_dict(self.projector.state_dict())
+
+
+def momentum_at(start: float, progress: float) -> float:
+    """m at `progress` in [0, 1]: from `start` to 1 by half a cosine."""
+    return 1 - (1 - start) * (math.cos(math.pi * progress) + 1) / 2

@@ -1,0 +1,1 @@
+"""How a federation is started: the `covey` command, certificates, processes."""
