@@ -107,7 +107,7 @@ class _Work:
         self.train_index, self.held_index = trainer.split(instruction)
         self.labels = self._labels()
         self.seconds: dict[str, float] = {}
-        self.sums: dict[str, float] = {}
+        self.sums: dict[str, float] = {"images": len(trainer.images)}
 
     def _labels(self) -> Tensor | None:
         """The site's labels in the numbering of the federation's classes."""

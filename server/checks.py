@@ -5,8 +5,11 @@ the round goes on with the others.
 """
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 
+import numpy as np
 from flwr.app import Message
+from numpy.typing import NDArray
 
 from common.messages import Instruction, MessageError, Reply
 
@@ -15,9 +18,18 @@ class Refused(Exception):
     """A reply that is not used, and why."""
 
 
-def read_reply(message: Message, site: str, asked: Instruction, sizes: Mapping[str, int]) -> Reply:
-    """The reply of `site` to `asked`. `sizes`: numbers in each group that a trained reply must
-    bring."""
+@dataclass(frozen=True)
+class Expected:
+    """What a reply must fit: the numbers in each group, the width of the embeddings, and the
+    number of images that the site announced."""
+
+    sizes: Mapping[str, int]
+    width: int
+    images: int
+
+
+def read_reply(message: Message, site: str, asked: Instruction, expected: Expected) -> Reply:
+    """The reply of `site` to `asked`, checked in every part; `Refused` says what does not fit."""
     if message.has_error():
         raise Refused(message.error.reason or f"error {message.error.code}")
     try:
@@ -32,9 +44,12 @@ def read_reply(message: Message, site: str, asked: Instruction, sizes: Mapping[s
         )
     if reply.examples <= 0:
         raise Refused("it trained on zero examples")
-    _check_tables(reply, asked)
+    if reply.examples > expected.images:
+        raise Refused(f"{reply.examples} examples: it announced {expected.images}")
+    _check_tables(reply, asked, expected)
+    _check_sums(reply, expected, len(asked.classes))
     if asked.kind == "train":
-        _check_groups(reply, asked.layout, sizes)
+        _check_groups(reply, asked.layout, expected.sizes)
     if asked.kind == "assess" and reply.moments is None:
         raise Refused("moments: missing")
     return reply
@@ -52,17 +67,48 @@ def _check_groups(reply: Reply, layout: str, sizes: Mapping[str, int]) -> None:
         raise Refused(f"groups.{name}: not asked for")
 
 
-def _check_tables(reply: Reply, asked: Instruction) -> None:
+def _check_sums(reply: Reply, expected: Expected, classes: int) -> None:
+    """Sums over at most `images` embeddings of unit length."""
+    width = expected.width
+    shapes = {"sum": (width,), "squares": (width,)}
+    for name, vector in reply.vectors.items():
+        if vector.shape != shapes.get(name):
+            raise Refused(f"vectors.{name}: shape {vector.shape} instead of {shapes.get(name)}")
+        _check_bound(f"vectors.{name}", vector, expected.images)
+    if reply.moments is not None:
+        gram, cross = reply.moments.gram, reply.moments.cross
+        if gram.shape != (width + 1, width + 1):
+            raise Refused(f"moments.gram: {gram.shape} instead of {(width + 1, width + 1)}")
+        if cross.shape not in ((width + 1, 0), (width + 1, classes)):
+            raise Refused(f"moments.cross: {cross.shape} instead of {(width + 1, classes)}")
+        _check_bound("moments.gram", gram, expected.images)
+        _check_bound("moments.cross", cross, expected.images)
+
+
+def _check_bound(name: str, values: NDArray[np.float64], images: int) -> None:
+    if values.size and np.abs(values).max() > images * 1.001:  # unit length, but for rounding
+        raise Refused(f"{name}: larger than a sum over {images} images can be")
+
+
+def _check_tables(reply: Reply, asked: Instruction, expected: Expected) -> None:
     columns = {1, max(len(asked.classes), 1)}
+    clusters = asked.plan.clusters
+    own = 0 if reply.centroids is None else len(reply.centroids.counts)
+    rows = {"centroids": clusters, "head": clusters, "local": own}
     for name, table in reply.tables.items():
+        if name not in rows:
+            raise Refused(f"tables.{name}: not asked for")
         if table.shape[1] not in columns:
             raise Refused(f"tables.{name}: {table.shape[1]} classes instead of {max(columns)}")
-        rows = len(table)
-        if name == "local":
-            own = 0 if reply.centroids is None else len(reply.centroids.counts)
-            if rows != own:
-                raise Refused(f"tables.local: {rows} rows for {own} centroids")
-        elif rows != asked.plan.clusters:
-            raise Refused(f"tables.{name}: {rows} clusters instead of {asked.plan.clusters}")
-    if reply.centroids is not None and len(reply.centroids.counts) > asked.plan.clusters:
-        raise Refused(f"centroids: {len(reply.centroids.counts)} for {asked.plan.clusters} clusters")
+        if len(table) != rows[name]:
+            raise Refused(f"tables.{name}: {len(table)} rows instead of {rows[name]}")
+        if table.sum() > expected.images:
+            raise Refused(f"tables.{name}: {table.sum()} images: it announced {expected.images}")
+    if reply.centroids is not None:
+        if reply.centroids.points.shape != (own, expected.width) or own > clusters:
+            raise Refused(
+                f"centroids: {reply.centroids.points.shape} instead of at most "
+                f"{(clusters, expected.width)}"
+            )
+        if "local" not in reply.tables:
+            raise Refused("tables.local: missing")

@@ -81,6 +81,13 @@ class Objective(nn.Module):
     def restart_local(self) -> None:
         """Reset what is local from what is shared: at a site's first round in a run."""
 
+    def width(self, embedding: str) -> int:
+        """Numbers in one image's embedding: "encoder" output or "projector" output."""
+        if embedding == "encoder":
+            return self.encoder.feature_dim
+        linear = [m for m in self.projector.modules() if isinstance(m, nn.Linear)]
+        return linear[-1].out_features
+
     def assignments(self, h: Tensor) -> Tensor | None:
         """Soft cluster assignments (N, K) of encoder outputs, or None without a cluster head."""
         return None

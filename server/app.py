@@ -1,0 +1,131 @@
+"""The ServerApp: from a run's configuration to a finished run folder."""
+
+import importlib.metadata
+import os
+import platform
+import sys
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from flwr.app import Context
+from flwr.serverapp import Grid, ServerApp
+from safetensors.numpy import save
+
+from common import recipes
+from common.errors import UserError
+from common.objectives import check_plan
+from common.options import Plan
+from server.report import write_report
+from server.roster import Roster
+from server.run_folder import RunFolder, timestamp
+from server.strategy import CoveyStrategy
+
+DEFAULT_CLUSTERS = 10  # where neither the plan nor the sites' classes say a number
+
+app = ServerApp()
+
+
+@app.main()
+def main(grid: Grid, context: Context) -> None:
+    """Flower's entry: run what the run configuration says."""
+    config = dict(context.run_config)
+    folder = RunFolder(_run_folder(config))
+    try:
+        run(grid, plan_of(config), folder, str(config.get("engine") or "flower"))
+    except UserError as error:
+        folder.finish("failed", str(error))
+        sys.exit(f"covey: {error}")
+    except Exception as error:
+        folder.finish("failed", f"{type(error).__name__}: {error}")
+        raise
+
+
+def plan_of(config: Mapping[str, Any]) -> Plan:
+    """The plan of a run configuration: `recipe`, and any option of a run."""
+    options = {k: v for k, v in config.items() if k not in ("recipe", "run-folder", "engine")}
+    return recipes.load(str(config.get("recipe") or "fedmcc")).plan(options)
+
+
+def run(grid: Grid, plan: Plan, folder: RunFolder, engine: str) -> None:
+    """Run `plan` over the sites of `grid`, from the folder's checkpoint if it has one."""
+    check_plan(plan)
+    roster = Roster(grid, plan, folder.path.name, warn=_say)
+    roster.gather(plan.deadline)
+    classes = roster.classes
+    plan = plan.model_copy(
+        update={"clusters": plan.clusters or len(classes) or DEFAULT_CLUSTERS}
+    )
+    folder.begin(_facts(plan, roster, folder.path.name, engine))
+    strategy = CoveyStrategy(plan, folder, roster)
+    strategy.summary()
+    strategy.start(grid)
+    _publish(strategy)
+    folder.finish("finished")
+    write_report(folder.path)
+
+
+def _publish(strategy: CoveyStrategy) -> None:
+    """`encoder.safetensors` and `centroids.safetensors`: what a run is for."""
+    plan, state, folder = strategy.plan, strategy.state, strategy.folder
+    last = len(plan.stages) - 1
+    site = next(iter(strategy.roster.sites.values()))
+    meta = {
+        "encoder": plan.encoder,
+        "channels": str(site.channels),
+        "side": str(site.side),
+        "recipe": plan.recipe,
+        "rounds": str(state.round),
+    }
+    tensors = strategy.model.encoder_tensors(last, state.groups)
+    folder.write("encoder.safetensors", save(tensors, metadata=meta))
+    if state.centroids is not None:
+        arrays = {"points": state.centroids.points, "counts": state.centroids.counts}
+        folder.write("centroids.safetensors", save(arrays, metadata=meta))
+
+
+def _facts(plan: Plan, roster: Roster, run_id: str, engine: str) -> dict[str, Any]:
+    """What goes into `run.json`: everything that decides the result, and who took part."""
+    packages = ("flwr", "torch", "torchvision", "numpy")
+    return {
+        "id": run_id,
+        "created": timestamp(),
+        "recipe": plan.recipe,
+        "engine": engine,
+        "status": "running",
+        "plan": plan.model_dump(mode="json", by_alias=True),
+        "versions": {
+            "covey": covey_version(),
+            "python": platform.python_version(),
+            **{name: importlib.metadata.version(name) for name in packages},
+        },
+        "sites": {
+            name: {**site.facts, "examples": site.examples, "side": site.side}
+            for name, site in sorted(roster.sites.items())
+        },
+        "classes": list(roster.classes),
+    }
+
+
+def covey_version() -> str:
+    """The installed version, or "unknown" in a bare checkout."""
+    try:
+        return importlib.metadata.version("covey")
+    except importlib.metadata.PackageNotFoundError:
+        return "unknown"
+
+
+def _run_folder(config: Mapping[str, Any]) -> Path:
+    """`run-folder` of the configuration, or a new one under `$COVEY_HOME/runs`."""
+    given = str(config.get("run-folder") or "")
+    if given:
+        return Path(given)
+    home = Path(os.environ.get("COVEY_HOME") or Path.home() / ".covey")
+    return home / "runs" / time.strftime(f"%Y%m%d-%H%M%S-{config.get('recipe') or 'fedmcc'}")
+
+
+def _say(text: str) -> None:
+    print(f"warning: {text}", flush=True)

@@ -1,0 +1,56 @@
+"""The global model, as the server needs it: what it starts from, and how its arrays lie.
+
+The server builds a stage's modules for their shapes and initial values; it never runs them.
+"""
+
+from common import layout
+from common.messages import Floats, Groups
+from common.objectives import build_stage
+from common.objectives.base import Objective
+from common.options import Plan
+
+
+class GlobalModel:
+    """The modules of the plan's stages for images of `channels` × `side` × `side`."""
+
+    def __init__(self, plan: Plan, channels: int, side: int) -> None:
+        self._plan = plan
+        self._channels, self._side = channels, side
+        self._built: tuple[int, Objective] | None = None
+
+    def objective(self, stage: int) -> Objective:
+        """The stage's objective, initialised from the plan's seed."""
+        if self._built is None or self._built[0] != stage:
+            plan = self._plan
+            built = build_stage(plan, stage, self._channels, self._side, plan.clusters)
+            self._built = (stage, built)
+        return self._built[1]
+
+    def layout(self, stage: int) -> str:
+        """Digest of the names and shapes of what the stage shares."""
+        return layout.layout_of(self.objective(stage).shared()).digest
+
+    def width(self, stage: int) -> int:
+        """Numbers in one embedding."""
+        return self.objective(stage).width(self._plan.stages[stage].embedding)
+
+    def enter(self, stage: int, learned: Groups) -> dict[str, Floats]:
+        """The state that a stage starts from: from the seed, with what was learned before it.
+
+        All sites start from the same heads, or averaging would mix permuted clusters.
+        """
+        initial = layout.flatten(self.objective(stage).shared())
+        groups = {
+            name: learned[name] if name in learned and learned[name].shape == array.shape else array
+            for name, array in initial.items()
+        }
+        if self._plan.batchnorm == "average":
+            return groups
+        return {name: a for name, a in groups.items() if not name.endswith(layout.BUFFERS)}
+
+    def encoder_tensors(self, stage: int, groups: Groups) -> dict[str, Floats]:
+        """The encoder's tensors by name, for publishing."""
+        objective = self.objective(stage)
+        layout.load(objective.shared(), groups)
+        state = objective.encoder.state_dict()
+        return {name: tensor.float().numpy() for name, tensor in state.items()}

@@ -1,0 +1,152 @@
+"""The run folder: `run.json`, `metrics.jsonl`, the checkpoint, the results.
+
+Every file is replaced whole, or appended to line by line; killing the server at any moment leaves a
+folder that `resume` goes on from, at most one round back.
+"""
+
+import json
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from safetensors import SafetensorError, safe_open
+from safetensors.numpy import save
+
+from common.centroids import Centroids
+from common.errors import UserError
+from common.files import write_atomic
+from common.messages import Floats
+from server.events import Events
+
+CHECKPOINT = "checkpoint.safetensors"
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """The global state after training round `round` (0: before the first); `closed`: stages whose
+    final evaluation is done."""
+
+    round: int
+    closed: int
+    groups: Mapping[str, Floats]
+    centroids: Centroids | None = None
+    layout: str = ""
+
+
+@dataclass
+class RunFolder:
+    """Reads and writes one run's folder."""
+
+    path: Path
+    run: dict[str, Any] = field(default_factory=dict)
+
+    def begin(self, run: Mapping[str, Any]) -> None:
+        """Write `run.json`: everything that decides the result. On a resumed run what was written
+        at its start stays, and a run with other settings is refused."""
+        self.path.mkdir(parents=True, exist_ok=True)
+        earlier = self._read_run()
+        if earlier is not None:
+            for key in ("plan", "classes"):
+                if earlier.get(key) != run[key]:
+                    raise UserError(f"{self.path}: it holds a run with another {key}")
+            run = {**earlier, "status": "running"}
+        self.run = dict(run)
+        self._write_run()
+
+    def finish(self, status: str, reason: str = "") -> None:
+        """Record how the run ended: "finished", or "failed" and why."""
+        self.run |= {"status": status, "ended": timestamp()}
+        if reason:
+            self.run["reason"] = reason
+        if self.path.exists() and "plan" in self.run:
+            self._write_run()
+
+    def log(self, event: Mapping[str, Any]) -> None:
+        """Append one event to `metrics.jsonl` and to the TensorBoard files."""
+        line = {**event, "time": round(time.time(), 3)}
+        with (self.path / "metrics.jsonl").open("a", encoding="utf-8") as file:
+            file.write(json.dumps(line) + "\n")
+        events = Events(self.path / "events")
+        events.write(line)
+        events.close()
+
+    def take_back(self, checkpoint: Checkpoint) -> None:
+        """Drop events of rounds and stages that the checkpoint does not know: they will be done
+        again."""
+        path = self.path / "metrics.jsonl"
+        if not path.exists():
+            return
+        kept = []
+        for line in path.read_text(encoding="utf-8").splitlines():
+            try:
+                event = json.loads(line)
+            except json.JSONDecodeError:
+                continue  # the line in flight when the server was killed
+            late_stage = event.get("event") == "stage" and event["stage"] >= checkpoint.closed
+            if event.get("round", 0) <= checkpoint.round and not late_stage:
+                kept.append(line + "\n")
+        write_atomic(path, "".join(kept).encode())
+
+    def save(self, checkpoint: Checkpoint) -> None:
+        """Replace the checkpoint."""
+        write_atomic(self.path / CHECKPOINT, _pack(checkpoint))
+
+    def checkpoint(self) -> Checkpoint | None:
+        """The last checkpoint, or None in a new folder; `UserError` if the file is damaged."""
+        path = self.path / CHECKPOINT
+        if not path.exists():
+            return None
+        try:
+            return _unpack(path)
+        except (SafetensorError, KeyError, ValueError, OSError) as error:
+            raise UserError(f"{path} is damaged: {error}") from None
+
+    def write(self, name: str, data: bytes) -> None:
+        """Replace one result file."""
+        write_atomic(self.path / name, data)
+
+    def _read_run(self) -> dict[str, Any] | None:
+        path = self.path / "run.json"
+        if not path.exists():
+            return None
+        try:
+            return dict(json.loads(path.read_text(encoding="utf-8")))
+        except (json.JSONDecodeError, ValueError):
+            raise UserError(f"{path} is damaged") from None
+
+    def _write_run(self) -> None:
+        write_atomic(self.path / "run.json", json.dumps(self.run, indent=2).encode())
+
+
+def timestamp() -> str:
+    """Now, as ISO 8601 with the offset."""
+    return time.strftime("%Y-%m-%dT%H:%M:%S%z")
+
+
+def _pack(checkpoint: Checkpoint) -> bytes:
+    arrays: dict[str, Any] = {f"group/{name}": a for name, a in checkpoint.groups.items()}
+    if checkpoint.centroids is not None:
+        arrays["centroids/points"] = checkpoint.centroids.points
+        arrays["centroids/counts"] = checkpoint.centroids.counts
+    meta = {
+        "round": str(checkpoint.round),
+        "closed": str(checkpoint.closed),
+        "layout": checkpoint.layout,
+    }
+    return save({k: np.ascontiguousarray(v) for k, v in arrays.items()}, metadata=meta)
+
+
+def _unpack(path: Path) -> Checkpoint:
+    with safe_open(path, framework="numpy") as file:
+        meta = file.metadata() or {}
+        arrays = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 (not a dict)
+    centroids = None
+    if "centroids/points" in arrays:
+        centroids = Centroids(arrays["centroids/points"], arrays["centroids/counts"])
+    groups = {k.removeprefix("group/"): a for k, a in arrays.items() if k.startswith("group/")}
+    return Checkpoint(
+        int(meta["round"]), int(meta["closed"]), groups, centroids, meta.get("layout", "")
+    )

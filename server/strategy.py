@@ -1,0 +1,240 @@
+"""The strategy: a recipe's stages as rounds of one message per site.
+
+Each round asks every chosen site to measure the state that it receives and then to train on it; the
+answers are folded into the aggregate as they arrive. When a stage ends, two short exchanges without
+training give its final centroids and scores. The state after every round is on disk before the next
+begins.
+"""
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import replace
+from typing import Any
+
+from flwr.app import ArrayRecord, ConfigRecord, Message, MetricRecord
+from flwr.serverapp import Grid
+from flwr.serverapp.strategy import Result, Strategy
+
+from common import metrics
+from common.errors import UserError
+from common.messages import Floats, Instruction, Kind
+from common.options import Plan, Stage
+from common.seeds import derive_seed
+from server.exchange import Exchange, account
+from server.measurements import Measurements, drop_none
+from server.model import GlobalModel
+from server.roster import Roster
+from server.run_folder import Checkpoint, RunFolder
+
+ATTEMPTS = 3  # at an exchange whose quorum was missed, before the run fails
+
+
+class CoveyStrategy(Strategy):
+    """Runs a plan's stages over the sites of a grid and keeps the run folder.
+
+    `plan` has `clusters` settled; `roster` has gathered the sites.
+    """
+
+    def __init__(self, plan: Plan, folder: RunFolder, roster: Roster) -> None:
+        self.plan = plan
+        self.folder = folder
+        self.roster = roster
+        site = next(iter(roster.sites.values()))
+        self.model = GlobalModel(plan, site.channels, site.side)
+        self.state = folder.checkpoint() or Checkpoint(0, 0, {})
+        self._training: Exchange | None = None
+
+    def start(  # type: ignore[override]
+        self, grid: Grid, initial_arrays: ArrayRecord | None = None, **_: Any
+    ) -> Result:
+        """Do what the checkpoint has not done yet. The plan decides rounds and deadlines, so the
+        arguments that Flower's own strategies take are not used."""
+        self.folder.take_back(self.state)
+        while True:
+            index, stage_round = self.plan.stage_of(max(1, self.state.round))
+            ended = self.state.round > 0 and stage_round == self.plan.stages[index].rounds
+            if ended and self.state.closed <= index:
+                self._close_stage(grid, index)
+            elif self.state.round < self.plan.rounds:
+                self._train_round(grid, self.state.round + 1)
+            else:
+                break
+        result = Result()
+        result.arrays = ArrayRecord(list(self.state.groups.values()))
+        return result
+
+    def _train_round(self, grid: Grid, number: int) -> None:
+        index, stage_round = self.plan.stage_of(number)
+        stage = self.plan.stages[index]
+        if stage_round == 1:
+            groups = self.model.enter(index, self.state.groups)
+            self.state = replace(self.state, groups=groups)
+        exchange = self._hold(grid, "train", number)
+        measured = exchange.measured
+        merged = measured.merge(self.state.centroids, derive_seed(self.plan.seed, "merge", number))
+        by = _clusterer(stage, measured)
+        received = measured.clustering(by) | measured.spread()
+        self.folder.log(
+            {
+                "event": "round",
+                "round": number,
+                "stage": index,
+                "stage_name": stage.name,
+                "stage_round": stage_round,
+                "loss": measured.losses(),
+                "received": received,
+                "cluster_sizes": measured.sizes(by),
+                **account(exchange),
+            }
+        )
+        self._warn_of_collapse(number, received)
+        centroids = merged.centroids if merged else self.state.centroids
+        self._advance(
+            Checkpoint(number, self.state.closed, exchange.mean.mean(), centroids)
+        )
+
+    def _close_stage(self, grid: Grid, index: int) -> None:
+        """The stage's final figures: centroids and moments of the final state, then the scores of
+        the merged centroids and the probe."""
+        stage, number = self.plan.stages[index], self.state.round
+        assessed = self._hold(grid, "assess", number)
+        measured = assessed.measured
+        merged = measured.merge(self.state.centroids, derive_seed(self.plan.seed, "close", number))
+        if merged is None:
+            raise UserError(f"stage {stage.name!r}: no site has enough images for one centroid")
+        self.state = replace(self.state, centroids=merged.centroids)
+        scored = self._hold(grid, "score", number, measured.probe())
+        by = _clusterer(stage, scored.measured)
+        figures = _figures(measured, scored.measured, by)
+        table = scored.measured.table(by)
+        self.folder.log(
+            {
+                "event": "stage",
+                "stage": index,
+                "stage_name": stage.name,
+                "round": number,
+                "by": by,
+                **figures,
+                "cluster_sizes": scored.measured.sizes(by),
+                **({} if table is None else {"table": table.tolist()}),
+                **account(assessed, scored),
+            }
+        )
+        self._warn_of_collapse(number, figures)
+        self._advance(replace(self.state, closed=index + 1))
+
+    def _advance(self, state: Checkpoint) -> None:
+        self.state = state
+        self.folder.save(state)
+
+    def _hold(
+        self, grid: Grid, kind: Kind, number: int, probe: Floats | None = None
+    ) -> Exchange:
+        """One exchange with quorum: asks again, a few times, while too few answer."""
+        for attempt in range(1, ATTEMPTS + 1):
+            exchange = self._open(kind, number, probe)
+            exchange.hold(grid)
+            for site, reason in sorted(exchange.refused.items()):
+                self.warn(f"round {number}: {site} refused: {reason}", number)
+            asked, answered = len(exchange.nodes), len(exchange.answered)
+            if answered >= max(1.0, self.plan.quorum * asked):
+                return exchange
+            self.warn(
+                f"round {number} ({kind}): {answered} of {asked} sites gave a usable answer, "
+                f"too few for the quorum {self.plan.quorum:g} (attempt {attempt})",
+                number,
+            )
+        raise UserError(f"round {number}: the quorum was missed {ATTEMPTS} times")
+
+    def _open(self, kind: Kind, number: int, probe: Floats | None = None) -> Exchange:
+        index, _ = self.plan.stage_of(number)
+        online = self.roster.refresh()
+        names = self.roster.choose(number, online) if kind == "train" else sorted(online)
+        asked = Instruction(
+            kind=kind,
+            run=self.folder.path.name,
+            round=number,
+            plan=self.plan,
+            layout=self.model.layout(index),
+            groups=self.state.groups,
+            centroids=self.state.centroids if kind == "score" else None,
+            probe=probe,
+            classes=self.roster.classes,
+        )
+        nodes = {name: online[name] for name in names}
+        return Exchange(asked, nodes, self.roster.sites, self.model.width(index))
+
+    # What Flower asks of a strategy. `start` holds exchanges as a whole; these are the same steps
+    # one by one, for a loop other than ours.
+
+    def configure_train(
+        self, server_round: int, arrays: ArrayRecord, config: ConfigRecord, grid: Grid
+    ) -> Iterable[Message]:
+        """The messages of a training round, one per chosen site."""
+        self._training = self._open("train", server_round)
+        return list(self._training.messages().values())
+
+    def aggregate_train(
+        self, server_round: int, replies: Iterable[Message]
+    ) -> tuple[ArrayRecord | None, MetricRecord | None]:
+        """Fold `replies` (any iterable, consumed once) to the mean state and its losses."""
+        if self._training is None:
+            raise ValueError("configure_train comes first")
+        exchange, self._training = self._training, None
+        exchange.fold(_named(exchange.nodes, replies))
+        if not exchange.answered:
+            return None, None
+        arrays = ArrayRecord(list(exchange.mean.mean().values()))
+        return arrays, MetricRecord(dict(exchange.measured.losses()))
+
+    def configure_evaluate(
+        self, server_round: int, arrays: ArrayRecord, config: ConfigRecord, grid: Grid
+    ) -> Iterable[Message]:
+        """None: a round's one message measures what it brings before it trains."""
+        return []
+
+    def aggregate_evaluate(
+        self, server_round: int, replies: Iterable[Message]
+    ) -> MetricRecord | None:
+        """None, as `configure_evaluate` asks for nothing."""
+        return None
+
+    def summary(self) -> None:
+        """Say the plan in a line per stage."""
+        for stage in self.plan.stages:
+            print(f"{stage.name}: {stage.objective}, {stage.rounds} rounds", flush=True)
+
+    def warn(self, text: str, number: int) -> None:
+        """Say it, and write it into the run's metrics."""
+        print(f"warning: {text}", flush=True)
+        self.folder.log({"event": "warning", "round": number, "text": text})
+
+    def _warn_of_collapse(self, number: int, figures: Mapping[str, Any]) -> None:
+        if metrics.is_collapsed(figures.get("std", 1.0)):
+            self.warn(
+                f"embeddings are collapsing: their std is {figures['std']:.3f} of a healthy one",
+                number,
+            )
+
+
+def _clusterer(stage: Stage, measured: Measurements) -> str:
+    return "head" if stage.clusters_from == "head" and measured.sizes("head") else "centroids"
+
+
+def _figures(assessed: Measurements, scored: Measurements, by: str) -> dict[str, Any]:
+    return drop_none(
+        {
+            **scored.clustering(by),
+            "knn": assessed.share("knn_correct", "held"),
+            "linear": scored.share("probe_correct", "held"),
+            "silhouette": scored.share("silhouette", "images"),
+            **assessed.rank(),
+            **assessed.spread(),
+        }
+    )
+
+
+def _named(nodes: Mapping[str, int], replies: Iterable[Message]) -> Iterator[tuple[str, Message]]:
+    sites = {node: site for site, node in nodes.items()}
+    for message in replies:
+        if message.metadata.src_node_id in sites:
+            yield sites[message.metadata.src_node_id], message

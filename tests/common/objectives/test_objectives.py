@@ -1,0 +1,136 @@
+"""What objectives share, keep, and do between steps."""
+
+import math
+
+import pytest
+import torch
+
+from common import recipes
+from common.encoders import build_encoder
+from common.errors import UserError
+from common.objectives import NAMES, OBJECTIVES, build_objective, build_stage
+from common.objectives.cluster import Cluster
+from common.objectives.nt_xent import nt_xent
+from common.objectives.target import TargetObjective, momentum_at
+from common.options import Stage
+
+
+def objective(name: str, **options):
+    stage = Stage(name="stage", objective=name, **options)
+    return build_objective(stage, build_encoder("convnet", 1, 8, seed=0), clusters=4)
+
+
+def views(n: int = 8):
+    chance = torch.Generator().manual_seed(1)
+    return torch.rand(2, n, 1, 8, 8, generator=chance)
+
+
+def total(terms) -> torch.Tensor:
+    return torch.stack(list(terms.values())).sum()
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_every_shared_parameter_gets_a_gradient_and_no_local_one_does(name: str) -> None:
+    part = objective(name)
+    total(part.terms(part.represent(*views()))).backward()
+    for module in part.shared().values():
+        assert all(p.grad is not None for p in module.parameters())
+    for module in part.local().values():
+        assert all(p.grad is None for p in module.parameters())
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_shared_and_local_together_are_all_there_is(name: str) -> None:
+    part = objective(name)
+    ids = {id(p) for p in part.parameters()}
+    listed = [*part.shared().values(), *part.local().values()]
+    assert {id(p) for module in listed for p in module.parameters()} == ids
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_building_is_repeatable_and_leaves_the_global_generator_alone(name: str) -> None:
+    plan = recipes.load("fedsimclr").plan({"objective": name})
+    before = torch.get_rng_state()
+    first, second = (build_stage(plan, 0, 1, 8, 4).state_dict() for _ in range(2))
+    assert torch.equal(before, torch.get_rng_state())
+    assert all(torch.equal(first[key], second[key]) for key in first)
+
+
+@pytest.mark.parametrize("name", [n for n, kind in OBJECTIVES.items() if issubclass(kind, TargetObjective)])
+def test_the_target_moves_by_1_minus_m_towards_the_online_network(name: str) -> None:
+    """m and 1 - m swapped is a bug seen in public code: the target would follow at once."""
+    part = objective(name, parameters="momentum=0.9")
+    with torch.no_grad():
+        for p in part.encoder.parameters():
+            p.add_(1)
+    before = [p.clone() for p in part.target["encoder"].parameters()]
+    part.after_step(progress=0.0)
+    for old, new, online in zip(
+        before, part.target["encoder"].parameters(), part.encoder.parameters(), strict=True
+    ):
+        torch.testing.assert_close(new, 0.9 * old + 0.1 * online)
+
+
+def test_momentum_rises_from_its_start_to_1_by_half_a_cosine() -> None:
+    assert momentum_at(0.99, 0) == pytest.approx(0.99)
+    assert momentum_at(0.99, 0.5) == pytest.approx(0.995)
+    assert momentum_at(0.99, 1) == 1
+    assert momentum_at(0.9, 0.25) == pytest.approx(1 - 0.1 * (math.cos(math.pi / 4) + 1) / 2)
+
+
+def test_restart_makes_the_target_a_copy_of_the_online_network() -> None:
+    part = objective("byol")
+    with torch.no_grad():
+        for p in part.encoder.parameters():
+            p.mul_(2)
+    part.restart_local()
+    for target, online in zip(
+        part.target["encoder"].parameters(), part.encoder.parameters(), strict=True
+    ):
+        assert torch.equal(target, online)
+
+
+def test_the_contrastive_regulariser_adds_its_weighted_loss_to_byol() -> None:
+    plain, regularised = objective("byol"), objective("byol", contrastive_weight=0.5)
+    regularised.inner.load_state_dict(plain.state_dict())
+    a, b = views()
+    terms = regularised.terms(regularised.represent(a, b))
+    base = plain.terms(plain.represent(a, b))
+    torch.testing.assert_close(terms["prediction"], base["prediction"])
+    assert terms["regulariser"] > 0
+    assert regularised.shared().keys() == plain.shared().keys()
+
+
+def test_stage_2_keeps_the_stage_1_loss_and_adds_columns_and_entropy() -> None:
+    part = objective("cluster", parameters="first=simclr first-weight=2.0")
+    assert isinstance(part, Cluster)
+    seen = part.represent(*views())
+    terms = part.terms(seen)
+    assert terms.keys() == {"contrast", "columns", "entropy"}
+    torch.testing.assert_close(terms["contrast"], 2 * nt_xent(seen.z_a, seen.z_b, 0.5))
+    c_a, c_b = (part.assignments(h) for h in (seen.h_a, seen.h_b))
+    assert c_a.shape == (8, 4)
+    torch.testing.assert_close(c_a.sum(1), torch.ones(8))
+    del c_b
+
+
+def test_stage_2_without_negatives_attracts_columns_only() -> None:
+    part = objective("cluster", parameters="first=byol contrastive=false")
+    terms = part.terms(part.represent(*views()))
+    assert terms.keys() == {"prediction", "columns", "entropy"}
+    assert 0 <= terms["columns"].item() <= 4
+
+
+@pytest.mark.parametrize(
+    ("name", "parameters", "message"),
+    [
+        ("simclrr", "", "did you mean 'simclr'"),
+        ("simclr", "temprature=1.0", "did you mean 'temperature'"),
+        ("simclr", "temperature=hot", "temperature must be float"),
+        ("cluster", "first=sinclr", "did you mean 'simclr'"),
+    ],
+)
+def test_mistakes_are_told_in_one_line(name: str, parameters: str, message: str) -> None:
+    with pytest.raises(UserError, match=message) as caught:
+        objective(name, parameters=parameters)
+    assert "\n" not in str(caught.value)
