@@ -1,159 +1,20 @@
-"""Views: random augmentations of a whole batch on its device, with parameters of each image's own.
-
-One view is one crop window (crop, flip and rotation together: one grid, one bilinear sampling),
-then one colour matrix per image, then blur and noise. Nothing here loops over images or waits for
-the device, and all chance comes from the generator that is handed in. To add a kind of image, add
-a `ViewPreset` to `PRESETS`.
+"""The maths of views: whole batches, each image with parameters of its own, no loop over images
+and nothing that waits for the device.
 
 The crop is torchvision's `RandomResizedCrop` without its rejection loop. Colour jitter applies
-brightness, contrast, saturation and hue in this order and clamps once at the end. Hue is a
-rotation in the plane of chrominance of YIQ (Y is luma), not HSV's: it is linear, so that all four
-and grayscale make one 3×3 matrix and one offset.
+brightness, contrast, saturation and hue in this order, unclamped. Hue is a rotation in the plane
+of chrominance of YIQ (Y is luma), not HSV's: it is linear, so that all four and grayscale make one
+3×3 matrix and one offset.
 """
 
 import math
-from dataclasses import dataclass
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from common.errors import unknown
-
-Range = tuple[float, float]
-
-
-@dataclass(frozen=True)
-class ViewPreset:
-    """How strongly one kind of image is augmented; the defaults change nothing.
-
-    crop: share of the image's area; aspect: width over height of the crop; flip, jitter,
-    grayscale, blur: probabilities; rotation: largest angle, degrees; padding: what lies outside
-    the image; brightness, contrast, saturation: factors in [1 - s, 1 + s]; hue: largest share of
-    a full turn; blur_sigma: pixels; blur_above: no blur up to this side; noise: largest standard
-    deviation, where images are in [0, 1].
-    """
-
-    crop: Range = (1.0, 1.0)
-    aspect: Range = (1.0, 1.0)
-    flip: float = 0.0
-    rotation: float = 0.0
-    padding: Literal["zeros", "reflection"] = "zeros"
-    jitter: float = 0.0
-    brightness: float = 0.0
-    contrast: float = 0.0
-    saturation: float = 0.0
-    hue: float = 0.0
-    grayscale: float = 0.0
-    blur: float = 0.0
-    blur_sigma: Range = (0.1, 2.0)
-    blur_above: int = 0
-    noise: float = 0.0
-
-
-PRESETS: dict[str, ViewPreset] = {
-    # A flipped digit is another sign, and a crop below half can turn one digit into another.
-    "digits": ViewPreset(
-        crop=(0.5, 1.0),
-        aspect=(3 / 4, 4 / 3),
-        rotation=15.0,
-        jitter=0.8,
-        brightness=0.4,
-        contrast=0.4,
-        noise=0.05,
-    ),
-    "garments": ViewPreset(
-        crop=(0.4, 1.0),
-        aspect=(3 / 4, 4 / 3),
-        flip=0.5,
-        rotation=10.0,
-        jitter=0.8,
-        brightness=0.4,
-        contrast=0.4,
-        noise=0.05,
-    ),
-    # SimCLR on CIFAR-10 (Chen et al., ICML 2020, appendix B.9: jitter of strength 0.5, no blur);
-    # larger images are blurred as on ImageNet (appendix A), and cropped as on CIFAR-10.
-    "natural": ViewPreset(
-        crop=(0.2, 1.0),
-        aspect=(3 / 4, 4 / 3),
-        flip=0.5,
-        padding="reflection",
-        jitter=0.8,
-        brightness=0.4,
-        contrast=0.4,
-        saturation=0.4,
-        hue=0.1,
-        grayscale=0.2,
-        blur=0.5,
-        blur_above=32,
-    ),
-}
-
-
-class Views:
-    """Makes views of side `side` as `preset` says."""
-
-    def __init__(self, preset: ViewPreset, side: int) -> None:
-        self.preset = preset
-        self.side = side
-        self._moves = preset.crop != (1.0, 1.0) or preset.flip > 0 or preset.rotation > 0
-        self._blurs = preset.blur > 0 and side > preset.blur_above
-        self._colour_basis = colour_basis()
-
-    def __call__(self, images: Tensor, generator: torch.Generator) -> Tensor:
-        """One view of each image: uint8 (N, C, H, W) -> float32 (N, C, side, side) in [0, 1].
-
-        `generator` must be on the images' device; the same state of it gives the same bytes.
-        """
-        # Autocast would round the matrix products to bfloat16, coarser than the images' 8 bits.
-        with torch.autocast(images.device.type, enabled=False):
-            return self._view(self.plain(images), generator)
-
-    def pair(self, images: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-        """Two independent views of each image, made as one batch: each kernel starts once."""
-        a, b = self(torch.cat([images, images]), generator).chunk(2)
-        return a, b
-
-    def plain(self, images: Tensor) -> Tensor:
-        """The images themselves: uint8 (N, C, H, W) -> float32 (N, C, side, side) in [0, 1]."""
-        if images.dtype != torch.uint8 or images.dim() != 4 or images.shape[1] not in (1, 3):
-            raise ValueError(
-                "images must be uint8 of shape (N, 1 or 3, H, W), "
-                f"not {images.dtype} of shape {tuple(images.shape)}"
-            )
-        plain = images.to(torch.float32).div_(255)
-        size = (self.side, self.side)
-        if images.shape[2:] != size:
-            plain = F.interpolate(plain, size, mode="bilinear", antialias=True).clamp_(0, 1)
-        return plain
-
-    def _view(self, view: Tensor, generator: torch.Generator) -> Tensor:
-        preset, draws = self.preset, Draws.of(len(view), generator)
-        if self._moves:
-            view = sample_windows(view, crop_windows(preset, draws), preset.padding)
-        if view.shape[1] == 3 and (preset.jitter > 0 or preset.grayscale > 0):
-            self._colour_basis = self._colour_basis.to(view.device)
-            view = recolour(view, preset, draws, self._colour_basis)
-        elif preset.jitter > 0:
-            gain, offset = brightness_contrast(preset, draws, view.mean((1, 2, 3)))
-            view = torch.addcmul(_per_image(offset), _per_image(gain), view)
-        if self._blurs:
-            view = gaussian_blur(view, blur_kernels(preset, draws, self.side))
-        if preset.noise > 0:
-            noise = torch.randn(view.shape, generator=generator, device=view.device)
-            view = torch.addcmul(view, _per_image(preset.noise * draws.noise), noise)
-        return view.clamp_(0, 1)
-
-
-def build_views(name: str, kind: str, side: int) -> Views:
-    """The views called `name` at `side`; "auto" takes the data set's `kind`. `UserError` for an
-    unknown name."""
-    chosen = kind if name == "auto" else name
-    if chosen not in PRESETS:
-        raise unknown("view preset", chosen, [*PRESETS, "auto"])
-    return Views(PRESETS[chosen], side)
+from common.views.presets import Range, ViewPreset
 
 
 class Draws(NamedTuple):
@@ -288,5 +149,5 @@ def _jitter(preset: ViewPreset, draws: Draws, strength: float, draw: Tensor) -> 
     return torch.where(draws.jitter < preset.jitter, strength * (2 * draw - 1), 0.0)
 
 
-def _per_image(values: Tensor) -> Tensor:
+def per_image(values: Tensor) -> Tensor:
     return values[:, None, None, None]

@@ -1,0 +1,259 @@
+"""The `covey` command."""
+
+import json
+import os
+import signal
+import sys
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any
+
+import click
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from common import recipes
+from common.errors import UserError, unknown
+from common.options import Plan
+from deploy.run_options import run_config, with_run_options
+
+app = typer.Typer(
+    name="covey",
+    help="Federated representation learning and deep clustering without labels.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="rich",
+)
+console = Console()
+
+RecipeArgument = Annotated[
+    str, typer.Argument(metavar="RECIPE", help="a name from `covey recipes`, or a .toml file")
+]
+JsonOption = Annotated[
+    Path | None, typer.Option("--json", help="also write the figures to this file", metavar="FILE")
+]
+FolderOption = Annotated[
+    Path | None, typer.Option("--run-folder", help="where the run goes [default: runs/TIME-RECIPE]")
+]
+RunArgument = Annotated[Path, typer.Argument(metavar="RUN", help="a run's folder")]
+
+
+@app.command("run")
+@with_run_options
+def run_command(
+    recipe: RecipeArgument = "fedmcc",
+    resume: Annotated[
+        Path | None, typer.Option(help="go on with this run's folder from its last checkpoint")
+    ] = None,
+    run_folder: FolderOption = None,
+    json_file: JsonOption = None,
+    *,
+    options: Mapping[str, str],
+) -> None:
+    """Run a federation of real processes on this machine: TLS, authentication, one run."""
+    from deploy.run_locally import run_locally  # noqa: PLC0415 (--help stays quick)
+
+    plan, folder = _prepare(recipe, resume, run_folder, options)
+    config = run_config(
+        "" if resume else _absolute_recipe(recipe),
+        {} if resume else _absolute_dataset(options),
+        **{"run-folder": str(folder), "engine": "processes"},
+    )
+    run_locally(plan, config, folder, console)
+    _conclude(folder, json_file)
+
+
+@app.command("simulate")
+@with_run_options
+def simulate_command(
+    recipe: RecipeArgument = "fedmcc",
+    engine: Annotated[
+        str, typer.Option(help="in-process, or ray (Flower's simulation engine)")
+    ] = "in-process",
+    resume: Annotated[
+        Path | None, typer.Option(help="go on with this run's folder from its last checkpoint")
+    ] = None,
+    run_folder: FolderOption = None,
+    json_file: JsonOption = None,
+    *,
+    options: Mapping[str, str],
+) -> None:
+    """Run the same ServerApp and ClientApp without processes or network."""
+    if engine not in ("in-process", "ray"):
+        raise unknown("engine", engine, ["in-process", "ray"])
+    plan, folder = _prepare(recipe, resume, run_folder, options)
+    if engine == "ray":
+        from deploy.ray_engine import run_on_ray  # noqa: PLC0415
+
+        config = run_config(
+            "" if resume else _absolute_recipe(recipe),
+            {} if resume else _absolute_dataset(options),
+            **{"run-folder": str(folder), "engine": "ray"},
+        )
+        run_on_ray(plan, config, folder, console)
+    else:
+        from deploy.simulate import simulate  # noqa: PLC0415
+
+        simulate(plan, folder, console)
+    _conclude(folder, json_file)
+
+
+@app.command("recipes")
+def recipes_command(json_file: JsonOption = None) -> None:
+    """List the recipes: what each is, and what its sites share."""
+    found = [recipes.load(name) for name in recipes.names()]
+    table = Table("recipe", "family", "shared", "stages", "source")
+    rows: list[dict[str, Any]] = []
+    for recipe in found:
+        stages = " → ".join(stage.objective for stage in recipe.plan().stages)
+        table.add_row(recipe.name, recipe.family, recipe.shared, stages, recipe.source)
+        rows.append(
+            {
+                "name": recipe.name,
+                "title": recipe.title,
+                "family": recipe.family,
+                "shared": recipe.shared,
+                "source": recipe.source,
+                "stages": [stage.objective for stage in recipe.plan().stages],
+            }
+        )
+    console.print(table)
+    _write_json(json_file, rows)
+
+
+@app.command("datasets")
+def datasets_command(json_file: JsonOption = None) -> None:
+    """List the data sets, and which of them are on this machine."""
+    from deploy.datasets import list_datasets  # noqa: PLC0415
+
+    _write_json(json_file, list_datasets(console))
+
+
+@app.command("evaluate")
+def evaluate_command(
+    run: RunArgument,
+    dataset: Annotated[
+        str, typer.Option(help="evaluate on this data set instead of the run's")
+    ] = "",
+    json_file: JsonOption = None,
+) -> None:
+    """Clustering, kNN and linear probe of a finished run's encoder on pooled data."""
+    from deploy.evaluate import evaluate_run  # noqa: PLC0415
+
+    _write_json(json_file, evaluate_run(run, dataset, console))
+
+
+@app.command("report")
+def report_command(run: RunArgument) -> None:
+    """Write a run's report.html anew."""
+    from server.report import write_report  # noqa: PLC0415
+
+    console.print(f"report: {write_report(run)}", highlight=False, soft_wrap=True)
+
+
+def _prepare(
+    recipe: str, resume: Path | None, run_folder: Path | None, options: Mapping[str, str]
+) -> tuple[Plan, Path]:
+    """The plan and the folder of a new run, or of the one to go on with."""
+    if resume is not None:
+        if options or run_folder is not None:
+            raise UserError("--resume takes no other options: a run goes on as it began")
+        return _resumed(resume)
+    plan = recipes.load(recipe).plan(_absolute_dataset(options))
+    from common.objectives import check_plan  # noqa: PLC0415 (torch, after the cheap checks)
+
+    check_plan(plan)
+    name = f"{time.strftime('%Y%m%d-%H%M%S')}-{plan.recipe}"
+    folder = (run_folder or _free_folder(Path("runs") / name)).absolute()
+    if (folder / "run.json").exists():
+        raise UserError(f"{folder} holds a run already: --resume {folder} goes on with it")
+    folder.mkdir(parents=True, exist_ok=True)
+    return plan, folder
+
+
+def _resumed(folder: Path) -> tuple[Plan, Path]:
+    try:
+        run = json.loads((folder / "run.json").read_text(encoding="utf-8"))
+        return Plan.from_json(json.dumps(run["plan"])), folder.absolute()
+    except (FileNotFoundError, NotADirectoryError):
+        raise UserError(f"{folder} holds no run: there is no run.json") from None
+    except (json.JSONDecodeError, KeyError):
+        raise UserError(f"{folder / 'run.json'} is damaged") from None
+
+
+def _free_folder(wanted: Path) -> Path:
+    """`wanted`, or with a number where another run of the same second has taken it."""
+    number = 1
+    folder = wanted
+    while True:
+        try:
+            folder.mkdir(parents=True)
+        except FileExistsError:
+            number += 1
+            folder = wanted.with_name(f"{wanted.name}-{number}")
+        else:
+            return folder
+
+
+def _conclude(folder: Path, json_file: Path | None) -> None:
+    """The map of embeddings, the report, the final table."""
+    from deploy.data_map import write_map  # noqa: PLC0415
+    from deploy.progress import show_result, summary_rows  # noqa: PLC0415
+    from server.report import read_run, write_report  # noqa: PLC0415
+
+    write_map(folder)
+    report = write_report(folder)
+    record = read_run(folder)
+    show_result(console, record)
+    console.print(f"report: {report}", highlight=False, soft_wrap=True)
+    _write_json(
+        json_file,
+        {"run": folder.name, "folder": str(folder), "stages": summary_rows(record)},
+    )
+
+
+def _absolute_recipe(recipe: str) -> str:
+    return str(Path(recipe).absolute()) if recipe.endswith(".toml") else recipe
+
+
+def _absolute_dataset(options: Mapping[str, str]) -> dict[str, str]:
+    """Options with a path of a data set made absolute: other processes have other folders."""
+    absolute = dict(options)
+    given = options.get("dataset")
+    if given and Path(given).exists():
+        absolute["dataset"] = str(Path(given).absolute())
+    return absolute
+
+
+def _write_json(path: Path | None, figures: object) -> None:
+    if path is not None:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(json.dumps(figures, indent=2) + "\n", encoding="utf-8")
+
+
+def main() -> None:
+    """The console script: a user's mistake is one line and exit code 2."""
+    from deploy.run_locally import RunFailed  # noqa: PLC0415
+
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        code = app(standalone_mode=False)
+    except click.ClickException as error:
+        _fail(error.format_message(), 2)
+    except UserError as error:
+        _fail(str(error), 2)
+    except RunFailed as error:
+        _fail(str(error), 1)
+    except (KeyboardInterrupt, click.Abort):
+        _fail("stopped", 130)
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        code = 1
+    sys.exit(code if isinstance(code, int) else 0)
+
+
+def _fail(text: str, code: int) -> None:
+    print(f"covey: {' '.join(text.split())}", file=sys.stderr)
+    sys.exit(code)
