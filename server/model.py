@@ -3,7 +3,10 @@
 The server builds a stage's modules for their shapes and initial values; it never runs them.
 """
 
+import torch
+
 from common import layout
+from common.centroids import Centroids
 from common.messages import Floats, Groups
 from common.objectives import build_stage
 from common.objectives.base import Objective
@@ -34,12 +37,17 @@ class GlobalModel:
         """Numbers in one embedding."""
         return self.objective(stage).width(self._plan.stages[stage].embedding)
 
-    def enter(self, stage: int, learned: Groups) -> dict[str, Floats]:
+    def enter(
+        self, stage: int, learned: Groups, centroids: Centroids | None
+    ) -> dict[str, Floats]:
         """The state that a stage starts from: from the seed, with what was learned before it.
 
         All sites start from the same heads, or averaging would mix permuted clusters.
         """
-        initial = layout.flatten(self.objective(stage).shared())
+        objective = self.objective(stage)
+        if centroids is not None:
+            objective.start_from(torch.from_numpy(centroids.points))
+        initial = layout.flatten(objective.shared())
         groups = {
             name: learned[name] if name in learned and learned[name].shape == array.shape else array
             for name, array in initial.items()

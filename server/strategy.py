@@ -66,7 +66,7 @@ class CoveyStrategy(Strategy):
         index, stage_round = self.plan.stage_of(number)
         stage = self.plan.stages[index]
         if stage_round == 1:
-            groups = self.model.enter(index, self.state.groups)
+            groups = self.model.enter(index, self.state.groups, self.state.centroids)
             self.state = replace(self.state, groups=groups)
         exchange = self._hold(grid, "train", number)
         measured = exchange.measured

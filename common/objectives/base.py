@@ -78,6 +78,9 @@ class Objective(nn.Module):
         """The modules that stay at the site between rounds (targets, queues), by name."""
         return {}
 
+    def start_from(self, centroids: Tensor) -> None:
+        """Called once, on the server, when a stage begins: the global centroids (K, d) so far."""
+
     def restart_local(self) -> None:
         """Reset what is local from what is shared: at a site's first round in a run."""
 

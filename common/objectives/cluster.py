@@ -3,6 +3,9 @@
 The head maps an encoder output to K soft assignments. Over a batch, column k of C_a (N, K) is what
 cluster k looks like in view a; it should look the same in view b and unlike every other cluster.
 L = μ·L_1 + NT-Xent(C_aᵀ, C_bᵀ; τ_c) + w·Σ_views (log K + Σ_k P_k log P_k), P = mean assignment.
+The head is linear on the unit sphere, softmax(cos(h, c_k) / τ_h), and starts from the global
+centroids that stage 1 ended with, so its K rows are the clusters' centroids and stay so; or an MLP
+that starts at random (`head = "mlp"`), as in the paper of the columns.
 The non-contrastive variant replaces NT-Xent with mean_k (2 - 2 cos(col_k(C_a), sg col_k(C_b))),
 symmetric in the views.
 Shared: what stage 1 shares, and the cluster head. Local: what stage 1 keeps.
@@ -11,12 +14,15 @@ Koyuncu, IEEE JSTSP 18(6), 2024 (two stages; our reconstruction).
 """
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from common.encoders import Encoder
+from common.errors import unknown
 from common.objectives.base import Objective, Representations, mlp
 from common.objectives.byol import prediction_error
 from common.objectives.nt_xent import nt_xent
@@ -25,14 +31,44 @@ from common.objectives.nt_xent import nt_xent
 @dataclass(frozen=True)
 class Parameters:
     """`first`: the stage-1 objective, `first_weight` μ; `cluster_temperature` τ_c;
-    `entropy_weight` w; `contrastive`: columns against each other, or without negatives."""
+    `entropy_weight` w; `contrastive`: columns against each other, or without negatives; `head`:
+    centroids or mlp; `head_temperature` τ_h."""
 
     first: str = "simclr"
     first_weight: float = 1.0
     cluster_temperature: float = 1.0
     entropy_weight: float = 1.0
     contrastive: bool = True
-    head_hidden: int = 256
+    head: str = "centroids"
+    head_temperature: float = 0.1
+
+
+class CentroidHead(nn.Module):
+    """Logits cos(h, c_k) / τ_h: (N, d) -> (N, K). Its weights (K, d) are the clusters' centroids."""
+
+    def __init__(self, width: int, clusters: int, temperature: float) -> None:
+        super().__init__()
+        self.temperature = temperature
+        self.centroids = nn.Parameter(F.normalize(torch.randn(clusters, width), dim=1))
+
+    def start_from(self, centroids: Tensor) -> None:
+        """Take over centroids (K, d); those of another width (the projector's) are left alone."""
+        if centroids.shape == self.centroids.shape:
+            self.centroids.data.copy_(centroids)
+
+    def forward(self, h: Tensor) -> Tensor:
+        return F.normalize(h, dim=1) @ F.normalize(self.centroids, dim=1).T / self.temperature
+
+
+def mlp_head(width: int, clusters: int, temperature: float) -> nn.Module:
+    """An MLP with a hidden layer as wide as 256, initialised at random."""
+    return mlp(width, 256, clusters)
+
+
+HEADS: dict[str, Callable[[int, int, float], nn.Module]] = {
+    "centroids": CentroidHead,
+    "mlp": mlp_head,
+}
 
 
 class Cluster(Objective):
@@ -44,11 +80,19 @@ class Cluster(Objective):
         self, encoder: Encoder, parameters: Parameters, clusters: int, first: Objective
     ) -> None:
         super().__init__()
+        if parameters.head not in HEADS:
+            raise unknown("head of objective 'cluster'", parameters.head, HEADS)
         self.settings = parameters
         self.first = first
         self.encoder = encoder
         self.projector = first.projector
-        self.cluster_head = mlp(encoder.feature_dim, parameters.head_hidden, clusters)
+        self.cluster_head = HEADS[parameters.head](
+            encoder.feature_dim, clusters, parameters.head_temperature
+        )
+
+    def start_from(self, centroids: Tensor) -> None:
+        if isinstance(self.cluster_head, CentroidHead):
+            self.cluster_head.start_from(centroids)
 
     def represent(self, a: Tensor, b: Tensor) -> Representations:
         return self.first.represent(a, b)

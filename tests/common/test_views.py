@@ -1,4 +1,4 @@
-"""Views: each image has chance of its own, a seed repeats the bytes, and the maths is the slow one's."""
+"""Views: chance of each image's own, the same bytes from a seed, the maths of a slow loop."""
 
 import math
 from dataclasses import replace
@@ -80,27 +80,27 @@ def test_the_same_image_gives_a_different_view_at_each_place_of_the_batch(
 
 
 @pytest.mark.parametrize(
-    ("change", "makes_them_differ"),
+    ("preset", "makes_them_differ"),
     [
-        ({"crop": (0.3, 1.0)}, True),
-        ({"rotation": 30.0}, True),
-        ({"flip": 0.5}, True),
-        ({"jitter": 0.8, "brightness": 0.4}, True),
-        ({"jitter": 0.8, "contrast": 0.4}, True),
-        ({"jitter": 0.8, "saturation": 0.4}, True),
-        ({"jitter": 0.8, "hue": 0.1}, True),
-        ({"grayscale": 0.5}, True),
-        ({"blur": 0.5}, True),
-        ({"noise": 0.1}, True),
-        ({"brightness": 0.4, "contrast": 0.4, "hue": 0.1}, False),  # strengths without jitter
-        ({"blur": 0.5, "blur_above": 24}, False),
+        (ViewPreset(crop=(0.3, 1.0)), True),
+        (ViewPreset(rotation=30.0), True),
+        (ViewPreset(flip=0.5), True),
+        (ViewPreset(jitter=0.8, brightness=0.4), True),
+        (ViewPreset(jitter=0.8, contrast=0.4), True),
+        (ViewPreset(jitter=0.8, saturation=0.4), True),
+        (ViewPreset(jitter=0.8, hue=0.1), True),
+        (ViewPreset(grayscale=0.5), True),
+        (ViewPreset(blur=0.5), True),
+        (ViewPreset(noise=0.1), True),
+        (ViewPreset(brightness=0.4, contrast=0.4, hue=0.1), False),  # strengths without jitter
+        (ViewPreset(blur=0.5, blur_above=24), False),
     ],
 )
 def test_each_operation_alone_changes_images_and_not_all_alike(
-    change: dict[str, object], makes_them_differ: bool
+    preset: ViewPreset, makes_them_differ: bool
 ) -> None:
     images = random_images(1, 3, 24).repeat(32, 1, 1, 1)
-    views = Views(replace(IDENTITY, **change), 24)
+    views = Views(preset, 24)
     distinct = {view.numpy().tobytes() for view in views(images, seeded(0))}
     assert (len(distinct) > 1) is makes_them_differ
 
@@ -216,6 +216,14 @@ def test_brightness_contrast_and_saturation_are_torchvisions_in_this_order() -> 
     wanted = torchvision.adjust_saturation(wanted, 1.32)
     fast = ops.recolour(image, JITTER, drawn, ops.colour_basis())
     torch.testing.assert_close(fast, wanted, atol=1e-3, rtol=0)
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_jitter_changes_its_share_of_the_images_and_no_others(channels: int) -> None:
+    images = random_images(400, channels, 8)
+    view = Views(replace(JITTER, jitter=0.8), 8)(images, seeded(0))
+    kept = (view - images / 255).abs().amax((1, 2, 3)) < 1e-5
+    assert kept.float().mean().item() == pytest.approx(0.2, abs=0.06)
 
 
 def test_hue_turns_the_colours_and_leaves_luma_and_gray_alone() -> None:

@@ -1,0 +1,120 @@
+"""Clustering quality of a recipe: federated (iid and skewed) against k-means on pixels and the
+centralised run of the same recipe.
+
+    python benchmarks/quality.py --recipe fedmcc --seeds 0,1,2
+
+Runs go to `--runs` and are resumed or skipped when they are there already. All use the in-process
+engine, the same images (drawn by seed), encoder, steps and evaluator; the centralised run is the
+same recipe with one site that holds everything.
+"""
+
+import statistics
+from pathlib import Path
+from typing import Annotated, Any
+
+import torch
+import typer
+from _table import save_json, show
+
+from client import measure
+from common import metrics, recipes
+from common.data import load
+from common.kmeans import kmeans
+from common.options import Plan
+from common.seeds import generator
+from deploy.simulate import simulate
+from server.report import read_run
+
+SCORES = ("acc", "nmi", "ari")
+
+
+def main(
+    recipe: str = "fedmcc",
+    dataset: str = "fashion-mnist",
+    images: int = 10_000,
+    sites: int = 10,
+    partitions: str = "iid,p-skew(0.75)",
+    rounds: str = "10,5",
+    local_epochs: int = 1,
+    seeds: str = "0,1,2",
+    threads: int = 1,
+    runs: Annotated[Path, typer.Option(help="where the runs' folders go")] = Path("runs/quality"),
+    json: Annotated[Path | None, typer.Option(help="also write the rows to this file")] = None,
+) -> None:
+    """Run what is missing, then print the table."""
+    torch.set_num_threads(threads)
+    common = {
+        "dataset": dataset,
+        "images": images,
+        "rounds": rounds,
+        "local-epochs": local_epochs,
+    }
+    rows: list[dict[str, Any]] = []
+    for seed in (int(s) for s in seeds.split(",")):
+        rows.append({"seed": seed, "run": "k-means on pixels", "stage": "-", **on_pixels(dataset, images, seed)})
+        cases = {"centralised": {"sites": 1, "partition": "iid"}} | {
+            partition: {"sites": sites, "partition": partition} for partition in partitions.split(",")
+        }
+        for name, options in cases.items():
+            plan = recipes.load(recipe).plan({**common, **options, "seed": seed})
+            folder = runs / f"{recipe}-{dataset}-{images}-{name}-{sites}-{rounds}-{seed}"
+            rows += finished_run(plan, folder, name)
+            show_rows(rows, recipe, dataset, images, sites)
+            if json:
+                save_json(json, rows)
+
+
+def finished_run(plan: Plan, folder: Path, name: str) -> list[dict[str, Any]]:
+    """The run's stages as rows, after doing whatever of it is not done yet."""
+    if not (folder / "encoder.safetensors").exists():
+        simulate(plan, folder)
+    return [
+        {
+            "seed": plan.seed,
+            "run": name,
+            "stage": stage["stage_name"],
+            **{key: stage[key] for key in (*SCORES, "knn", "linear")},
+        }
+        for stage in read_run(folder).stages
+    ]
+
+
+def on_pixels(dataset: str, images: int, seed: int) -> dict[str, float]:
+    """k-means on raw pixels of the pooled images: what no learning gives."""
+    data = load(dataset, images=images, seed=seed)
+    assert data.labels is not None
+    points = torch.from_numpy(data.images).flatten(1).float() / 255
+    k = len(data.classes)
+    found = kmeans(points, k, restarts=10, generator=generator("cpu", seed, "pixels"))
+    table = measure.count_table(found.labels, torch.from_numpy(data.labels), k, k)
+    scores = metrics.clustering_scores(table)
+    return {key: scores[key] for key in SCORES}
+
+
+def show_rows(
+    rows: list[dict[str, Any]], recipe: str, dataset: str, images: int, sites: int
+) -> None:
+    """Mean ± standard deviation over the seeds."""
+    keys = list(dict.fromkeys((row["run"], row["stage"]) for row in rows))
+    lines = []
+    for run, stage in keys:
+        same = [row for row in rows if (row["run"], row["stage"]) == (run, stage)]
+        cells = [spread([row[k] for row in same if k in row]) for k in (*SCORES, "knn", "linear")]
+        lines.append((f"{run}", stage, len(same), *cells))
+    show(
+        f"{recipe} on {dataset}, {images} images, {sites} sites",
+        ("run", "stage", "seeds", "ACC", "NMI", "ARI", "local kNN", "linear probe"),
+        lines,
+    )
+
+
+def spread(values: list[float]) -> str:
+    """"0.612 ± 0.013"; a dash for nothing."""
+    if not values:
+        return "–"
+    deviation = statistics.stdev(values) if len(values) > 1 else 0.0
+    return f"{statistics.mean(values):.3f} ± {deviation:.3f}"
+
+
+if __name__ == "__main__":
+    typer.run(main)
