@@ -29,6 +29,7 @@ format: install
 	@"$(BIN)/ruff" check --fix .
 
 bench: install
+	@"$(BIN)/python" -m pip install --quiet --disable-pip-version-check --editable ".[bench]"
 	@for script in round_overhead server_memory train_speed views; do \
 	    "$(BIN)/python" "benchmarks/$$script.py" || exit 1; done
 

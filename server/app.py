@@ -16,6 +16,7 @@ from flwr.serverapp import Grid, ServerApp
 from safetensors.numpy import save
 
 from common import recipes
+from common.data.partition import Partition
 from common.errors import UserError
 from common.objectives import check_plan
 from common.options import Plan
@@ -35,7 +36,7 @@ def main(grid: Grid, context: Context) -> None:
     config = dict(context.run_config)
     folder = RunFolder(_run_folder(config))
     try:
-        run(grid, plan_of(config), folder, str(config.get("engine") or "flower"))
+        run(grid, plan_of(config, folder), folder, str(config.get("engine") or "flower"))
     except UserError as error:
         folder.finish("failed", str(error))
         sys.exit(f"covey: {error}")
@@ -44,10 +45,13 @@ def main(grid: Grid, context: Context) -> None:
         raise
 
 
-def plan_of(config: Mapping[str, Any]) -> Plan:
-    """The plan of a run configuration: `recipe`, and any option of a run."""
+def plan_of(config: Mapping[str, Any], folder: RunFolder) -> Plan:
+    """The plan of a run configuration: `recipe`, and any option of a run; without a recipe, the
+    plan of the run that the folder holds already."""
+    if not config.get("recipe"):
+        return folder.plan()
     options = {k: v for k, v in config.items() if k not in ("recipe", "run-folder", "engine")}
-    return recipes.load(str(config.get("recipe") or "fedmcc")).plan(options)
+    return recipes.load(str(config["recipe"])).plan(options)
 
 
 def run(grid: Grid, plan: Plan, folder: RunFolder, engine: str) -> None:
@@ -59,8 +63,8 @@ def run(grid: Grid, plan: Plan, folder: RunFolder, engine: str) -> None:
     plan = plan.model_copy(
         update={"clusters": plan.clusters or len(classes) or DEFAULT_CLUSTERS}
     )
-    folder.begin(_facts(plan, roster, folder.path.name, engine))
     strategy = CoveyStrategy(plan, folder, roster)
+    folder.begin(_facts(strategy, engine))
     strategy.summary()
     strategy.start(grid)
     _publish(strategy)
@@ -87,11 +91,12 @@ def _publish(strategy: CoveyStrategy) -> None:
         folder.write("centroids.safetensors", save(arrays, metadata=meta))
 
 
-def _facts(plan: Plan, roster: Roster, run_id: str, engine: str) -> dict[str, Any]:
+def _facts(strategy: CoveyStrategy, engine: str) -> dict[str, Any]:
     """What goes into `run.json`: everything that decides the result, and who took part."""
+    plan, roster = strategy.plan, strategy.roster
     packages = ("flwr", "torch", "torchvision", "numpy")
     return {
-        "id": run_id,
+        "id": strategy.folder.path.name,
         "created": timestamp(),
         "recipe": plan.recipe,
         "engine": engine,
@@ -107,7 +112,18 @@ def _facts(plan: Plan, roster: Roster, run_id: str, engine: str) -> dict[str, An
             for name, site in sorted(roster.sites.items())
         },
         "classes": list(roster.classes),
+        "parameters": strategy.model.parameters(len(plan.stages) - 1),
+        "partition": _partition(strategy.folder.path / "partition.json"),
     }
+
+
+def _partition(path: Path) -> dict[str, Any] | None:
+    """Which partition a local federation runs on; None where the sites hold their own data."""
+    if not path.exists():
+        return None
+    partition = Partition.load(path)
+    sizes = [len(part) for part in partition.sites]
+    return {"spec": partition.spec, "hash": partition.hash, "sizes": sizes}
 
 
 def covey_version() -> str:

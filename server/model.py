@@ -33,6 +33,11 @@ class GlobalModel:
         """Digest of the names and shapes of what the stage shares."""
         return layout.layout_of(self.objective(stage).shared()).digest
 
+    def parameters(self, stage: int) -> int:
+        """Numbers in what the stage shares."""
+        shared = layout.layout_of(self.objective(stage).shared())
+        return sum(shared.size(group) for group in shared.groups)
+
     def width(self, stage: int) -> int:
         """Numbers in one embedding."""
         return self.objective(stage).width(self._plan.stages[stage].embedding)

@@ -7,7 +7,7 @@ folder that `resume` goes on from, at most one round back.
 import json
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +19,7 @@ from common.centroids import Centroids
 from common.errors import UserError
 from common.files import write_atomic
 from common.messages import Floats
+from common.options import Plan
 from server.events import Events
 
 CHECKPOINT = "checkpoint.safetensors"
@@ -36,12 +37,13 @@ class Checkpoint:
     layout: str = ""
 
 
-@dataclass
 class RunFolder:
     """Reads and writes one run's folder."""
 
-    path: Path
-    run: dict[str, Any] = field(default_factory=dict)
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.run: dict[str, Any] = {}
+        self._events: Events | None = None
 
     def begin(self, run: Mapping[str, Any]) -> None:
         """Write `run.json`: everything that decides the result. On a resumed run what was written
@@ -58,20 +60,28 @@ class RunFolder:
 
     def finish(self, status: str, reason: str = "") -> None:
         """Record how the run ended: "finished", or "failed" and why."""
+        if self._events:
+            self._events.close()
         self.run |= {"status": status, "ended": timestamp()}
         if reason:
             self.run["reason"] = reason
         if self.path.exists() and "plan" in self.run:
             self._write_run()
 
+    def plan(self) -> Plan:
+        """The plan of the run that the folder holds; `UserError` if there is none."""
+        earlier = self._read_run()
+        if earlier is None:
+            raise UserError(f"{self.path} holds no run: there is no run.json")
+        return Plan.from_json(json.dumps(earlier.get("plan")))
+
     def log(self, event: Mapping[str, Any]) -> None:
         """Append one event to `metrics.jsonl` and to the TensorBoard files."""
         line = {**event, "time": round(time.time(), 3)}
         with (self.path / "metrics.jsonl").open("a", encoding="utf-8") as file:
             file.write(json.dumps(line) + "\n")
-        events = Events(self.path / "events")
-        events.write(line)
-        events.close()
+        self._events = self._events or Events(self.path / "events")
+        self._events.write(line)
 
     def take_back(self, checkpoint: Checkpoint) -> None:
         """Drop events of rounds and stages that the checkpoint does not know: they will be done

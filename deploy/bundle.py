@@ -1,0 +1,72 @@
+"""The Flower app that Covey submits: two stubs and the run's options.
+
+Flower sends an app's code from the server to the sites. Covey's app has none: each of its two
+modules names the app that is installed where it runs, so a site executes the Covey that its own
+operator has installed, and a coordinator cannot send it another.
+"""
+
+import importlib.metadata
+from collections.abc import Mapping
+from pathlib import Path
+
+import tomli_w
+
+PACKAGE = "covey_bundle"
+PROJECT = "covey-run"
+UNINSTALLED = "0.1.0"  # the version of a bare checkout
+
+# Flower reads this file without running it, and finds only a plain assignment to `app`.
+STUB = '''"""The {kind} of the Covey that is installed here; no code travels with a run."""
+
+from {module} import app as installed
+
+app = installed
+'''
+
+
+def write_bundle(
+    folder: Path,
+    config: Mapping[str, str | int | float | bool],
+    server: str = "server.app",
+    client: str = "client.app",
+) -> Path:
+    """Write the app into `folder` and return `folder`; `config` becomes its run configuration.
+
+    `server` and `client` are the modules whose `app` the stubs name.
+    """
+    targets = {"server_app": ("ServerApp", server), "client_app": ("ClientApp", client)}
+    package = folder / PACKAGE
+    package.mkdir(parents=True, exist_ok=True)
+    (package / "__init__.py").write_text('"""What a Covey run hands to Flower."""\n')
+    for name, (kind, module) in targets.items():
+        if not all(part.isidentifier() for part in module.split(".")):
+            raise ValueError(f"{module!r} is not the name of a module")
+        (package / f"{name}.py").write_text(STUB.format(kind=kind, module=module))
+    (folder / "pyproject.toml").write_bytes(tomli_w.dumps(_project(config)).encode())
+    return folder
+
+
+def _project(config: Mapping[str, str | int | float | bool]) -> dict[str, object]:
+    app = {
+        "publisher": "covey",
+        "fab-include": [f"{PACKAGE}/*.py"],
+        "components": {
+            "serverapp": f"{PACKAGE}.server_app:app",
+            "clientapp": f"{PACKAGE}.client_app:app",
+        },
+        "config": dict(config),
+    }
+    project = {
+        "name": PROJECT,
+        "version": _version(),
+        "description": "A run of Covey",
+        "license": "Apache-2.0",
+    }
+    return {"project": project, "tool": {"flwr": {"app": app}}}
+
+
+def _version() -> str:
+    try:
+        return importlib.metadata.version("covey")
+    except importlib.metadata.PackageNotFoundError:
+        return UNINSTALLED

@@ -1,0 +1,99 @@
+"""The report of a run: one HTML file that stands alone, made from the run folder and nothing else.
+
+It loads nothing, runs no script (its content security policy forbids both) and escapes every text:
+names of sites and classes come from others.
+"""
+
+from pathlib import Path
+from typing import Any
+
+from jinja2 import DictLoader, Environment, StrictUndefined
+from markupsafe import Markup
+
+from common import recipes
+from common.errors import UserError
+from common.files import write_atomic
+from server.report import accounts, figures, formats, headline, settings
+from server.report.page import PAGE
+from server.report.record import RunRecord, read_run
+from server.report.style import STYLE
+
+__all__ = ["RunRecord", "read_run", "render", "write_report"]
+
+
+def write_report(run_folder: Path) -> Path:
+    """Write `report.html` into a run's folder, whole or not at all; its path. `UserError` where
+    the folder holds no run."""
+    path = run_folder / "report.html"
+    write_atomic(path, render(read_run(run_folder)).encode())
+    return path
+
+
+def render(record: RunRecord) -> str:
+    """The report as HTML."""
+    environment = Environment(
+        loader=DictLoader({"page": PAGE}),
+        autoescape=True,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        undefined=StrictUndefined,
+    )
+    style = Markup(STYLE)  # noqa: S704 (our own constant)
+    return environment.get_template("page").render(style=style, **_context(record))
+
+
+def _context(record: RunRecord) -> dict[str, Any]:
+    run = record.run
+    sites = accounts.sites(record)
+    return {
+        "id": str(run.get("id", "")),
+        "recipe": str(run.get("recipe", "run")),
+        "title": _title(str(run.get("recipe", ""))),
+        "status": str(run.get("status", "unknown")),
+        "facts": _facts(record, len(sites)),
+        "warnings": accounts.warnings(record),
+        "headline": headline.headline(record),
+        "labels": bool(run.get("classes")),
+        "begun": bool(record.rounds),
+        "table": headline.stage_table(record),
+        "learning": figures.learning(record),
+        "clusters": figures.cluster_figures(record),
+        "cost": accounts.cost(record),
+        "sites": sites,
+        "settings": settings.settings(record),
+        "stages": headline.planned_stages(record),
+        "stage_settings": settings.stage_settings(record),
+        "versions": settings.versions(record),
+        "command": settings.command(record),
+        "json": settings.as_json(record),
+    }
+
+
+def _title(recipe: str) -> str:
+    try:
+        return recipes.load(recipe).title
+    except UserError:
+        return ""
+
+
+def _facts(record: RunRecord, sites: int) -> list[tuple[str, str]]:
+    """The line under the title: what ran, on how much, for how long."""
+    run, plan = record.run, record.run["plan"]
+    known = run.get("sites")
+    facts = known.values() if isinstance(known, dict) else ()
+    held = [f.get("examples") for f in facts if isinstance(f, dict)]
+    images = sum(n for n in held if formats.is_number(n))
+    done, planned = len(record.rounds), headline.planned_rounds(record)
+    rounds = formats.count(planned) if done == planned else f"{done} of {planned}"
+    return [
+        ("started", formats.moment(run.get("created"))),
+        ("data set", str(plan.get("dataset", formats.NONE))),
+        ("images", formats.count(images) if images else formats.NONE),
+        ("sites", formats.count(sites) if sites else formats.NONE),
+        ("partition", str(plan.get("partition", formats.NONE))),
+        ("clusters", formats.count(plan.get("clusters") or None)),
+        ("rounds", rounds),
+        ("time", formats.duration(accounts.total_seconds(record) or None)),
+        ("sent", formats.size(accounts.total_bytes(record) or None)),
+        ("seed", str(plan.get("seed", formats.NONE))),
+    ]

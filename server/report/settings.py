@@ -1,0 +1,116 @@
+"""What a run was told: the settings that matter first, its versions, and the command that repeats
+it."""
+
+import json
+import shlex
+from collections.abc import Mapping
+from typing import Any
+
+from common import recipes
+from common.errors import UserError
+from server.report import formats
+from server.report.headline import planned_stages
+from server.report.record import RunRecord
+
+FIRST = (
+    "dataset", "images", "sites", "partition", "size-skew", "seed", "encoder", "views", "clusters",
+    "batchnorm", "participation", "quorum", "deadline", "min-count", "evaluation-share",
+    "precision",
+)  # fmt: skip
+MAIN = ("dataset", "images", "sites", "partition", "seed", "encoder")
+STAGE = (
+    "objective", "rounds", "local-epochs", "batch-size", "learning-rate", "weight-decay",
+    "contrastive-weight", "clusters-from", "embedding", "parameters",
+)  # fmt: skip
+COMMANDS = {
+    "in-process": ("covey", "simulate"),
+    "ray": ("covey", "simulate", "--engine", "ray"),
+}
+
+
+def settings(record: RunRecord) -> list[tuple[str, str]]:
+    """The plan's options that hold for the whole run, as (name, value)."""
+    plan = record.run["plan"]
+    rows = [(name, _value(plan[name])) for name in FIRST if name in plan]
+    spread = record.run.get("partition")
+    if isinstance(spread, dict) and spread.get("hash"):
+        rows.append(("partition hash", str(spread["hash"])[:16]))
+    if "parameters" in record.run:
+        rows.append(("model", f"{formats.count(record.run['parameters'])} numbers"))
+    return rows
+
+
+def stage_settings(record: RunRecord) -> list[tuple[str, list[str]]]:
+    """The stages' options as (name, one value per stage); those that no stage has are left out."""
+    stages = planned_stages(record)
+    return [
+        (name, [_value(stage.get(name)) or formats.NONE for stage in stages])
+        for name in STAGE
+        if any(stage.get(name) not in (None, {}) for stage in stages)
+    ]
+
+
+def versions(record: RunRecord) -> list[tuple[str, str]]:
+    """Software that decided the result, Covey first."""
+    found = record.run.get("versions")
+    if not isinstance(found, dict):
+        return []
+    return sorted(((str(k), str(v)) for k, v in found.items()), key=lambda p: (p[0] != "covey", p))
+
+
+def as_json(record: RunRecord) -> str:
+    """`run.json`, indented."""
+    return json.dumps(record.run, indent=2, ensure_ascii=False)
+
+
+def command(record: RunRecord) -> str:
+    """The command line that repeats the run: the recipe, and every option that is not as the
+    recipe says; the main options where the recipe is not one of ours."""
+    plan = record.run["plan"]
+    recipe = str(record.run.get("recipe", plan.get("recipe", "")))
+    words = [*COMMANDS.get(str(record.run.get("engine")), ("covey", "run")), recipe]
+    try:
+        usual = recipes.load(recipe).plan().model_dump(mode="json", by_alias=True)
+    except UserError:
+        usual = {}
+    options = {name: plan[name] for name in ("dataset", "seed") if name in plan}
+    names = FIRST if usual else MAIN
+    options |= {n: plan[n] for n in (*names, "device") if n in plan and plan[n] != usual.get(n)}
+    options |= _stage_options(planned_stages(record), usual.get("stages", []))
+    for name, value in options.items():
+        words += [f"--{name}", _value(value)]
+    return shlex.join(words)
+
+
+def _stage_options(stages: list[dict[str, Any]], usual: list[dict[str, Any]]) -> dict[str, str]:
+    """Options of the stages that differ from the recipe's: one value, or one per stage."""
+    if len(stages) != len(usual):
+        return {}
+    found = {}
+    for name in STAGE:
+        values = [stage.get(name) for stage in stages]
+        expected = [stage.get(name) for stage in usual]
+        if name == "parameters":
+            values = [_added(v, e) for v, e in zip(values, expected, strict=True)]
+            expected = [{} for _ in usual]
+        if values != expected:
+            texts = [_value(value) for value in values]
+            found[name] = texts[0] if len(set(texts)) == 1 else ",".join(texts)
+    return found
+
+
+def _added(given: Any, usual: Any) -> dict[str, Any]:
+    known = usual if isinstance(usual, dict) else {}
+    items = given.items() if isinstance(given, dict) else ()
+    return {k: v for k, v in items if k not in known or known[k] != v}
+
+
+def _value(value: Any) -> str:
+    """As it would be typed on the command line."""
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, float):
+        return repr(value).removesuffix(".0")
+    if isinstance(value, Mapping):
+        return " ".join(f"{k}={_value(v)}" for k, v in value.items())
+    return formats.NONE if value is None else str(value)
