@@ -212,6 +212,11 @@ class _Work:
         """The local epochs of one round; what is shared afterwards."""
         bench, stage = self.bench, self.stage
         objective, views = bench.objective.train(), bench.views
+        counts = self.instruction.balance
+        objective.balance(
+            None if counts is None else torch.from_numpy(counts).to(bench.device),
+            len(self.trainer.images),
+        )
         images = self.trainer.images[self.train_index]
         chance = self._generator("train")
         optimiser = torch.optim.AdamW(

@@ -257,3 +257,7 @@ def main() -> None:
 def _fail(text: str, code: int) -> None:
     print(f"covey: {' '.join(text.split())}", file=sys.stderr)
     sys.exit(code)
+
+
+if __name__ == "__main__":
+    main()

@@ -45,11 +45,15 @@ class _Response(Protocol):
 R = TypeVar("R", bound=_Response)
 
 
+class UnreachableError(ConnectionError):
+    """No SuperLink answers."""
+
+
 class Control:
     """The Control API of the SuperLink at `host`:`port`, whose certificate `authority` signed.
 
     Where the SuperLink cannot be reached, a call tries again for `patience` seconds and then raises
-    `OSError`; what the SuperLink refuses is a `UserError`.
+    `UnreachableError`; what the SuperLink refuses is a `UserError`.
     """
 
     def __init__(self, host: str, port: int, authority: Path, patience: float = 0.0) -> None:
@@ -69,8 +73,10 @@ class Control:
 
     def sites(self) -> dict[str, str]:
         """name -> status ("registered", "online", "offline") of every registered site."""
-        nodes = self._call("list-nodes", ListNodesRequest(), ListNodesResponse()).nodes_info
-        return {node.name: node.status for node in nodes if node.status != "unregistered"}
+        nodes = self._call("list-nodes", ListNodesRequest(), ListNodesResponse(), repeatable=True)
+        return {
+            node.name: node.status for node in nodes.nodes_info if node.status != "unregistered"
+        }
 
     def submit(self, bundle: Path) -> int:
         """Start the Flower app in the folder `bundle`; the run's id."""
@@ -86,9 +92,8 @@ class Control:
     def status(self, run_id: int) -> tuple[str, str]:
         """(status, details) of a run: "pending", "starting", "running", "finished:completed",
         "finished:failed" or "finished:stopped"; `UserError` for an unknown run."""
-        runs = self._call("list-runs", ListRunsRequest(run_id=run_id), ListRunsResponse()).run_dict
-        if run_id not in runs:
-            raise UserError(f"the SuperLink knows no run {run_id}")
+        request = ListRunsRequest(run_id=run_id)
+        runs = self._call("list-runs", request, ListRunsResponse(), repeatable=True).run_dict
         status = runs[run_id].status
         return ":".join(filter(None, [status.status, status.sub_status])), status.details
 
@@ -97,15 +102,17 @@ class Control:
         if not self._call("stop-run", StopRunRequest(run_id=run_id), StopRunResponse()).success:
             raise UserError(f"the SuperLink did not stop the run {run_id}")
 
-    def _call(self, method: str, request: _Request, response: R) -> R:
+    def _call(self, method: str, request: _Request, response: R, repeatable: bool = False) -> R:
         deadline = time.monotonic() + self._patience
         while True:
             try:
                 body = self._post(f"/v1/control/{method}", request.SerializeToString())
                 break
-            except ConnectionRefusedError:  # nothing was sent: safe to try again
-                if time.monotonic() > deadline:
-                    raise
+            except (OSError, http.client.HTTPException) as error:
+                # What was refused was not sent, so that nothing is done twice.
+                again = repeatable or isinstance(error, ConnectionRefusedError)
+                if not again or time.monotonic() > deadline:
+                    raise UnreachableError(str(error)) from error
             time.sleep(PAUSE)
         response.ParseFromString(body)
         return response
@@ -120,8 +127,6 @@ class Control:
             connection.request("POST", path, body, headers)
             answer = connection.getresponse()
             content = answer.read()
-        except http.client.HTTPException as error:
-            raise ConnectionError(f"no HTTP answer from the SuperLink: {error!r}") from None
         finally:
             connection.close()
         if answer.status != http.HTTPStatus.OK:

@@ -9,7 +9,8 @@ started again; nothing outlives the federation.
 import shutil
 import tempfile
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
@@ -28,7 +29,7 @@ from deploy.certificates import (
     private_folder,
     write_secret,
 )
-from deploy.control import Control
+from deploy.control import Control, UnreachableError
 from deploy.processes import LOOPBACK, Command, Restart, Supervisor, environment, free_port
 
 PATIENCE = 90.0  # seconds for everything to come up
@@ -74,7 +75,6 @@ class LocalFederation:
 
     `state` gets a private folder per federation, `logs` one file per process. `threads` limits the
     CPU threads of each process (0: no limit), `extra` are environment variables for all of them.
-    With `durable` the SuperLink keeps runs on disk and survives being killed.
     """
 
     def __init__(
@@ -84,13 +84,11 @@ class LocalFederation:
         *,
         threads: int = 0,
         extra: Mapping[str, str] | None = None,
-        durable: bool = True,
     ) -> None:
         private_folder(state)
         self._state = Path(tempfile.mkdtemp(prefix="flower-", dir=state.absolute()))
         self._threads = threads
         self._extra = dict(extra or {})
-        self._database = self._state / "superlink.db" if durable else None
         self._port = 0
         self._settled = False
         self._authority: Authority | None = None
@@ -136,8 +134,9 @@ class LocalFederation:
         keys = {site.name: make_site_key(self._state / "keys", site.name) for site in sites}
         self._await_superlink(deadline)
         flower.write_connection(self.flwr_home, self.address, authority)
-        for site in sites:  # before its SuperNode starts, or that one is refused and ends
-            self._control().register(keys[site.name].public, site.name)
+        with self._reaching():  # before the SuperNodes start, or they are refused and end
+            for site in sites:
+                self._control().register(keys[site.name].public, site.name)
         progress(f"starting {len(sites)} sites")
         for site in sites:
             poll = min(LONGEST_POLL, SHORTEST_POLL * len(sites))
@@ -147,25 +146,26 @@ class LocalFederation:
             lambda: flower.superexec_command(self.address, authority.certificate, secret),
             QUICKLY,
         )
-        self._await_sites(sites, deadline, progress)
+        with self._reaching():
+            self._await_sites(sites, deadline, progress)
 
     def submit(self, bundle: Path) -> int:
         """Start the Flower app in the folder `bundle`; the run's id."""
-        return self._control().submit(bundle)
+        with self._reaching():
+            return self._control().submit(bundle)
 
     def status(self, run_id: int) -> tuple[str, str]:
         """(status, details) of a run, such as ("finished:failed", "No heartbeat received...").
 
         `UserError` where the SuperLink is gone for good.
         """
-        try:
+        with self._reaching():
             return self._control().status(run_id)
-        except OSError as error:
-            raise self._failure(SUPERLINK, f"does not answer ({error})") from None
 
     def stop_run(self, run_id: int) -> None:
         """Stop a run; `UserError` where it has ended already."""
-        self._control().stop(run_id)
+        with self._reaching():
+            self._control().stop(run_id)
 
     def stop(self) -> None:
         """End every process and delete the private state; may be called again."""
@@ -181,6 +181,13 @@ class LocalFederation:
 
     def _environment(self, flwr_home: Path) -> dict[str, str]:
         return environment(flwr_home, self._threads) | self._extra
+
+    @contextmanager
+    def _reaching(self) -> Iterator[None]:
+        try:
+            yield
+        except UnreachableError as error:
+            raise self._failure(SUPERLINK, f"does not answer ({error})") from error
 
     def _run(
         self,
@@ -205,7 +212,7 @@ class LocalFederation:
                 authority,
                 server,
                 secret=secret,
-                database=self._database,
+                database=self._state / "superlink.db",
             )
 
         self._run(SUPERLINK, command, QUICKLY)
@@ -233,7 +240,7 @@ class LocalFederation:
         while True:
             try:
                 self._control(patience=0).sites()
-            except OSError:
+            except UnreachableError:
                 self._check(SUPERLINK, deadline)
                 time.sleep(LOOK)
             else:

@@ -3,6 +3,7 @@
 import json
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -14,6 +15,7 @@ from client.workshop import pick_device
 from common.data import ImageData
 from common.encoders import Encoder, build_encoder
 from common.errors import UserError
+from common.files import read_note
 from common.options import Plan
 from common.views import build_views
 
@@ -60,14 +62,16 @@ def load_trained(folder: Path) -> Trained:
     if not path.exists():
         raise UserError(f"{folder} has no encoder.safetensors: the run has not finished")
     try:
-        meta, tensors = _read(path)
-        channels, side = int(meta["channels"]), int(meta["side"])
-        if meta["encoder"] != plan.encoder:
-            raise UserError(f"{path} is a {meta['encoder']}, the run's plan says {plan.encoder}")
+        facts, tensors = _read(path)
+        channels, side = int(facts["channels"]), int(facts["side"])
+        if facts["encoder"] != plan.encoder:
+            raise UserError(f"{path} is a {facts['encoder']}, the run's plan says {plan.encoder}")
         encoder = build_encoder(plan.encoder, channels, side, seed=0)
         encoder.load_state_dict(tensors)
         _, centroids = _read(folder / "centroids.safetensors")
-    except (SafetensorError, KeyError, RuntimeError, OSError) as error:
+    except UserError:
+        raise
+    except (SafetensorError, KeyError, ValueError, RuntimeError, OSError) as error:
         raise UserError(f"{folder}: the results do not fit ({str(error).splitlines()[0]})") from None
     device = pick_device("auto")
     in_encoder_space = plan.stages[-1].embedding == "encoder"
@@ -81,6 +85,7 @@ def load_trained(folder: Path) -> Trained:
     )
 
 
-def _read(path: Path) -> tuple[dict[str, str], dict[str, Tensor]]:
+def _read(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
     with safe_open(path, framework="pt") as file:
-        return file.metadata() or {}, {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
+        tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 (not a dict)
+        return read_note(file.metadata()), tensors

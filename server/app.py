@@ -18,6 +18,7 @@ from safetensors.numpy import save
 from common import recipes
 from common.data.partition import Partition
 from common.errors import UserError
+from common.files import note
 from common.objectives import check_plan
 from common.options import Plan
 from server.report import write_report
@@ -77,18 +78,20 @@ def _publish(strategy: CoveyStrategy) -> None:
     plan, state, folder = strategy.plan, strategy.state, strategy.folder
     last = len(plan.stages) - 1
     site = next(iter(strategy.roster.sites.values()))
-    meta = {
-        "encoder": plan.encoder,
-        "channels": str(site.channels),
-        "side": str(site.side),
-        "recipe": plan.recipe,
-        "rounds": str(state.round),
-    }
+    facts = note(
+        {
+            "encoder": plan.encoder,
+            "channels": site.channels,
+            "side": site.side,
+            "recipe": plan.recipe,
+            "rounds": state.round,
+        }
+    )
     tensors = strategy.model.encoder_tensors(last, state.groups)
-    folder.write("encoder.safetensors", save(tensors, metadata=meta))
+    folder.write("encoder.safetensors", save(tensors, metadata=facts))
     if state.centroids is not None:
         arrays = {"points": state.centroids.points, "counts": state.centroids.counts}
-        folder.write("centroids.safetensors", save(arrays, metadata=meta))
+        folder.write("centroids.safetensors", save(arrays, metadata=facts))
 
 
 def _facts(strategy: CoveyStrategy, engine: str) -> dict[str, Any]:

@@ -17,8 +17,8 @@ from safetensors.numpy import save
 
 from common.centroids import Centroids
 from common.errors import UserError
-from common.files import write_atomic
-from common.messages import Floats
+from common.files import note, read_note, write_atomic
+from common.messages import Counts, Floats
 from common.options import Plan
 from server.events import Events
 
@@ -28,13 +28,13 @@ CHECKPOINT = "checkpoint.safetensors"
 @dataclass(frozen=True)
 class Checkpoint:
     """The global state after training round `round` (0: before the first); `closed`: stages whose
-    final evaluation is done."""
+    final evaluation is done; `balance` (K,): images in each cluster, as last counted."""
 
     round: int
     closed: int
     groups: Mapping[str, Floats]
     centroids: Centroids | None = None
-    layout: str = ""
+    balance: Counts | None = None
 
 
 class RunFolder:
@@ -141,22 +141,20 @@ def _pack(checkpoint: Checkpoint) -> bytes:
     if checkpoint.centroids is not None:
         arrays["centroids/points"] = checkpoint.centroids.points
         arrays["centroids/counts"] = checkpoint.centroids.counts
-    meta = {
-        "round": str(checkpoint.round),
-        "closed": str(checkpoint.closed),
-        "layout": checkpoint.layout,
-    }
-    return save({k: np.ascontiguousarray(v) for k, v in arrays.items()}, metadata=meta)
+    if checkpoint.balance is not None:
+        arrays["balance"] = checkpoint.balance
+    facts = note({"round": checkpoint.round, "closed": checkpoint.closed})
+    return save({k: np.ascontiguousarray(v) for k, v in arrays.items()}, metadata=facts)
 
 
 def _unpack(path: Path) -> Checkpoint:
     with safe_open(path, framework="numpy") as file:
-        meta = file.metadata() or {}
+        facts = read_note(file.metadata())
         arrays = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 (not a dict)
     centroids = None
     if "centroids/points" in arrays:
         centroids = Centroids(arrays["centroids/points"], arrays["centroids/counts"])
     groups = {k.removeprefix("group/"): a for k, a in arrays.items() if k.startswith("group/")}
     return Checkpoint(
-        int(meta["round"]), int(meta["closed"]), groups, centroids, meta.get("layout", "")
+        int(facts["round"]), int(facts["closed"]), groups, centroids, arrays.get("balance")
     )

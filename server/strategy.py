@@ -10,6 +10,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 from typing import Any
 
+import numpy as np
 from flwr.app import ArrayRecord, ConfigRecord, Message, MetricRecord
 from flwr.serverapp import Grid
 from flwr.serverapp.strategy import Result, Strategy
@@ -88,8 +89,9 @@ class CoveyStrategy(Strategy):
         )
         self._warn_of_collapse(number, received)
         centroids = merged.centroids if merged else self.state.centroids
+        balance = np.array(measured.sizes(by), np.int64)
         self._advance(
-            Checkpoint(number, self.state.closed, exchange.mean.mean(), centroids)
+            Checkpoint(number, self.state.closed, exchange.mean.mean(), centroids, balance)
         )
 
     def _close_stage(self, grid: Grid, index: int) -> None:
@@ -120,7 +122,8 @@ class CoveyStrategy(Strategy):
             }
         )
         self._warn_of_collapse(number, figures)
-        self._advance(replace(self.state, closed=index + 1))
+        balance = np.array(scored.measured.sizes(by), np.int64)
+        self._advance(replace(self.state, closed=index + 1, balance=balance))
 
     def _advance(self, state: Checkpoint) -> None:
         self.state = state
@@ -158,6 +161,7 @@ class CoveyStrategy(Strategy):
             groups=self.state.groups,
             centroids=self.state.centroids if kind == "score" else None,
             probe=probe,
+            balance=self.state.balance if kind == "train" else None,
             classes=self.roster.classes,
         )
         nodes = {name: online[name] for name in names}

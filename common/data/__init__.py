@@ -1,1 +1,55 @@
-"""Data sets, as whole arrays in memory."""
+"""Data sets, as whole arrays in memory.
+
+`load` takes a known name (`DATASETS`), a folder of images or an .npz, and gives `ImageData`. To add
+a data set, add an entry to `common/data/known.py` and its licence to `docs/data.md`. Importing this
+imports no torch.
+"""
+
+from pathlib import Path
+
+from common.data.folder import read_folder
+from common.data.images import ImageData, Kind, draw
+from common.data.known import DATASETS, Dataset, data_root
+from common.data.npz import read_npz
+from common.errors import UserError, unknown
+
+__all__ = ["DATASETS", "Dataset", "ImageData", "Kind", "data_root", "load", "load_test"]
+
+
+def load(spec: str, *, images: int = 0, seed: int = 0, side: int = 0) -> ImageData:
+    """The images of `spec`: of known sets the training split.
+
+    `images` > 0 draws that many without replacement, by `seed`. `side` > 0 is the side in pixels
+    that the images are given; 0 leaves them (a folder: see `read_folder`). A known name goes before
+    a folder of that name: write `./mnist` for the folder. `UserError` where there is no such data,
+    fewer images than asked for, or a damaged file.
+    """
+    if spec not in DATASETS and Path(spec).is_dir():
+        return read_folder(Path(spec), images=images, seed=seed, side=side)
+    data = _read(spec, test=False)
+    if data is None:
+        raise UserError(f"{spec} has no training images: need images, or x_train")
+    if images:
+        data = data.subset(draw(len(data.images), images, seed, spec))
+    return data.resized(side) if side else data
+
+
+def load_test(spec: str, *, side: int = 0) -> ImageData | None:
+    """The test split of `spec`; None where there is none (a folder, `digits`, a plain .npz)."""
+    if spec not in DATASETS and Path(spec).is_dir():
+        return None
+    data = _read(spec, test=True)
+    return data.resized(side) if data is not None and side else data
+
+
+def _read(spec: str, *, test: bool) -> ImageData | None:
+    if spec in DATASETS:
+        return DATASETS[spec].read(test)
+    path = Path(spec)
+    if path.suffix == ".npz":
+        return read_npz(path, test=test)
+    if path.exists():
+        raise UserError(f"{spec} is neither a folder of images nor an .npz file")
+    if len(path.parts) > 1 or path.is_absolute():
+        raise UserError(f"there is no file or folder {spec}")
+    raise unknown("data set", spec, DATASETS)

@@ -2,7 +2,11 @@
 
 The head maps an encoder output to K soft assignments. Over a batch, column k of C_a (N, K) is what
 cluster k looks like in view a; it should look the same in view b and unlike every other cluster.
-L = μ·L_1 + NT-Xent(C_aᵀ, C_bᵀ; τ_c) + w·Σ_views (log K + Σ_k P_k log P_k), P = mean assignment.
+L = μ·L_1 + NT-Xent(C_aᵀ, C_bᵀ; τ_c) + w·Σ_views (log K + Σ_k P_k log P_k)/ρ, with P the mean
+assignment over the *federation*: P = ρ·P_batch + (1 - ρ)·P_all, where P_all are the cluster sizes
+that the server counted and ρ is the site's share of the images. (A site alone has ρ = 1, the term of
+the papers.) Balancing each site by itself would force clusters on it that it has no images of: under
+skew that undoes what stage 1 has learned. The division by ρ keeps the weight of the gradient.
 The head is linear on the unit sphere, softmax(cos(h, c_k) / τ_h), and starts from the global
 centroids that stage 1 ended with, so its K rows are the clusters' centroids and stay so; or an MLP
 that starts at random (`head = "mlp"`), as in the paper of the columns.
@@ -10,7 +14,7 @@ The non-contrastive variant replaces NT-Xent with mean_k (2 - 2 cos(col_k(C_a), 
 symmetric in the views.
 Shared: what stage 1 shares, and the cluster head. Local: what stage 1 keeps.
 Sources: Li et al., "Contrastive Clustering", AAAI 2021 (arXiv 2009.09687), eqs. 4 to 6; Miao and
-Koyuncu, IEEE JSTSP 18(6), 2024 (two stages; our reconstruction).
+Koyuncu, IEEE JSTSP 18(6), 2024 (two stages; our reconstruction). The federation's balance is ours.
 """
 
 import math
@@ -31,13 +35,14 @@ from common.objectives.nt_xent import nt_xent
 @dataclass(frozen=True)
 class Parameters:
     """`first`: the stage-1 objective, `first_weight` μ; `cluster_temperature` τ_c;
-    `entropy_weight` w; `contrastive`: columns against each other, or without negatives; `head`:
+    `entropy_weight` w; `balance`: of the federation or of the site; `contrastive`: columns against each other, or without negatives; `head`:
     centroids or mlp; `head_temperature` τ_h."""
 
     first: str = "simclr"
     first_weight: float = 1.0
     cluster_temperature: float = 1.0
     entropy_weight: float = 1.0
+    balance: str = "federation"
     contrastive: bool = True
     head: str = "centroids"
     head_temperature: float = 0.1
@@ -82,7 +87,11 @@ class Cluster(Objective):
         super().__init__()
         if parameters.head not in HEADS:
             raise unknown("head of objective 'cluster'", parameters.head, HEADS)
+        if parameters.balance not in ("federation", "site"):
+            raise unknown("balance", parameters.balance, ("federation", "site"))
         self.settings = parameters
+        self._all: Tensor | None = None
+        self._share = 1.0
         self.first = first
         self.encoder = encoder
         self.projector = first.projector
@@ -109,8 +118,24 @@ class Cluster(Objective):
             terms["columns"] = 0.5 * (
                 prediction_error(c_a.T, c_b.T) + prediction_error(c_b.T, c_a.T)
             )
-        terms["entropy"] = settings.entropy_weight * (imbalance(c_a) + imbalance(c_b))
+        balance = self._imbalance(c_a) + self._imbalance(c_b)
+        terms["entropy"] = settings.entropy_weight * balance
         return terms
+
+    def balance(self, counts: Tensor | None, images: int) -> None:
+        if counts is None or self.settings.balance == "site":
+            self._all, self._share = None, 1.0
+            return
+        total = counts.sum().clamp_min(1)
+        self._all = counts / total
+        self._share = min(1.0, images / max(1, int(total)))
+
+    def _imbalance(self, assignments: Tensor) -> Tensor:
+        mean = assignments.mean(dim=0)
+        if self._all is None:
+            return imbalance(mean)
+        mixed = self._share * mean + (1 - self._share) * self._all
+        return imbalance(mixed) / self._share
 
     def after_step(self, progress: float) -> None:
         self.first.after_step(progress)
@@ -129,8 +154,7 @@ class Cluster(Objective):
         return logits.softmax(dim=1)
 
 
-def imbalance(assignments: Tensor) -> Tensor:
-    """log K + Σ_k P_k log P_k of soft assignments (N, K), P their mean: 0 when clusters are
-    equally large, log K when all images are in one."""
-    mean = assignments.mean(dim=0)
+def imbalance(mean: Tensor) -> Tensor:
+    """log K + Σ_k P_k log P_k of a mean assignment P (K,): 0 when clusters are equally large, log K
+    when all images are in one."""
     return math.log(mean.numel()) + torch.special.xlogy(mean, mean).sum()

@@ -39,6 +39,9 @@ class Regularised(Objective):
     def local(self) -> dict[str, nn.Module]:
         return self.inner.local()
 
+    def balance(self, counts: Tensor | None, images: int) -> None:
+        self.inner.balance(counts, images)
+
     def restart_local(self) -> None:
         self.inner.restart_local()
 

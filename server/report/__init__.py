@@ -45,6 +45,9 @@ def render(record: RunRecord) -> str:
 def _context(record: RunRecord) -> dict[str, Any]:
     run = record.run
     sites = accounts.sites(record)
+    learning, clusters = figures.learning(record), figures.cluster_figures(record)
+    if len(learning) % 2 and clusters and clusters[0].title == figures.SIZES:
+        learning.append(clusters.pop(0))  # two columns are filled
     return {
         "id": str(run.get("id", "")),
         "recipe": str(run.get("recipe", "run")),
@@ -56,10 +59,11 @@ def _context(record: RunRecord) -> dict[str, Any]:
         "labels": bool(run.get("classes")),
         "begun": bool(record.rounds),
         "table": headline.stage_table(record),
-        "learning": figures.learning(record),
-        "clusters": figures.cluster_figures(record),
+        "learning": learning,
+        "clusters": clusters,
         "cost": accounts.cost(record),
         "sites": sites,
+        "attendance": accounts.attendance(sites),
         "settings": settings.settings(record),
         "stages": headline.planned_stages(record),
         "stage_settings": settings.stage_settings(record),

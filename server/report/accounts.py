@@ -150,6 +150,15 @@ def sites(record: RunRecord) -> list[Site]:
     ]
 
 
+def attendance(several: list[Site]) -> str:
+    """How many sites answered whenever they were asked."""
+    asked = [site for site in several if site.strip is not None]
+    faithful = sum(not site.trouble for site in asked)
+    if faithful < len(asked):
+        return f"{faithful} of {len(asked)} sites answered each time they were asked."
+    return "Every site answered each time it was asked." if asked else ""
+
+
 def _natural(name: str) -> tuple[str, int, str]:
     """site-2 before site-10."""
     stem = name.rstrip("0123456789")
@@ -205,14 +214,16 @@ def warnings(record: RunRecord, shown: int = 5) -> Warnings:
     texts: dict[str, list[Any]] = {}
     for event in record.warnings:
         texts.setdefault(str(event.get("text", "")), []).append(event.get("round"))
-    lines = tuple((_where(rounds), text) for text, rounds in texts.items())
+    lines = tuple(_line(text, rounds) for text, rounds in texts.items())
     reason = str(record.run.get("reason", "")) if record.run.get("status") == "failed" else ""
     return Warnings(reason, lines[:shown], lines[shown:])
 
 
-def _where(rounds: list[Any]) -> str:
+def _line(text: str, rounds: list[Any]) -> tuple[str, str]:
+    """Where and what; a text that begins with its round does not say it twice."""
     numbers = [n for n in rounds if is_number(n)]
     if not numbers:
-        return ""
+        return "", text
+    where = f"round {min(numbers)}"
     times = f", {len(rounds)} times" if len(rounds) > 1 else ""
-    return f"round {min(numbers)}{times}"
+    return where + times, text.removeprefix(f"{where}: ")

@@ -38,60 +38,70 @@ def order(table: Counts) -> Order:
     return Order((*matched_rows, *rest), (*matched_columns, *spare), len(pairs))
 
 
+@dataclass(frozen=True)
+class Grid:
+    """Where the cells of a heat map are. A `fine` one has cells too small for any text."""
+
+    left: float
+    top: float
+    wide: float
+    high: float
+    fine: bool
+
+    def box(self, row: int, column: int, gap: float = 0.0) -> dict[str, float]:
+        """The cell's rectangle."""
+        x, y = self.left + column * self.wide, self.top + row * self.high
+        return {"x": x, "y": y, "width": self.wide - gap, "height": self.high - gap}
+
+
 def heat_map(table: Counts, class_names: Sequence[str]) -> Markup:
     """Contingency counts (K, C): a row per cluster, shaded by share of the cluster's images."""
     placed = order(table)
     clusters, classes = table.shape
-    wide, high = _cell(clusters, classes)
-    left, top = 42.0, _top(class_names, wide) if classes <= 40 else 10.0
-    width, height = left + classes * wide + 52, top + clusters * high + 6
-    parts = []
-    if classes <= 40:
-        parts.append(_columns(placed, class_names, left, top, wide))
-        parts.append(element("text", "pure", x=width - 4, y=top - 8, class_="tick y"))
+    grid = _grid(clusters, class_names)
+    across, down = classes * grid.wide, clusters * grid.high
+    width, height = grid.left + across + (8 if grid.fine else 52), grid.top + down + 6
+    ground = {"x": grid.left, "y": grid.top, "width": across, "height": down}
+    parts = [element("rect", class_="ground", **ground)]
+    if not grid.fine:
+        parts.append(_columns(placed, class_names, grid))
+        parts.append(element("text", "pure", x=width - 4, y=grid.top - 8, class_="tick y"))
     for at, row in enumerate(placed.rows):
-        y = top + at * high
-        parts.append(_row(table[row], row, placed, y=y, cell=(left, wide, high), names=class_names))
-    for at in range(placed.matched if high >= 9 else 0):
-        box = {"x": left + at * wide, "y": top + at * high, "width": wide, "height": high}
-        parts.append(element("rect", class_="pair", **box))
+        parts.append(_cells(table[row], placed, row, at, grid=grid, names=class_names))
+        if not grid.fine:
+            parts.append(_margins(table[row], row, at, grid))
+    for at in range(0 if grid.fine else placed.matched):
+        parts.append(element("rect", class_="pair", **grid.box(at, at)))
     label = f"Contingency table of {clusters} clusters and {classes} classes"
-    return drawing(width, height, label, *parts, class_="heat", style=_widths(width))
+    widths = f"max-width: {1.15 * width:.0f}px; min-width: {min(0.72 * width, 560):.0f}px"
+    return drawing(width, height, label, *parts, class_="heat", style=widths)
 
 
-def _cell(clusters: int, classes: int) -> tuple[float, float]:
-    wide = 46.0 if classes <= 12 else max(6.0, 520.0 / classes)
+def _grid(clusters: int, names: Sequence[str]) -> Grid:
+    classes = len(names)
+    if classes > 40:
+        side = max(3.0, 640.0 / classes)
+        return Grid(8.0, 4.0, side, side, fine=True)
+    wide = 46.0 if classes <= 12 else max(20.0, 560.0 / classes)
     high = 26.0 if clusters <= 20 else 18.0 if clusters <= 40 else 13.0
-    return wide, high if wide >= 12 else min(high, 9.0)
-
-
-def _top(names: Sequence[str], wide: float) -> float:
-    """Room for the class names: level where they fit over their columns, else slanted."""
-    return 26.0 if _level(names, wide) else 26.0 + 0.64 * LETTER * max(map(_length, names))
+    slanted = 0.0 if _level(names, wide) else 0.64 * LETTER * max(len(_short(n)) for n in names)
+    return Grid(42.0, 26.0 + slanted, wide, high, fine=False)
 
 
 def _level(names: Sequence[str], wide: float) -> bool:
-    return max(map(_length, names)) * LETTER <= wide
+    """Whether the class names fit over their columns."""
+    return max(len(_short(name)) for name in names) * LETTER <= wide
 
 
-def _length(name: str) -> int:
-    return len(_short(name))
-
-
-def _widths(width: float) -> str:
-    return f"max-width: {1.15 * width:.0f}px; min-width: {min(0.72 * width, 560):.0f}px"
-
-
-def _columns(placed: Order, names: Sequence[str], left: float, top: float, wide: float) -> Markup:
+def _columns(placed: Order, names: Sequence[str], grid: Grid) -> Markup:
     """Class names over the columns: level where they fit, else slanted."""
-    texts = [_short(names[column]) for column in placed.columns]
-    level = _level(names, wide)
+    level = _level(names, grid.wide)
     parts = []
-    for at, text in enumerate(texts):
-        x, y = left + (at + 0.5) * wide, top - 8
+    for at, column in enumerate(placed.columns):
+        x, y = grid.left + (at + 0.5) * grid.wide, grid.top - 8
         turn = {} if level else {"transform": f"rotate(-40 {x:.1f} {y:.1f})"}
         kind = "tick x" if level else "tick"
-        parts.append(element("text", text, x=x, y=y, class_=kind, **turn))
+        parts.append(element("text", _short(names[column]), x=x, y=y, class_=kind, **turn))
     return join(parts)
 
 
@@ -99,40 +109,43 @@ def _short(name: str, most: int = 11) -> str:
     return name if len(name) <= most else name[: most - 1] + "…"
 
 
-def _row(
-    counts: Counts,
-    cluster: int,
-    placed: Order,
-    *,
-    y: float,
-    cell: tuple[float, float, float],
-    names: Sequence[str],
+def _cells(
+    counts: Counts, placed: Order, cluster: int, at: int, *, grid: Grid, names: Sequence[str]
 ) -> Markup:
-    left, wide, high = cell
-    images = int(counts.sum())
-    middle = y + high / 2 + (4.2 if high >= 18 else 3.2)
-    small = "" if high >= 18 else " small"
+    """A row's counts; empty cells show the ground."""
+    images = max(1, int(counts.sum()))
+    small, letter = ("", 7) if grid.high >= 18 else (" small", 5.6)
+    gap = 0.0 if grid.fine else 1.0
     parts = []
-    if high >= 10:
-        parts.append(element("text", f"{cluster}", x=left - 8, y=middle, class_=f"tick y{small}"))
-        pure = f"{counts.max() / images:.0%}" if images else "empty"
-        x = left + len(counts) * wide + 48
-        parts.append(element("text", pure, x=x, y=middle, class_=f"tick y{small}"))
-    for at, column in enumerate(placed.columns):
-        share = float(counts[column]) / images if images else 0.0
-        text = count(int(counts[column]))
+    for place, column in enumerate(placed.columns):
+        number = int(counts[column])
+        if not number:
+            continue
+        share, text = number / images, count(number)
         title = element("title", f"cluster {cluster}, {names[column]}: {text}")
-        x = left + at * wide
-        box = element(
-            "rect", title, x=x + 0.5, y=y + 0.5, width=wide - 1, height=high - 1,
-            class_="cell", style=f"--share:{share:.3f}",
-        )  # fmt: skip
-        parts.append(box)
-        if counts[column] and high >= 10 and len(text) * (7 if high >= 18 else 5) <= wide - 2:
+        box = grid.box(at, place, gap)
+        shade = {"class_": "cell", "style": f"--share:{share:.3f}"}
+        parts.append(element("rect", title, **box, **shade))
+        if not grid.fine and len(text) * letter <= grid.wide - 2:
             ink = "on" if share > 0.5 else "off"
-            kind = f"figure {ink}{small}"
-            parts.append(element("text", text, x=x + wide / 2, y=middle, class_=kind))
+            x, y = box["x"] + grid.wide / 2, _baseline(at, grid)
+            parts.append(element("text", text, x=x, y=y, class_=f"figure {ink}{small}"))
     return join(parts)
+
+
+def _margins(counts: Counts, cluster: int, at: int, grid: Grid) -> Markup:
+    """The cluster's number on the left, the share of its largest class on the right."""
+    kind = "tick y" if grid.high >= 18 else "tick y small"
+    pure = f"{counts.max() / counts.sum():.0%}" if counts.sum() else "empty"
+    left, right = grid.left - 8, grid.left + len(counts) * grid.wide + 48
+    y = _baseline(at, grid)
+    return element("text", str(cluster), x=left, y=y, class_=kind) + element(
+        "text", pure, x=right, y=y, class_=kind
+    )
+
+
+def _baseline(at: int, grid: Grid) -> float:
+    return grid.top + (at + 0.5) * grid.high + (4.2 if grid.high >= 18 else 3.2)
 
 
 def size_bars(sizes: Sequence[int]) -> Markup:
@@ -154,7 +167,7 @@ def size_bars(sizes: Sequence[int]) -> Markup:
         box = {"x": x(at) + 0.1 * pitch, "width": 0.8 * pitch}
         tall = {"y": y(images), "height": y(0) - y(images)}
         parts.append(element("rect", title, class_="s0", **box, **tall))
-        if len(sizes) <= 30:
+        if pitch >= LETTER * len(str(len(sizes))) + 3:
             below = {"x": x(at + 0.5), "y": y.start + 16}
             parts.append(element("text", str(cluster), class_="tick x", **below))
     level = y(even)
@@ -168,6 +181,7 @@ def size_bars(sizes: Sequence[int]) -> Markup:
 
 
 SHAPES = ("round", "square", "plus")  # a group beyond the colours has another shape
+DISTINCT = COLOURS * len(SHAPES)  # groups that can be told apart
 
 
 def shape_of(group: int) -> str:

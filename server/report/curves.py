@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from markupsafe import Markup
 
+from server.report.formats import mark
 from server.report.svg import (
     COLOURS,
     HEIGHT,
@@ -133,7 +134,7 @@ def stacked_bars(
     binned, per_bar = _bin(columns, keys, rounds)
     totals = [sum(parts.values()) for parts in binned.values()]
     high = _round_up(max(totals, default=0.0) or 1.0)
-    on = axes((0.5, rounds + 0.5), (0, high), 12, written)
+    on = axes((0.5, rounds + 0.5), (0, high), 12, lambda value: mark(written(value)))
     colours = {key: colour_of(key, index) for index, key in enumerate(keys)}
     thick = max(1.0, min(26.0, (on.x(1 + per_bar) - on.x(1)) * 0.78))
     bars = join(_bar(on, x, parts, thick, colours) for x, parts in binned.items())

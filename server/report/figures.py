@@ -8,12 +8,14 @@ import numpy as np
 from markupsafe import Markup
 
 from server.report import formats
-from server.report.clusters import Counts, heat_map, scatter, shape_of, size_bars
+from server.report.clusters import DISTINCT, Counts, heat_map, scatter, shape_of, size_bars
 from server.report.curves import Point, Series, line_chart
 from server.report.formats import is_number
 from server.report.headline import METRICS, planned_rounds, planned_stages, rounds_of
 from server.report.record import Event, RunRecord
 from server.report.svg import Band
+
+SIZES = "Cluster sizes"
 
 
 @dataclass(frozen=True)
@@ -39,18 +41,17 @@ def bands(record: RunRecord, first: float) -> list[Band]:
 
 
 def learning(record: RunRecord) -> list[Figure]:
-    """Clustering, loss and health against rounds, and where the images went."""
+    """Clustering, loss and health against rounds."""
     found = [
         _curves(
             record, "Clustering", ("acc", "nmi", "ari"),
-            "The model as the sites received it. Large dots: the figures a stage ended with.",
+            "Of the model that the sites received. A large dot ends a stage.",
         ),
         _losses(record),
         _curves(
             record, "Health", ("std", "entropy"),
             "Spread near 0 is collapse; evenness near 0 is one cluster that takes all.",
         ),
-        _cluster_sizes(record),
     ]  # fmt: skip
     return [figure for figure in found if figure is not None]
 
@@ -129,11 +130,11 @@ def _of(event: Event, key: str) -> Event:
 
 
 def cluster_figures(record: RunRecord) -> list[Figure]:
-    """The last contingency table and the map of embeddings."""
-    found = []
+    """Cluster sizes, the last contingency table, the map of embeddings."""
+    found = [sizes] if (sizes := _cluster_sizes(record)) else []
     table = next((t for e in reversed(record.stages) if (t := _table(e)) is not None), None)
     if table is not None:
-        note = "Rows are clusters, matched to classes along the diagonal; shade: share of the row."
+        note = "Clusters in rows, matched to classes; shade: share of a row."
         names = _class_names(record, table.shape[1])
         kind = "wide" if table.shape[1] > 14 else ""
         found.append(Figure("Clusters and classes", note, heat_map(table, names), kind=kind))
@@ -149,7 +150,7 @@ def _cluster_sizes(record: RunRecord) -> Figure | None:
         return None
     used = sum(1 for images in sizes if images)
     note = f"{used} of {len(sizes)} clusters hold images."
-    return Figure("Cluster sizes", note, size_bars(sizes))
+    return Figure(SIZES, note, size_bars(sizes))
 
 
 def _table(event: Event) -> Counts | None:
@@ -190,5 +191,7 @@ def _map(record: RunRecord) -> Figure | None:
         legend.append((shape_of(index), names[name] if named else str(name)))
     svg = scatter(points["x"], points["y"], [groups[name] for name in shown])
     method, images = points.get("method", "2-D map"), formats.count(points.get("images"))
-    note = f"{method} of {images} embeddings, coloured by {by}. Drawn where the images are local."
+    note = f"{method} of {images} images whose data is local, by {by}."
+    if len(groups) > DISTINCT:
+        legend, note = [], f"{note} Colours repeat."
     return Figure("Map of embeddings", note, svg, legend, "map")

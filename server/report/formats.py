@@ -66,6 +66,11 @@ def duration(value: Any) -> str:
     return f"{minutes // 60} h {minutes % 60:02d} min"
 
 
+def mark(text: str) -> str:
+    """A formatted value as an axis prints it: 2 MB, not 2.0 MB."""
+    return text.replace(".0 ", " ")
+
+
 def moment(text: Any) -> str:
     """An ISO time as 23 November 2026, 20:45; as it stands where it is none."""
     try:

@@ -41,22 +41,24 @@ WITHOUT_LABELS = ("silhouette", "entropy", "effective_rank", "std")
 
 @dataclass(frozen=True)
 class Tile:
-    """One headline figure; `fill`: the share of its bar, None without one."""
+    """One headline figure; `change` since the stage before, `kind` "better" or "worse" where it
+    is either; `fill`: the share of its bar, None without one."""
 
     name: str
     value: str
     about: str
     change: str = ""
-    better: bool = True
+    kind: str = ""
     fill: float | None = None
 
 
 @dataclass(frozen=True)
 class Headline:
-    """The figures to see first, and what they were measured on."""
+    """The figures to see first, what they were measured on, and the stage before that."""
 
     title: str
     tiles: tuple[Tile, ...]
+    before: str
 
 
 @dataclass(frozen=True)
@@ -109,12 +111,14 @@ def headline(record: RunRecord) -> Headline | None:
         if not measured:
             return None
         now = measured[-1]["received"]
-        title = f"So far, after round {measured[-1]['round'] - 1}"
+        number = measured[-1]["round"] - 1
+        title = f"So far, after round {number}" if number else "Before training"
     keys = [key for key in (*HEADLINE, *WITHOUT_LABELS) if is_number(now.get(key))][:5]
     tiles = tuple(
         _tile(metric, now, before) for key in keys for metric in METRICS if metric.key == key
     )
-    return Headline(title, tiles) if tiles else None
+    earlier = f"stage {before['stage'] + 1}" if before else ""
+    return Headline(title, tiles, earlier) if tiles else None
 
 
 def _tile(metric: Metric, now: Event, before: Event) -> Tile:
@@ -125,9 +129,15 @@ def _tile(metric: Metric, now: Event, before: Event) -> Tile:
         value=metric.written(value),
         about=metric.about,
         change="" if gain is None else formats.change(gain),
-        better=gain is None or gain >= 0,
+        kind=_kind(gain or 0.0) if metric.more_is_better else "",
         fill=min(1.0, max(0.0, value)) if metric.unit else None,
     )
+
+
+def _kind(gain: float) -> str:
+    if abs(gain) < 0.0005:  # prints as 0.000
+        return ""
+    return "better" if gain > 0 else "worse"
 
 
 def stage_table(record: RunRecord) -> StageTable:

@@ -60,7 +60,7 @@ PAGE = """\
 {% macro lines(several) %}
 <ul>
   {% for where, text in several %}
-  <li>{% if where and not text.startswith(where) %}<b>{{ where }}</b> {% endif %}{{ text }}</li>
+  <li>{% if where %}<b>{{ where }}</b> &ensp;{% endif %}{{ text }}</li>
   {% endfor %}
 </ul>
 {% endmacro %}
@@ -87,8 +87,8 @@ PAGE = """\
       {% endif %}
       <p class="about">{{ tile.about }}</p>
       {% if tile.change %}
-      <p class="change {{ '' if tile.better else 'worse' }}">{{ tile.change }}
-        <span>since the stage before</span></p>
+      <p class="change {{ tile.kind }}">{{ tile.change }}
+        <span>since {{ headline.before }}</span></p>
       {% endif %}
     </div>
     {% endfor %}
@@ -107,8 +107,9 @@ PAGE = """\
 {% endif %}
 {% if table.rows %}
   <div class="card scroll">
-  <table>
-    <thead><tr><th>Stage</th><th>Objective</th><th class="n">Rounds</th><th>Clusters by</th>
+  <table class="stages">
+    <thead><tr><th>Stage</th><th>Objective</th><th class="n">Rounds</th>
+      <th><abbr title="what assigns images to clusters">By</abbr></th>
       {% for metric in table.metrics %}
       <th class="n"><abbr title="{{ metric.about }}">{{ metric.name }}</abbr></th>
       {% endfor %}
@@ -140,7 +141,9 @@ PAGE = """\
 {% if sites %}
 <section>
   <h2>Sites</h2>
-  <div class="card scroll tall-table">
+  {% if attendance %}<p class="lead">{{ attendance }}</p>{% endif %}
+
+  <div class="card scroll tall-table" tabindex="0">
   <table class="sites">
     <thead><tr><th>Site</th><th class="n">Images</th><th class="bar"></th><th>Size</th>
       <th>Device</th><th class="n">Answered</th>{% if begun %}<th>Rounds</th>{% endif %}
@@ -149,7 +152,8 @@ PAGE = """\
     {% for site in sites %}
     <tr><th scope="row">{{ site.name }}</th><td class="n">{{ site.examples }}</td>
       <td class="bar"><span style="width: {{ (100 * site.share) | round(1) }}%"></span></td>
-      <td>{{ site["images"] }}</td><td>{{ site.device }}</td><td class="n">{{ site.answered }}</td>
+      <td class="shape">{{ site["images"] }}</td><td>{{ site.device }}</td>
+      <td class="n">{{ site.answered }}</td>
       {% if begun %}
       <td>{% if site.strip is not none %}{{ site.strip }}{% endif %}
         {% if site.trouble %}<span class="trouble">{{ site.trouble }}</span>{% endif %}
@@ -173,31 +177,18 @@ PAGE = """\
 
 <section>
   <h2>Settings</h2>
-  <div class="card"><h3>The command that repeats this run</h3><pre>{{ command }}</pre></div>
+  <div class="card command"><h3>The command that repeats this run</h3><pre>
+    {%- for part in command %}<span>{{ part }}</span> {% endfor -%}
+    </pre></div>
   <div class="grid">
-    <div class="card"><h3>Run</h3>
-      <dl class="pairs">
-        {% for name, value in settings %}
-        <div><dt>{{ name }}</dt><dd>{{ value }}</dd></div>
-        {% endfor %}
-      </dl>
-    </div>
     <div class="stack">
-      {% if stages %}
-      <div class="card scroll"><h3>Stages</h3>
-        <table>
-          <thead><tr><th></th>
-            {% for stage in stages %}<th>{{ loop.index }} {{ stage.name }}</th>{% endfor %}
-          </tr></thead>
-          <tbody>
-          {% for name, row in stage_settings %}
-          <tr><th scope="row">{{ name }}</th>
-            {% for value in row %}<td>{{ value }}</td>{% endfor %}</tr>
+      <div class="card"><h3>Run</h3>
+        <dl class="pairs">
+          {% for name, value in settings %}
+          <div><dt>{{ name }}</dt><dd>{{ value }}</dd></div>
           {% endfor %}
-          </tbody>
-        </table>
+        </dl>
       </div>
-      {% endif %}
       {% if versions %}
       <div class="card"><h3>Versions</h3>
         <dl class="pairs">
@@ -208,6 +199,23 @@ PAGE = """\
       </div>
       {% endif %}
     </div>
+    {% if stages %}
+    <div class="card scroll settings"><h3>Stages</h3>
+      <table>
+        <thead><tr><th></th>
+          {% for stage in stages %}
+          <th>{{ loop.index }} {{ stage["name"] | default("") }}</th>
+          {% endfor %}
+        </tr></thead>
+        <tbody>
+        {% for name, row in stage_settings %}
+        <tr><th scope="row">{{ name }}</th>
+          {% for value in row %}<td>{{ value }}</td>{% endfor %}</tr>
+        {% endfor %}
+        </tbody>
+      </table>
+    </div>
+    {% endif %}
   </div>
   <details class="card"><summary>run.json, in full</summary><pre>{{ json }}</pre></details>
 </section>

@@ -22,6 +22,7 @@ STAGE = (
     "objective", "rounds", "local-epochs", "batch-size", "learning-rate", "weight-decay",
     "contrastive-weight", "clusters-from", "embedding", "parameters",
 )  # fmt: skip
+ZEROES = {"images": "all", "size-skew": "equal sizes", "clusters": "as many as classes"}
 COMMANDS = {
     "in-process": ("covey", "simulate"),
     "ray": ("covey", "simulate", "--engine", "ray"),
@@ -31,13 +32,20 @@ COMMANDS = {
 def settings(record: RunRecord) -> list[tuple[str, str]]:
     """The plan's options that hold for the whole run, as (name, value)."""
     plan = record.run["plan"]
-    rows = [(name, _value(plan[name])) for name in FIRST if name in plan]
+    rows = [(name, _told(name, plan[name])) for name in FIRST if name in plan]
     spread = record.run.get("partition")
     if isinstance(spread, dict) and spread.get("hash"):
-        rows.append(("partition hash", str(spread["hash"])[:16]))
+        rows.append(("partition hash", str(spread["hash"])[:12]))
     if "parameters" in record.run:
         rows.append(("model", f"{formats.count(record.run['parameters'])} numbers"))
     return rows
+
+
+def _told(name: str, value: Any) -> str:
+    """As people say it."""
+    if name in ZEROES and value == 0:
+        return ZEROES[name]
+    return f"{_value(value)} s" if name == "deadline" else _value(value)
 
 
 def stage_settings(record: RunRecord) -> list[tuple[str, list[str]]]:
@@ -63,12 +71,12 @@ def as_json(record: RunRecord) -> str:
     return json.dumps(record.run, indent=2, ensure_ascii=False)
 
 
-def command(record: RunRecord) -> str:
-    """The command line that repeats the run: the recipe, and every option that is not as the
-    recipe says; the main options where the recipe is not one of ours."""
+def command(record: RunRecord) -> list[str]:
+    """The command line that repeats the run, option by option: the recipe, and every option that is
+    not as the recipe says; the main options where the recipe is not one of ours."""
     plan = record.run["plan"]
     recipe = str(record.run.get("recipe", plan.get("recipe", "")))
-    words = [*COMMANDS.get(str(record.run.get("engine")), ("covey", "run")), recipe]
+    start = [*COMMANDS.get(str(record.run.get("engine")), ("covey", "run")), recipe]
     try:
         usual = recipes.load(recipe).plan().model_dump(mode="json", by_alias=True)
     except UserError:
@@ -77,9 +85,8 @@ def command(record: RunRecord) -> str:
     names = FIRST if usual else MAIN
     options |= {n: plan[n] for n in (*names, "device") if n in plan and plan[n] != usual.get(n)}
     options |= _stage_options(planned_stages(record), usual.get("stages", []))
-    for name, value in options.items():
-        words += [f"--{name}", _value(value)]
-    return shlex.join(words)
+    given = [shlex.join([f"--{name}", _value(value)]) for name, value in options.items()]
+    return [shlex.join(start), *given]
 
 
 def _stage_options(stages: list[dict[str, Any]], usual: list[dict[str, Any]]) -> dict[str, str]:

@@ -58,6 +58,8 @@ h3 { font-size: 15px; font-weight: 620; }
 .grid { display: grid; grid-template-columns: repeat(2, minmax(0, 1fr)); gap: 16px; }
 .grid > .wide, .grid > figure:only-child { grid-column: 1 / -1; }
 .stack { min-width: 0; }
+.grid > .wide + .card:last-child { grid-column: 1 / -1; }
+.lead { margin: -8px 0 14px; color: var(--muted); }
 .aside { margin-top: 12px; color: var(--muted); }
 .empty { color: var(--muted); }
 
@@ -80,7 +82,8 @@ h3 { font-size: 15px; font-weight: 620; }
   overflow: hidden; }
 .meter span { display: block; height: 100%; background: var(--accent); }
 .tile .about { font-size: 13px; line-height: 1.4; color: var(--muted); }
-.tile .change { margin-top: 6px; font-size: 13px; font-weight: 620; color: var(--good); }
+.tile .change { margin-top: 6px; font-size: 13px; font-weight: 620; color: var(--muted); }
+.tile .change.better { color: var(--good); }
 .tile .change.worse { color: var(--bad); }
 .tile .change span { font-weight: 400; color: var(--muted); }
 
@@ -93,22 +96,27 @@ thead th { padding-top: 0; font-size: 13px; font-weight: 500; color: var(--muted
   white-space: nowrap; }
 tbody tr { border-top: 1px solid var(--rule); }
 tbody th { font-weight: 560; }
+.settings tbody th { font-weight: 400; color: var(--muted); white-space: nowrap; }
+.tall-table { padding-top: 0; }
+.tall-table thead th { position: sticky; top: 0; padding-top: 16px; background: var(--card); }
+.stages th[scope] { white-space: nowrap; }
 .n { text-align: right; white-space: nowrap; }
 .best { font-weight: 700; color: var(--accent); }
 abbr { text-decoration: none; cursor: help; }
-.sites th[scope] { max-width: 220px; overflow-wrap: anywhere; }
+.sites th[scope] { min-width: 92px; max-width: 220px; overflow-wrap: anywhere; }
+.shape { white-space: nowrap; }
 .sites .bar { width: 110px; min-width: 70px; padding-left: 0; }
 .sites .bar span { display: block; height: 8px; border-radius: 2px; background: var(--c0); }
 .strip { width: 160px; height: 12px; vertical-align: -1px; }
 .trouble { margin-left: 10px; font-size: 13px; color: var(--warn); white-space: nowrap; }
 .problem { display: block; font-size: 13px; color: var(--bad); overflow-wrap: anywhere;
-  max-width: 340px; }
+  min-width: 220px; max-width: 340px; }
 .sites code { font-size: 12px; color: var(--muted); }
 
 figcaption p { font-size: 13px; line-height: 1.4; color: var(--muted); }
-.chart { margin-top: 12px; overflow-x: auto; }
+.chart { margin-top: 12px; }
+.chart:has(.heat) { overflow: auto hidden; }
 .chart svg { display: block; width: 100%; height: auto; margin: 0 auto; overflow: visible; }
-.chart { overflow-y: hidden; }
 .map svg { max-width: 620px; }
 .card:only-child > .chart svg { max-width: 760px; }
 svg text { font-size: 12px; fill: var(--muted); }
@@ -123,6 +131,7 @@ path.line { fill: none; stroke-width: 2; stroke-linejoin: round; stroke-linecap:
 circle.end { stroke: var(--card); stroke-width: 1.5; }
 line.even { stroke: var(--ink); stroke-dasharray: 4 4; opacity: .6; }
 .halo { paint-order: stroke; stroke: var(--card); stroke-width: 4px; }
+.ground { fill: var(--band); }
 .cell { fill: color-mix(in srgb, var(--heat) calc(var(--share) * 100%), var(--band)); }
 .pair { fill: none; stroke: var(--ink); stroke-width: 1.4; }
 svg .figure.off { fill: var(--ink); }
@@ -153,6 +162,7 @@ path.square { stroke-linecap: square; }
 .pairs dt { color: var(--muted); white-space: nowrap; }
 .pairs dd { text-align: right; overflow-wrap: anywhere; min-width: 0; }
 pre { margin-top: 8px; white-space: pre-wrap; overflow-wrap: anywhere; }
+.command pre span { display: inline-block; max-width: 100%; }
 summary { cursor: pointer; font-weight: 560; }
 footer { margin-top: 40px; padding-top: 16px; border-top: 1px solid var(--rule); }
 footer p { max-width: 78ch; font-size: 13px; color: var(--muted); }
@@ -161,15 +171,18 @@ footer p { max-width: 78ch; font-size: 13px; color: var(--muted); }
   body { padding: 24px 16px 32px; }
   .grid { grid-template-columns: minmax(0, 1fr); }
   .card { padding: 14px 14px; }
+  .tall-table { padding-top: 0; }
   section { margin-top: 32px; }
 }
 @media (max-width: 560px) {
   h1 { font-size: 31px; }
   .facts { gap: 12px 26px; }
   .tiles { grid-template-columns: repeat(2, minmax(0, 1fr)); gap: 12px; }
+  .tile:last-child:nth-child(odd) { grid-column: 1 / -1; }
   .tile .value { font-size: 29px; }
   .pairs { columns: 1; }
   .chart svg text { font-size: 14.5px; }
+  .chart svg .name { font-size: 13px; }
   .chart svg .small { font-size: 10px; }
 }
 @media print {
@@ -179,6 +192,13 @@ footer p { max-width: 78ch; font-size: 13px; color: var(--muted); }
   .card, figure, tr { break-inside: avoid; }
   h2 { break-after: avoid; }
   .tall-table { max-height: none; overflow: visible; }
+  .scroll { overflow: visible; }
+  .tiles { grid-template-columns: repeat(5, minmax(0, 1fr)); gap: 8px; }
+  .grid { grid-template-columns: repeat(2, minmax(0, 1fr)); gap: 10px; }
+  .card { padding: 10px 12px; }
+  .tile .value { font-size: 24px; }
+  .tile p, .pairs, table, thead th { font-size: 10px; }
+  th, td { padding-right: 9px; }
 }
 """
 

@@ -16,13 +16,13 @@ Attribute = str | float | int
 
 def element(name: str, *children: Markup | str, **attributes: Attribute) -> Markup:
     """One SVG element; text and attribute values are escaped, `class_` is `class`, `_` is `-`."""
-    pairs = " ".join(
-        f'{key.rstrip("_").replace("_", "-")}="{escape(_plain(value))}"'
+    pairs = "".join(
+        f' {key.rstrip("_").replace("_", "-")}="{escape(_plain(value))}"'
         for key, value in attributes.items()
     )
     inside = Markup("").join(children)
     # Names are the charts' own, values and children are escaped.
-    return Markup(f"<{name} {pairs}>{inside}</{name}>")  # noqa: S704
+    return Markup(f"<{name}{pairs}>{inside}</{name}>")  # noqa: S704
 
 
 def _plain(value: Attribute) -> str:
@@ -106,7 +106,7 @@ def _bands(on: Axes, bands: Sequence[Band]) -> list[Markup]:
     parts = []
     for index, band in enumerate(bands):
         left, right = on.x(band.start), on.x(band.end)
-        if index % 2 == 1 or len(bands) == 1:
+        if index % 2 == 1:
             parts.append(
                 element(
                     "rect", x=left, y=on.y.stop, width=right - left,

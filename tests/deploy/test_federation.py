@@ -92,7 +92,7 @@ def test_two_sites_answer_a_stranger_is_refused_and_nothing_is_left(tmp_path):
         until(lambda: federation.status(run)[0] == "finished:completed")
         with pytest.raises(UserError, match="already finished"):
             federation.stop_run(run)
-        with pytest.raises(UserError, match="no run 12345"):
+        with pytest.raises(UserError, match="Run ID not found"):
             federation.status(12345)
         sessions = set(supervisor.guardians().values())
         assert any("flower-superlink" in line for line in processes(sessions))

@@ -1,6 +1,7 @@
 """Writes a run folder as a run would leave it, with figures drawn from a seed."""
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,8 @@ PHASES = {"load": 0.05, "views": 0.7, "train": 2.4, "evaluate": 0.4, "cluster": 
 class SampleRun:
     """A run of `recipe` over `sites` sites; change it before `write` to make another one.
 
-    `rounds`: how many have ended (None: all); `classes`: empty for a run without labels.
+    `rounds`: how many have ended (None: all); `classes`: 0 for a run without labels; `plan`:
+    options of the run.
     """
 
     def __init__(
@@ -25,17 +27,15 @@ class SampleRun:
         rounds: int | None = None,
         recipe: str = "fedmcc",
         seed: int = 0,
-        **options: Any,
+        plan: Mapping[str, Any] | None = None,
     ) -> None:
         self.rng = np.random.default_rng(seed)
         self.names = [f"site-{index}" for index in range(sites)]
         self.clusters = clusters
         self.classes = [str(index) for index in range(classes)]
-        plan = recipes.load(recipe).plan(
-            {"sites": sites, "clusters": clusters, "seed": seed, **options}
-        )
-        self.plan = plan
-        self.rounds = plan.rounds if rounds is None else rounds
+        options = {"sites": sites, "clusters": clusters, "seed": seed, **(plan or {})}
+        self.plan = recipes.load(recipe).plan(options)
+        self.rounds = self.plan.rounds if rounds is None else rounds
         self.run = self._run()
         self.events = self._events()
         self.map: dict[str, Any] | None = None

@@ -1,0 +1,120 @@
+"""Images and labels from an .npz file: plain arrays only, nothing that could run code.
+
+Keys: `images` (with `labels` and `classes` where there are any), or `x_train`, `y_train`, `x_test`,
+`y_test`. Images are (N, H, W), (N, H, W, C) or (N, C, H, W), square, with 1 or 3 channels, as
+integers 0 to 255.
+"""
+
+import struct
+import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+from zipfile import BadZipFile
+
+import numpy as np
+from numpy.lib.npyio import NpzFile
+from numpy.typing import NDArray
+
+from common.data.images import ImageData, Kind, Labels, Pixels
+from common.errors import UserError
+
+# What zipfile, zlib and numpy raise on files that are cut, overwritten or something else.
+DAMAGE = (
+    OSError,
+    ValueError,
+    EOFError,
+    KeyError,
+    RuntimeError,
+    MemoryError,
+    BadZipFile,
+    zlib.error,
+    struct.error,
+)
+
+
+def read_npz(
+    path: Path, *, test: bool = False, classes: tuple[str, ...] = (), kind: Kind = "natural"
+) -> ImageData | None:
+    """The images of `path`, or with `test` its test split; None where it has none.
+
+    `classes` names the labels 0, 1, ... of a known data set; without it the file's own `classes`
+    do, or else the labels' values are the names. `UserError` names the file and what is wrong.
+    """
+    with _open(path) as file:
+        plain = "images" in file
+        key = "x_test" if test else "images" if plain else "x_train"
+        if key not in file:
+            return None
+        images = _pixels(file[key], path, key)
+        own = "labels" if plain and not test else "y_test" if test else "y_train"
+        values = _label_values(file[own], path, own, len(images)) if own in file else None
+        if values is None:
+            return ImageData(images, None, (), _numbers(len(images)), kind)
+        if not classes and "classes" in file:
+            classes = tuple(str(name) for name in np.asarray(file["classes"]).ravel())
+        if not classes:
+            # Both splits name the classes, so that a label means the same in either.
+            every = [file[name] for name in ("labels", "y_train", "y_test") if name in file]
+            names = np.unique(np.concatenate([np.ravel(part) for part in every]))
+            classes = tuple(str(name) for name in names)
+            labels = np.searchsorted(names, values).astype(np.int64)
+        else:
+            labels = _index(values, len(classes), path, own)
+    return ImageData(images, labels, classes, _numbers(len(images)), kind)
+
+
+@contextmanager
+def _open(path: Path) -> Iterator[NpzFile]:
+    try:
+        file = np.load(path, allow_pickle=False)
+        if not isinstance(file, NpzFile):
+            raise ValueError("one bare array")
+        with file:
+            yield file
+    except UserError:
+        raise
+    except FileNotFoundError:
+        raise UserError(f"there is no file {path}") from None
+    except DAMAGE as error:
+        reason = " ".join(str(error).split())[:100] or type(error).__name__
+        raise UserError(
+            f"{path} is cut or damaged, or not an .npz of plain arrays ({reason})"
+        ) from None
+
+
+def _pixels(array: NDArray[Any], path: Path, key: str) -> Pixels:
+    """(N, C, S, S) uint8 from any of the layouts."""
+    if array.dtype.kind not in "iu" or (array.size and not 0 <= array.min() <= array.max() <= 255):
+        raise UserError(f"{path}: {key} must be integers from 0 to 255, not {array.dtype}")
+    if array.ndim == 3:
+        array = array[:, None]
+    elif array.ndim == 4 and array.shape[3] in (1, 3) and array.shape[1] not in (1, 3):
+        array = array.transpose(0, 3, 1, 2)
+    if array.ndim != 4 or array.shape[1] not in (1, 3) or array.shape[2] != array.shape[3]:
+        raise UserError(
+            f"{path}: {key} has shape {array.shape}; expected square images as "
+            "(N, H, W), (N, H, W, C) or (N, C, H, W) with 1 or 3 channels"
+        )
+    if not len(array):
+        raise UserError(f"{path}: {key} has no images")
+    return np.ascontiguousarray(array, dtype=np.uint8)
+
+
+def _label_values(array: NDArray[Any], path: Path, key: str, images: int) -> NDArray[Any]:
+    if array.size != images:
+        raise UserError(f"{path}: {array.size} labels in {key} for {images} images")
+    if array.dtype.kind not in "iuU" or (array.dtype.kind == "i" and array.min() < 0):
+        raise UserError(f"{path}: {key} must be integers from 0, or text, not {array.dtype}")
+    return array.ravel()
+
+
+def _index(values: NDArray[Any], classes: int, path: Path, key: str) -> Labels:
+    if values.dtype.kind not in "iu" or values.max() >= classes:
+        raise UserError(f"{path}: {key} must be integers from 0 to {classes - 1}")
+    return values.astype(np.int64)
+
+
+def _numbers(count: int) -> tuple[str, ...]:
+    return tuple(str(index) for index in range(count))
