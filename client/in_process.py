@@ -12,8 +12,8 @@ from flwr.app import Context
 
 from client.site import Site, open_site
 from client.workshop import Workshop, pick_device
-from common.data import ImageData, load
-from common.data.partition import make_partition
+from common.data import ImageData
+from common.data.planned import planned_data, planned_partition
 from common.errors import UserError
 from common.messages import Instruction, decode
 from common.options import Plan
@@ -30,11 +30,12 @@ def answer_here(context: Context, record: bytes) -> bytes:
     if not isinstance(index, int):
         raise UserError("the node config has neither trainer-socket nor partition-id")
     plan = Instruction.from_record(decode(record)).plan
-    return _site(index, plan, context.run_id).handle(record)
+    return _site(index, plan.to_json(), context.run_id).handle(record)
 
 
 @lru_cache(maxsize=4)
-def _site(index: int, plan: Plan, run_id: int) -> Site:
+def _site(index: int, plan_json: str, run_id: int) -> Site:
+    plan = Plan.from_json(plan_json)
     name = f"site-{index}"
     folder = covey_home() / "simulation" / str(run_id) / name
     return open_site(name, _part(index, plan), folder, _workshop(plan.device))
@@ -46,10 +47,8 @@ def _workshop(device: str) -> Workshop:
 
 
 def _part(index: int, plan: Plan) -> ImageData:
-    data = load(plan.dataset, images=plan.images, seed=plan.seed)
-    partition = make_partition(
-        data.labels, plan.partition, plan.sites, plan.seed, size_skew=plan.size_skew
-    )
+    data = planned_data(plan)
+    partition = planned_partition(plan, data)
     if index >= len(partition.sites):
         raise UserError(f"there is no site {index}: the run has {plan.sites} sites")
     return data.subset(partition.sites[index])

@@ -53,13 +53,23 @@ class Control:
     """The Control API of the SuperLink at `host`:`port`, whose certificate `authority` signed.
 
     Where the SuperLink cannot be reached, a call tries again for `patience` seconds and then raises
-    `UnreachableError`; what the SuperLink refuses is a `UserError`.
+    `UnreachableError`; what the SuperLink refuses is a `UserError`. An answer may take `timeout`
+    seconds.
     """
 
-    def __init__(self, host: str, port: int, authority: Path, patience: float = 0.0) -> None:
+    def __init__(
+        self,
+        host: str,
+        port: int,
+        authority: Path,
+        patience: float = 0.0,
+        *,
+        timeout: float = TIMEOUT,
+    ) -> None:
         self._host = host
         self._port = port
         self._patience = patience
+        self._timeout = timeout
         self._tls = ssl.create_default_context(cafile=str(authority))
 
     def register(self, public_key: Path, name: str) -> int:
@@ -119,7 +129,7 @@ class Control:
 
     def _post(self, path: str, body: bytes) -> bytes:
         connection = http.client.HTTPSConnection(
-            self._host, self._port, timeout=TIMEOUT, context=self._tls
+            self._host, self._port, timeout=self._timeout, context=self._tls
         )
         kind = "application/protobuf"
         headers = {"content-type": kind, "accept": kind, "x-flwr-client": "cli"}

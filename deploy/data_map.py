@@ -11,7 +11,7 @@ import torch
 from sklearn.manifold import TSNE
 
 from client import measure
-from common.data import load
+from common.data.planned import planned_data
 from common.files import write_atomic
 from common.kmeans import kmeans
 from common.seeds import derive_seed, generator
@@ -24,7 +24,7 @@ def write_map(folder: Path) -> None:
     """Write `map.json`: t-SNE (van der Maaten and Hinton, JMLR 2008) of a seeded sample."""
     trained = load_trained(folder)
     plan = trained.plan
-    data = load(plan.dataset, images=plan.images, seed=plan.seed)
+    data = planned_data(plan)
     rng = np.random.default_rng(derive_seed(plan.seed, "map"))
     sample = data.subset(rng.permutation(len(data.images))[:IMAGES])
     points = trained.embed(sample)

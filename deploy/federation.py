@@ -29,12 +29,13 @@ from deploy.certificates import (
     private_folder,
     write_secret,
 )
-from deploy.control import Control, UnreachableError
+from deploy.control import TIMEOUT, Control, UnreachableError
 from deploy.processes import LOOPBACK, Command, Restart, Supervisor, environment, free_port
 
 PATIENCE = 90.0  # seconds for everything to come up
 LOOK = 0.1  # seconds between two looks
 ATTEMPTS = 3  # quick ends of a Flower program before starting is given up
+FIRST_ANSWER = 2.0  # seconds: what holds the port may be a stranger that never answers
 CALL_PATIENCE = 20.0  # seconds for a SuperLink that is being restarted
 TRAINER_SOCKET = "trainer-socket"  # the key that the ClientApp looks for in its node config
 SUPERLINK, SUPEREXEC = "superlink", "superexec"
@@ -174,10 +175,11 @@ class LocalFederation:
         finally:
             shutil.rmtree(self._state, ignore_errors=True)
 
-    def _control(self, patience: float = CALL_PATIENCE) -> Control:
+    def _control(self, patience: float = CALL_PATIENCE, timeout: float = TIMEOUT) -> Control:
         if self._authority is None:
             raise RuntimeError("the federation has not been started")
-        return Control(LOOPBACK, self._port, self._authority.certificate, patience)
+        authority = self._authority.certificate
+        return Control(LOOPBACK, self._port, authority, patience, timeout=timeout)
 
     def _environment(self, flwr_home: Path) -> dict[str, str]:
         return environment(flwr_home, self._threads) | self._extra
@@ -239,7 +241,7 @@ class LocalFederation:
     def _await_superlink(self, deadline: float) -> None:
         while True:
             try:
-                self._control(patience=0).sites()
+                self._control(patience=0, timeout=FIRST_ANSWER).sites()
             except UnreachableError:
                 self._check(SUPERLINK, deadline)
                 time.sleep(LOOK)

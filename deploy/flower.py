@@ -27,8 +27,7 @@ def superlink_command(
     """A SuperLink with TLS that lets registered sites in alone, and leaves the ServerApp to a
     SuperExec that knows `secret`.
 
-    With `database`, SQLite on disk, a run survives the SuperLink's restart; a round of a 44 MB model
-    takes no longer than in memory.
+    Runs are kept in `database` (SQLite), so that they survive the SuperLink's restart.
     """
     return [
         "flower-superlink",

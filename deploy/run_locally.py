@@ -14,8 +14,7 @@ from pathlib import Path
 
 from rich.console import Console
 
-from common.data import load
-from common.data.partition import make_partition
+from common.data.planned import planned_data, planned_partition
 from common.options import Plan
 from deploy.bundle import write_bundle
 from deploy.federation import LocalFederation, SiteSpec
@@ -34,7 +33,7 @@ def run_locally(
 ) -> None:
     """Start the federation, run `config` (Flower's run configuration for `plan`) and follow it to
     its end. Every process is stopped on the way out, whatever happens."""
-    write_partition(plan, folder)
+    planned_partition(plan, planned_data(plan)).save(folder / "partition.json")
     with tempfile.TemporaryDirectory(prefix="covey-") as sockets:
         sites = [_site(plan, folder, Path(sockets), index) for index in range(plan.sites)]
         with LocalFederation(folder / "federation", folder / "logs") as federation:
@@ -42,15 +41,6 @@ def run_locally(
             bundle = write_bundle(folder / "federation" / "bundle", config)
             run_id = federation.submit(bundle)
             _follow(folder, plan, console, lambda: federation.status(run_id))
-
-
-def write_partition(plan: Plan, folder: Path) -> None:
-    """`partition.json`: which image belongs to which site."""
-    data = load(plan.dataset, images=plan.images, seed=plan.seed)
-    partition = make_partition(
-        data.labels, plan.partition, plan.sites, plan.seed, size_skew=plan.size_skew
-    )
-    partition.save(folder / "partition.json")
 
 
 def _site(plan: Plan, folder: Path, sockets: Path, index: int) -> SiteSpec:

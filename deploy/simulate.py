@@ -5,8 +5,7 @@ from pathlib import Path
 import torch
 
 from client.workshop import Workshop, pick_device
-from common.data import load
-from common.data.partition import make_partition
+from common.data.planned import planned_data, planned_partition
 from common.options import Plan
 from deploy.in_process import grid_of, sites_of
 from server.app import run
@@ -17,10 +16,8 @@ def simulate(plan: Plan, folder: Path, threads: int = 0) -> None:
     """Run `plan` with its sites in this process, into `folder`; resumes from its checkpoint."""
     if threads:
         torch.set_num_threads(threads)
-    data = load(plan.dataset, images=plan.images, seed=plan.seed)
-    partition = make_partition(
-        data.labels, plan.partition, plan.sites, plan.seed, size_skew=plan.size_skew
-    )
+    data = planned_data(plan)
+    partition = planned_partition(plan, data)
     partition.save(folder / "partition.json")
     workshop = Workshop(pick_device(plan.device))
     grid = grid_of(sites_of(data, partition, folder / "sites", workshop))

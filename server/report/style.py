@@ -198,7 +198,9 @@ footer p { max-width: 78ch; font-size: 13px; color: var(--muted); }
   .card { padding: 10px 12px; }
   .tile .value { font-size: 24px; }
   .tile p, .pairs, table, thead th { font-size: 10px; }
-  th, td { padding-right: 9px; }
+  th, td { padding-right: 7px; }
+  thead th, thead th.n, .stages th[scope] { white-space: normal; }
+  .chart .heat { min-width: 0 !important; }
 }
 """
 

@@ -135,7 +135,7 @@ def test_a_start_with_empty_clusters_fills_them() -> None:
     found = kmeans(points, 6, generator=chance(), init=init)
     assert len(found.counts) == 6 and int(found.counts.min()) > 0
     worst = kmeans(points, 1, generator=chance()).inertia
-    assert found.inertia < worst / 5
+    assert found.inertia < worst / 2  # one cluster alone would stay at `worst`
 
 
 def test_points_of_weight_0_are_labelled_and_do_not_pull() -> None:

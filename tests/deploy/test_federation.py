@@ -1,8 +1,10 @@
 """A federation of real processes: the sites that were let in answer, others are refused, and
 nothing is left."""
 
+import itertools
 import json
 import os
+import socket
 import sys
 import time
 from pathlib import Path
@@ -14,7 +16,7 @@ from deploy import flower
 from deploy.bundle import write_bundle
 from deploy.certificates import make_site_key
 from deploy.federation import LocalFederation, SiteSpec
-from deploy.processes import environment, free_port
+from deploy.processes import LOOPBACK, environment, free_port
 
 PATIENCE = 60.0
 WORDS = "path with spaces/and 'both' \"quotes\" \\ = #"
@@ -42,8 +44,19 @@ def until(condition):
         time.sleep(0.1)
 
 
+@pytest.fixture
+def silent_port(monkeypatch):
+    """The first port that a federation finds free is taken, by one who never answers, before it can
+    be bound."""
+    with socket.create_server((LOOPBACK, 0)) as stranger:
+        taken = stranger.getsockname()[1]
+        ports = itertools.chain([taken], iter(free_port, None))
+        monkeypatch.setattr("deploy.federation.free_port", lambda: next(ports))
+        yield taken
+
+
 @pytest.mark.federation
-def test_two_sites_answer_a_stranger_is_refused_and_nothing_is_left(tmp_path):
+def test_two_sites_answer_a_stranger_is_refused_and_nothing_is_left(tmp_path, silent_port):
     state, logs, out = tmp_path / "the state", tmp_path / "the logs", tmp_path / "out.json"
     ready = tmp_path / "trainer.sock"
     sites = [
@@ -60,6 +73,7 @@ def test_two_sites_answer_a_stranger_is_refused_and_nothing_is_left(tmp_path):
     with LocalFederation(state, logs, threads=1, extra=extra) as federation:
         federation.start(sites, said.append)
         assert ready.exists()
+        assert federation.address != f"{LOOPBACK}:{silent_port}"
         assert sorted(text.split(" is online")[0] for text in said[-2:]) == ["north", "south 2"]
 
         run = federation.submit(

@@ -8,6 +8,7 @@ import pytest
 from safetensors.numpy import load_file
 
 from common import recipes
+from common.data.planned import planned_data
 from common.errors import UserError
 from deploy.simulate import simulate
 from server import app as server_app
@@ -148,14 +149,13 @@ def test_partial_participation_asks_a_seeded_part_of_the_sites(tmp_path: Path) -
 def test_sites_without_labels_still_give_clusters_and_label_free_figures(
     tmp_path: Path, monkeypatch
 ) -> None:
-    from common.data import load
     from deploy import simulate as module
 
-    def without_labels(*args, **kwargs):
-        data = load(*args, **kwargs)
+    def without_labels(plan):
+        data = planned_data(plan)
         return type(data)(data.images, None, (), data.names, data.kind)
 
-    monkeypatch.setattr(module, "load", without_labels)
+    monkeypatch.setattr(module, "planned_data", without_labels)
     simulate(plan("fedsimclr", partition="iid"), tmp_path / "run")
     (stage,) = events(tmp_path / "run", "stage")
     assert "acc" not in stage and "table" not in stage
