@@ -51,9 +51,17 @@ def main(
     }
     rows: list[dict[str, Any]] = []
     for seed in (int(s) for s in seeds.split(",")):
-        rows.append({"seed": seed, "run": "k-means on pixels", "stage": "-", **on_pixels(dataset, images, seed)})
+        rows.append(
+            {
+                "seed": seed,
+                "run": "k-means on pixels",
+                "stage": "-",
+                **on_pixels(dataset, images, seed),
+            }
+        )
         cases = {"centralised": {"sites": 1, "partition": "iid"}} | {
-            partition: {"sites": sites, "partition": partition} for partition in partitions.split(",")
+            partition: {"sites": sites, "partition": partition}
+            for partition in partitions.split(",")
         }
         for name, options in cases.items():
             plan = recipes.load(recipe).plan({**common, **options, "seed": seed})
@@ -109,7 +117,7 @@ def show_rows(
 
 
 def spread(values: list[float]) -> str:
-    """"0.612 ± 0.013"; a dash for nothing."""
+    """ "0.612 ± 0.013"; a dash for nothing."""
     if not values:
         return "–"
     deviation = statistics.stdev(values) if len(values) > 1 else 0.0

@@ -55,6 +55,8 @@ def main(
 
 def measure(sites: int, encoder: str, rounds: int) -> dict[str, float]:
     """Run a small federation and read the peak resident set."""
+    import torch  # noqa: PLC0415 (the parent needs none of these)
+
     from common import recipes  # noqa: PLC0415 (the parent needs no torch)
     from deploy.simulate import simulate  # noqa: PLC0415
 
@@ -69,7 +71,8 @@ def measure(sites: int, encoder: str, rounds: int) -> dict[str, float]:
         "min-count": 1,
     }
     with tempfile.TemporaryDirectory(prefix="covey-bench-") as folder:
-        simulate(recipes.load("fedsimclr").plan(options), Path(folder), threads=1)
+        torch.set_num_threads(1)
+        simulate(recipes.load("fedsimclr").plan(options), Path(folder))
         checkpoint = (Path(folder) / "checkpoint.safetensors").stat().st_size
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
     return {"peak_mb": round(peak, 1), "model_mb": round(checkpoint / 1e6, 1)}

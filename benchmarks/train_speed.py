@@ -74,8 +74,16 @@ def main(
         ("way", "images/s", "trainer is"),
         [
             ("trainer (views, forward, backward, step)", medians["trainer"], ""),
-            ("bare forward + backward + step, views ready", medians["bare"], f"{figures['of_bare']:.2f} of it"),
-            ("torchvision per image + DataLoader", medians["loop"], f"{figures['over_loop']:.1f} × it"),
+            (
+                "bare forward + backward + step, views ready",
+                medians["bare"],
+                f"{figures['of_bare']:.2f} of it",
+            ),
+            (
+                "torchvision per image + DataLoader",
+                medians["loop"],
+                f"{figures['over_loop']:.1f} × it",
+            ),
         ],
     )
     if json:
@@ -95,9 +103,7 @@ def trainer(plan: Plan, data: ImageData, device: torch.device) -> Callable[[], f
     folder = Path(tempfile.mkdtemp(prefix="covey-bench-"))
     site = Trainer("site", data, folder, workshop)
     shared = build_stage(plan, 0, data.channels, data.side, plan.clusters).shared()
-    ask = Instruction(
-        "train", "bench", 1, plan, layout_of(shared).digest, layout.flatten(shared)
-    )
+    ask = Instruction("train", "bench", 1, plan, layout_of(shared).digest, layout.flatten(shared))
 
     def run() -> float:
         reply = site.handle(ask)

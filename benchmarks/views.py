@@ -130,7 +130,7 @@ def main() -> None:
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
     torch.manual_seed(0)  # kornia and torchvision draw from the global generator
-    cases = {f"{kind} {c}×{side}×{side}": (kind, c, side) for kind, c, side in CASES}  # noqa: RUF001
+    cases = {f"{kind} {c}×{side}×{side}": (kind, c, side) for kind, c, side in CASES}
     rows = {name: measure(*case, options) for name, case in cases.items()}
     title = (
         f"Views per second: batches of {options.batch} on {options.device}, "

@@ -6,6 +6,8 @@ import time
 from pathlib import Path
 from typing import Any
 
+from numpy.typing import NDArray
+
 from common.messages import Reply
 
 
@@ -27,11 +29,12 @@ def enter(path: Path, reply: Reply, data: bytes) -> None:
 
 def parts(reply: Reply) -> dict[str, list[int]]:
     """Name -> shape of every array in a reply."""
-    arrays = {f"parameters of {name}": array for name, array in reply.groups.items()}
+    arrays: dict[str, NDArray[Any]] = {}
+    arrays |= {f"parameters of {name}": array for name, array in reply.groups.items()}
     arrays |= {f"table of {name}": array for name, array in reply.tables.items()}
     arrays |= {f"{name} of embeddings": array for name, array in reply.vectors.items()}
     if reply.centroids is not None:
-        arrays |= {"centroids": reply.centroids.points, "counts": reply.centroids.counts}
+        arrays["centroids"], arrays["counts"] = reply.centroids.points, reply.centroids.counts
     if reply.moments is not None:
-        arrays |= {"moments": reply.moments.gram, "class moments": reply.moments.cross}
+        arrays["moments"], arrays["class moments"] = reply.moments.gram, reply.moments.cross
     return {name: list(array.shape) for name, array in arrays.items()}

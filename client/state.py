@@ -1,4 +1,4 @@
-"""What a site keeps between rounds, as files: target networks, queues, its own BatchNorm statistics.
+"""What a site keeps between rounds, as files: targets, queues, its own BatchNorm statistics.
 
 One file per round, written whole and then renamed, so that a kill at any moment leaves the last
 good one. A round starts from the newest state *before* it: a round that is asked for again (the

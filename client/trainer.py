@@ -48,9 +48,7 @@ class Trainer:
         """Do what is asked; `UserError` where it does not fit this site."""
         if instruction.kind == "hello":
             return self._introduce()
-        bench = self.workshop.bench(
-            instruction, self.data.channels, self.data.side, self.data.kind
-        )
+        bench = self.workshop.bench(instruction, self.data.channels, self.data.side, self.data.kind)
         store = StateStore(self.folder / instruction.run)
         training = instruction.kind == "train"
         bench.set_up(instruction.groups, store.load(instruction.round + (not training)))
@@ -157,9 +155,7 @@ class _Work:
             with self._phase("probe"):
                 train = self.train_index
                 labels = None if self.labels is None else self.labels[train]
-                moments = measure.moments(
-                    seen.points[train], labels, classes, self.plan.min_count
-                )
+                moments = measure.moments(seen.points[train], labels, classes, self.plan.min_count)
                 self._count_knn(seen.points)
         return {
             "centroids": clusters.centroids if k else None,

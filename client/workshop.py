@@ -104,7 +104,7 @@ class Workshop:
 
 
 def pick_device(name: str) -> torch.device:
-    """"auto" takes a GPU where there is one; `UserError` for a device that is not there."""
+    """ "auto" takes a GPU where there is one; `UserError` for a device that is not there."""
     if name == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     try:

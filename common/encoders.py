@@ -40,7 +40,9 @@ def convnet(channels: int, side: int, widths: tuple[int, ...] = (64, 128, 256)) 
     (64-128-256), BatchNorm, LeakyReLU .2 (CCFC, arXiv 2401.06634); features are the last map
     pooled to at most 3×3 and flattened, so that they do not grow with the side."""
     if side < 2 ** len(widths):
-        raise UserError(f"encoder convnet needs images of side {2 ** len(widths)} or more, not {side}")
+        raise UserError(
+            f"encoder convnet needs images of side {2 ** len(widths)} or more, not {side}"
+        )
     layers: list[nn.Module] = []
     for inner, outer in zip((channels, *widths), widths, strict=False):
         layers += [

@@ -79,7 +79,9 @@ def load(modules: Mapping[str, nn.Module], groups: Mapping[str, NDArray[np.float
         size = sum(t.numel() for t in members.values())
         if flat.shape != (size,):
             raise ValueError(f"group {group!r} has {size} numbers, not shape {flat.shape}")
-        source = torch.from_numpy(np.ascontiguousarray(flat)).to(next(iter(members.values())).device)
+        source = torch.from_numpy(np.ascontiguousarray(flat)).to(
+            next(iter(members.values())).device
+        )
         for tensor, piece in zip(members.values(), _split(source, members), strict=True):
             tensor.copy_(piece.view(tensor.shape))
 

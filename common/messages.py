@@ -48,8 +48,8 @@ class Instruction:
     """What the server asks of a site.
 
     `round` counts training rounds over all stages from 1. `layout` is the digest that the site's
-    own model must have. `probe` is (d + 1, C): weights and a last row of biases. `balance` (K,) is how
-    many images each cluster has over the federation, where a stage's clusters have been counted.
+    own model must have. `probe` is (d + 1, C): weights and a last row of biases. `balance` (K,) is
+    how many images each cluster has over the federation, where they have been counted.
     """
 
     kind: Kind
@@ -192,7 +192,7 @@ class Reply:
 
 def encode(record: RecordDict) -> bytes:
     """A RecordDict as protobuf bytes, for the site's own socket."""
-    return recorddict_to_proto(record).SerializeToString()
+    return bytes(recorddict_to_proto(record).SerializeToString())
 
 
 def decode(data: bytes) -> RecordDict:

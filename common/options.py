@@ -154,9 +154,7 @@ class Plan(RunOptions):
 
 
 RUN_OPTIONS: dict[str, Any] = {kebab(k): f for k, f in RunOptions.model_fields.items()}
-STAGE_OPTIONS: dict[str, Any] = {
-    kebab(k): f for k, f in Stage.model_fields.items() if k != "name"
-}
+STAGE_OPTIONS: dict[str, Any] = {kebab(k): f for k, f in Stage.model_fields.items() if k != "name"}
 
 
 def parse_parameters(text: str) -> dict[str, Scalar]:
@@ -196,8 +194,9 @@ def settle(recipe: str, document: Mapping[str, Any], overrides: Mapping[str, Any
     for name in STAGE_OPTIONS.keys() & given.keys():
         for stage, value in zip(stages, _per_stage(name, given[name], len(stages)), strict=True):
             if name == "parameters":
-                value = {**stage.get(name, {}), **parse_parameters(str(value))}
-            stage[name] = value
+                stage[name] = {**stage.get(name, {}), **parse_parameters(str(value))}
+            else:
+                stage[name] = value
     values = {name: document[name] for name in RUN_OPTIONS if name in document}
     values |= {name: value for name, value in given.items() if name in RUN_OPTIONS}
     try:

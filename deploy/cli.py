@@ -94,9 +94,10 @@ def simulate_command(
         )
         run_on_ray(plan, config, folder, console)
     else:
+        from deploy.progress import show_event  # noqa: PLC0415
         from deploy.simulate import simulate  # noqa: PLC0415
 
-        simulate(plan, folder, console)
+        simulate(plan, folder, lambda event: show_event(console, event, plan.rounds))
     _conclude(folder, json_file)
 
 

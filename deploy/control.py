@@ -27,6 +27,7 @@ from flwr.proto.control_pb2 import (  # pylint: disable=E0611
     StopRunResponse,
 )
 from flwr.proto.fab_pb2 import Fab  # pylint: disable=E0611
+from flwr.proto.federation_config_pb2 import SimulationConfig  # pylint: disable=E0611
 
 from common.errors import UserError
 
@@ -88,13 +89,15 @@ class Control:
             node.name: node.status for node in nodes.nodes_info if node.status != "unregistered"
         }
 
-    def submit(self, bundle: Path) -> int:
-        """Start the Flower app in the folder `bundle`; the run's id."""
+    def submit(self, bundle: Path, simulation: SimulationConfig | None = None) -> int:
+        """Start the Flower app in the folder `bundle`; the run's id. `simulation`: the resources
+        of a SuperLink that simulates."""
         from flwr.cli.build import build_fab_from_disk  # noqa: PLC0415 (imports Flower's CLI)
 
         content = build_fab_from_disk(bundle)
         fab = Fab(hash_str=hashlib.sha256(content).hexdigest(), content=content)
-        response = self._call("start-run", StartRunRequest(fab=fab), StartRunResponse())
+        request = StartRunRequest(fab=fab, override_federation_config=simulation)
+        response = self._call("start-run", request, StartRunResponse())
         if not response.HasField("run_id"):
             raise UserError(f"the SuperLink did not start the run: {response.note or 'no reason'}")
         return int(response.run_id)

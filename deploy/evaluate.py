@@ -65,9 +65,7 @@ def evaluate_run(folder: Path, dataset: str, console: Console) -> dict[str, Any]
 
 
 def _hold_out(data: ImageData, seed: int) -> tuple[ImageData, ImageData]:
-    order = torch.randperm(
-        len(data.images), generator=generator("cpu", seed, "hold-out")
-    ).numpy()
+    order = torch.randperm(len(data.images), generator=generator("cpu", seed, "hold-out")).numpy()
     held = round(len(order) * HELD_OUT)
     return data.subset(order[held:]), data.subset(order[:held])
 

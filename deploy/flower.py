@@ -41,6 +41,20 @@ def superlink_command(
     ]
 
 
+def simulation_command(
+    host: str, port: int, authority: Authority, server: ServerCertificate
+) -> list[str]:
+    """A SuperLink that runs Flower's simulation engine (Ray) instead of sites of their own."""
+    return [
+        "flower-superlink",
+        *("--host", host, "--port", str(port)),
+        *("--ssl-ca-certfile", str(authority.certificate)),
+        *("--ssl-certfile", str(server.certificate), "--ssl-keyfile", str(server.key)),
+        "--simulation",
+        "--disable-runtime-dependency-installation",
+    ]
+
+
 def superexec_command(address: str, root_certificate: Path | None, secret: Path) -> list[str]:
     """A SuperExec that starts the apps for the SuperLink or SuperNode at `address`.
 

@@ -128,9 +128,7 @@ def grid_of(sites: Iterable[Site]) -> InProcessGrid:
     return InProcessGrid({site.trainer.site: app_of(site) for site in sites})
 
 
-def sites_of(
-    data: ImageData, partition: Partition, folder: Path, workshop: Workshop
-) -> list[Site]:
+def sites_of(data: ImageData, partition: Partition, folder: Path, workshop: Workshop) -> list[Site]:
     """The sites of a simulated federation; all share one workshop, so one model is in memory."""
     return [
         open_site(f"site-{i}", data.subset(part), folder / f"site-{i}", workshop)

@@ -47,7 +47,9 @@ def show_event(console: Console, event: Mapping[str, Any], rounds: int) -> None:
     scores = event.get("received", event) if event["event"] == "round" else event
     figures = "  ".join(f"{HEADS[k]} {scores[k]:.3f}" for k in SCORES if k in scores)
     if event["event"] == "stage":
-        console.print(f"[bold green]stage ended[/] {event['stage_name']}: {figures}", highlight=False)
+        console.print(
+            f"[bold green]stage ended[/] {event['stage_name']}: {figures}", highlight=False
+        )
         return
     console.print(
         f"round [bold]{event['round']:>3}[/]/{rounds}  {event['stage_name']:<14}  "

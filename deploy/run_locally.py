@@ -28,9 +28,7 @@ class RunFailed(Exception):
     """A run that ended without a result; its text says why and where to read more."""
 
 
-def run_locally(
-    plan: Plan, config: Mapping[str, str], folder: Path, console: Console
-) -> None:
+def run_locally(plan: Plan, config: Mapping[str, str], folder: Path, console: Console) -> None:
     """Start the federation, run `config` (Flower's run configuration for `plan`) and follow it to
     its end. Every process is stopped on the way out, whatever happens."""
     planned_partition(plan, planned_data(plan)).save(folder / "partition.json")
@@ -40,7 +38,7 @@ def run_locally(
             federation.start(sites, lambda text: console.print(f"[dim]{text}[/]", highlight=False))
             bundle = write_bundle(folder / "federation" / "bundle", config)
             run_id = federation.submit(bundle)
-            _follow(folder, plan, console, lambda: federation.status(run_id))
+            follow(folder, plan, console, lambda: federation.status(run_id))
 
 
 def _site(plan: Plan, folder: Path, sockets: Path, index: int) -> SiteSpec:
@@ -64,9 +62,10 @@ def _site(plan: Plan, folder: Path, sockets: Path, index: int) -> SiteSpec:
     return SiteSpec(name, command, {"trainer-socket": str(socket)})
 
 
-def _follow(
+def follow(
     folder: Path, plan: Plan, console: Console, status: Callable[[], tuple[str, str]]
 ) -> None:
+    """Show the run's events until it has ended; `RunFailed` where it did not finish."""
     follower = Follower(folder)
     asked = time.monotonic()
     while True:
@@ -81,7 +80,9 @@ def _follow(
             asked = time.monotonic()
             ended, details = status()
             if ended.startswith("finished") and read_status(folder)[0] == "running":
-                raise RunFailed(f"the ServerApp ended: {details or ended} (logs: {folder / 'logs'})")
+                raise RunFailed(
+                    f"the ServerApp ended: {details or ended} (logs: {folder / 'logs'})"
+                )
         time.sleep(LOOK)
 
 

@@ -1,8 +1,8 @@
 """`covey simulate`: the same ServerApp and ClientApp, with all sites in this process."""
 
+from collections.abc import Callable, Mapping
 from pathlib import Path
-
-import torch
+from typing import Any
 
 from client.workshop import Workshop, pick_device
 from common.data.planned import planned_data, planned_partition
@@ -11,16 +11,17 @@ from deploy.in_process import grid_of, sites_of
 from server.app import run
 from server.run_folder import RunFolder
 
+Watch = Callable[[Mapping[str, Any]], None]
 
-def simulate(plan: Plan, folder: Path, threads: int = 0) -> None:
-    """Run `plan` with its sites in this process, into `folder`; resumes from its checkpoint."""
-    if threads:
-        torch.set_num_threads(threads)
+
+def simulate(plan: Plan, folder: Path, watch: Watch | None = None) -> None:
+    """Run `plan` with its sites in this process, into `folder`; resumes from its checkpoint.
+
+    `watch` is told each event of the run.
+    """
     data = planned_data(plan)
     partition = planned_partition(plan, data)
     partition.save(folder / "partition.json")
     workshop = Workshop(pick_device(plan.device))
     grid = grid_of(sites_of(data, partition, folder / "sites", workshop))
-    run(grid, plan, RunFolder(folder), "in-process")
-
-
+    run(grid, plan, RunFolder(folder, watch), "in-process")

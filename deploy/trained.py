@@ -72,7 +72,9 @@ def load_trained(folder: Path) -> Trained:
     except UserError:
         raise
     except (SafetensorError, KeyError, ValueError, RuntimeError, OSError) as error:
-        raise UserError(f"{folder}: the results do not fit ({str(error).splitlines()[0]})") from None
+        raise UserError(
+            f"{folder}: the results do not fit ({str(error).splitlines()[0]})"
+        ) from None
     device = pick_device("auto")
     in_encoder_space = plan.stages[-1].embedding == "encoder"
     return Trained(

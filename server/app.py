@@ -9,10 +9,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import torch
 from flwr.app import Context
 from flwr.serverapp import Grid, ServerApp
+from numpy.typing import NDArray
 from safetensors.numpy import save
 
 from common import recipes
@@ -61,9 +60,7 @@ def run(grid: Grid, plan: Plan, folder: RunFolder, engine: str) -> None:
     roster = Roster(grid, plan, folder.path.name, warn=_say)
     roster.gather(plan.deadline)
     classes = roster.classes
-    plan = plan.model_copy(
-        update={"clusters": plan.clusters or len(classes) or DEFAULT_CLUSTERS}
-    )
+    plan = plan.model_copy(update={"clusters": plan.clusters or len(classes) or DEFAULT_CLUSTERS})
     strategy = CoveyStrategy(plan, folder, roster)
     folder.begin(_facts(strategy, engine))
     strategy.summary()
@@ -90,7 +87,8 @@ def _publish(strategy: CoveyStrategy) -> None:
     tensors = strategy.model.encoder_tensors(last, state.groups)
     folder.write("encoder.safetensors", save(tensors, metadata=facts))
     if state.centroids is not None:
-        arrays = {"points": state.centroids.points, "counts": state.centroids.counts}
+        points, counts = state.centroids.points, state.centroids.counts
+        arrays: dict[str, NDArray[Any]] = {"points": points, "counts": counts}
         folder.write("centroids.safetensors", save(arrays, metadata=facts))
 
 

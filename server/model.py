@@ -42,9 +42,7 @@ class GlobalModel:
         """Numbers in one embedding."""
         return self.objective(stage).width(self._plan.stages[stage].embedding)
 
-    def enter(
-        self, stage: int, learned: Groups, centroids: Centroids | None
-    ) -> dict[str, Floats]:
+    def enter(self, stage: int, learned: Groups, centroids: Centroids | None) -> dict[str, Floats]:
         """The state that a stage starts from: from the seed, with what was learned before it.
 
         All sites start from the same heads, or averaging would mix permuted clusters.

@@ -6,7 +6,7 @@ folder that `resume` goes on from, at most one round back.
 
 import json
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -38,10 +38,13 @@ class Checkpoint:
 
 
 class RunFolder:
-    """Reads and writes one run's folder."""
+    """Reads and writes one run's folder; `watch` is told each event as it is logged."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(
+        self, path: Path, watch: Callable[[Mapping[str, Any]], None] | None = None
+    ) -> None:
         self.path = path
+        self._watch = watch
         self.run: dict[str, Any] = {}
         self._events: Events | None = None
 
@@ -82,6 +85,8 @@ class RunFolder:
             file.write(json.dumps(line) + "\n")
         self._events = self._events or Events(self.path / "events")
         self._events.write(line)
+        if self._watch:
+            self._watch(line)
 
     def take_back(self, checkpoint: Checkpoint) -> None:
         """Drop events of rounds and stages that the checkpoint does not know: they will be done

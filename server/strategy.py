@@ -129,9 +129,7 @@ class CoveyStrategy(Strategy):
         self.state = state
         self.folder.save(state)
 
-    def _hold(
-        self, grid: Grid, kind: Kind, number: int, probe: Floats | None = None
-    ) -> Exchange:
+    def _hold(self, grid: Grid, kind: Kind, number: int, probe: Floats | None = None) -> Exchange:
         """One exchange with quorum: asks again, a few times, while too few answer."""
         for attempt in range(1, ATTEMPTS + 1):
             exchange = self._open(kind, number, probe)

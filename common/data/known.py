@@ -57,7 +57,7 @@ class Dataset:
     """One known data set.
 
     `images`: training and test images; `shape`: (channels, side); `torchvision`: its class there,
-    and the path below `data_root` that shows it has been fetched ("" where it comes with a
+    and the file below `data_root` that shows it has been fetched ("" where it comes with a
     library); `files`: names of the .npz besides its own.
     """
 
@@ -205,7 +205,7 @@ _ENTRIES = (
         "digits",
         "CC BY-SA 3.0",
         "LeCun, Cortes and Burges, 1998",
-        ("MNIST", "MNIST"),
+        ("MNIST", "MNIST/raw/t10k-labels-idx1-ubyte"),
     ),
     Dataset(
         "fashion-mnist",
@@ -216,7 +216,7 @@ _ENTRIES = (
         "garments",
         "MIT",
         "Xiao, Rasul and Vollgraf, 2017 (Zalando)",
-        ("FashionMNIST", "FashionMNIST"),
+        ("FashionMNIST", "FashionMNIST/raw/t10k-labels-idx1-ubyte"),
         ("fashion",),
     ),
     Dataset(
@@ -228,7 +228,7 @@ _ENTRIES = (
         "natural",
         "none stated; cite the report",
         "Krizhevsky, 2009",
-        ("CIFAR10", "cifar-10-batches-py"),
+        ("CIFAR10", "cifar-10-batches-py/test_batch"),
         ("cifar-10", "cifar_10"),
     ),
     Dataset(
@@ -240,7 +240,7 @@ _ENTRIES = (
         "natural",
         "none stated; cite the report",
         "Krizhevsky, 2009",
-        ("CIFAR100", "cifar-100-python"),
+        ("CIFAR100", "cifar-100-python/test"),
         ("cifar-100", "cifar_100"),
     ),
     Dataset(
@@ -263,7 +263,7 @@ _ENTRIES = (
         "natural",
         "none stated; ImageNet's terms",
         "Coates, Lee and Ng, 2011",
-        ("STL10", "stl10_binary"),
+        ("STL10", "stl10_binary/train_X.bin"),
         ("stl-10", "stl_10"),
     ),
 )

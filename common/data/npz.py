@@ -86,6 +86,9 @@ def _open(path: Path) -> Iterator[NpzFile]:
 
 def _pixels(array: NDArray[Any], path: Path, key: str) -> Pixels:
     """(N, C, S, S) uint8 from any of the layouts."""
+    if not isinstance(array, np.ndarray):  # a member of the archive that is no array at all
+        raise ValueError(f"{key} is not an array")
+    shape = array.shape
     if array.dtype.kind not in "iu" or (array.size and not 0 <= array.min() <= array.max() <= 255):
         raise UserError(f"{path}: {key} must be integers from 0 to 255, not {array.dtype}")
     if array.ndim == 3:
@@ -94,7 +97,7 @@ def _pixels(array: NDArray[Any], path: Path, key: str) -> Pixels:
         array = array.transpose(0, 3, 1, 2)
     if array.ndim != 4 or array.shape[1] not in (1, 3) or array.shape[2] != array.shape[3]:
         raise UserError(
-            f"{path}: {key} has shape {array.shape}; expected square images as "
+            f"{path}: {key} has shape {shape}; expected square images as "
             "(N, H, W), (N, H, W, C) or (N, C, H, W) with 1 or 3 channels"
         )
     if not len(array):

@@ -29,7 +29,9 @@ NAMES = (*OBJECTIVES, "cluster")
 def build_objective(stage: Stage, encoder: Encoder, clusters: int) -> Objective:
     """The stage's objective with its heads around `encoder`; `UserError` for unknown names."""
     if stage.objective != "cluster":
-        return _first(stage.objective, stage.parameters, stage.contrastive_weight, encoder, clusters)
+        return _first(
+            stage.objective, stage.parameters, stage.contrastive_weight, encoder, clusters
+        )
     own = {kebab(name) for name in ClusterParameters.__dataclass_fields__}
     mine = {k: v for k, v in stage.parameters.items() if k in own}
     rest = {k: v for k, v in stage.parameters.items() if k not in own}
@@ -48,8 +50,8 @@ def _first(
     if name not in OBJECTIVES:
         raise unknown("objective", name, NAMES)
     kind = OBJECTIVES[name]
-    settings = read_parameters(kind.Parameters, parameters, name)
-    objective: Objective = kind(encoder, settings, clusters)  # type: ignore[call-arg]
+    settings = read_parameters(kind.parameters_type, parameters, name)
+    objective: Objective = kind(encoder, settings, clusters)
     return Regularised(objective, contrastive_weight) if contrastive_weight else objective
 
 

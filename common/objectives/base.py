@@ -11,6 +11,7 @@ To add one, write `common/objectives/<name>.py` with a subclass of `Objective` a
 
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
+from itertools import pairwise
 from typing import Any, ClassVar, NamedTuple
 
 import torch
@@ -44,7 +45,7 @@ class NoParameters:
 class Objective(nn.Module):
     """A local loss with its own heads. Subclasses are one file each."""
 
-    Parameters: ClassVar[type[Any]] = NoParameters
+    parameters_type: ClassVar[type[Any]] = NoParameters
     """A frozen dataclass of numbers with defaults: the objective's own parameters."""
 
     encoder: Encoder
@@ -107,12 +108,11 @@ def read_parameters(kind: type[Any], given: Mapping[str, Scalar], objective: str
     for name, value in given.items():
         if name not in known:
             raise unknown(f"parameter of objective {objective!r}", name, known)
-        wanted = type(known[name].default)
-        if wanted is float and isinstance(value, int) and not isinstance(value, bool):
-            value = float(value)
-        if not isinstance(value, wanted):
+        wanted: type[Any] = type(known[name].default)
+        number = isinstance(value, int | float) and not isinstance(value, bool)
+        if not isinstance(value, wanted) and not (wanted is float and number):
             raise UserError(f"parameters: {name} must be {wanted.__name__} (got {value!r})")
-        values[known[name].name] = value
+        values[known[name].name] = wanted(value)
     return kind(**values)
 
 
@@ -120,7 +120,7 @@ def mlp(*widths: int, last_norm: bool = False) -> nn.Sequential:
     """Linear layers with BatchNorm and ReLU between them; `last_norm`: BatchNorm without affine
     parameters after the last (as SimCLR's and SimSiam's projectors have)."""
     layers: list[nn.Module] = []
-    for index, (inner, outer) in enumerate(zip(widths, widths[1:], strict=False)):
+    for index, (inner, outer) in enumerate(pairwise(widths)):
         last = index == len(widths) - 2
         layers.append(nn.Linear(inner, outer, bias=last and not last_norm))
         if not last:

@@ -4,9 +4,9 @@ The head maps an encoder output to K soft assignments. Over a batch, column k of
 cluster k looks like in view a; it should look the same in view b and unlike every other cluster.
 L = μ·L_1 + NT-Xent(C_aᵀ, C_bᵀ; τ_c) + w·Σ_views (log K + Σ_k P_k log P_k)/ρ, with P the mean
 assignment over the *federation*: P = ρ·P_batch + (1 - ρ)·P_all, where P_all are the cluster sizes
-that the server counted and ρ is the site's share of the images. (A site alone has ρ = 1, the term of
-the papers.) Balancing each site by itself would force clusters on it that it has no images of: under
-skew that undoes what stage 1 has learned. The division by ρ keeps the weight of the gradient.
+that the server counted and ρ is the site's share of the images (a site alone has ρ = 1: the term of
+the papers). Balancing each site by itself would force clusters on it that it has no images of. The
+division by ρ keeps the weight of the gradient.
 The head is linear on the unit sphere, softmax(cos(h, c_k) / τ_h), and starts from the global
 centroids that stage 1 ended with, so its K rows are the clusters' centroids and stay so; or an MLP
 that starts at random (`head = "mlp"`), as in the paper of the columns.
@@ -35,8 +35,8 @@ from common.objectives.nt_xent import nt_xent
 @dataclass(frozen=True)
 class Parameters:
     """`first`: the stage-1 objective, `first_weight` μ; `cluster_temperature` τ_c;
-    `entropy_weight` w; `balance`: of the federation or of the site; `contrastive`: columns against each other, or without negatives; `head`:
-    centroids or mlp; `head_temperature` τ_h."""
+    `entropy_weight` w; `balance`: of the federation, or of the site; `contrastive`: columns against
+    each other, or without negatives; `head`: centroids, or mlp; `head_temperature` τ_h."""
 
     first: str = "simclr"
     first_weight: float = 1.0
@@ -49,7 +49,7 @@ class Parameters:
 
 
 class CentroidHead(nn.Module):
-    """Logits cos(h, c_k) / τ_h: (N, d) -> (N, K). Its weights (K, d) are the clusters' centroids."""
+    """Logits cos(h, c_k) / τ_h: (N, d) -> (N, K); the weights (K, d) are the centroids."""
 
     def __init__(self, width: int, clusters: int, temperature: float) -> None:
         super().__init__()
@@ -62,7 +62,8 @@ class CentroidHead(nn.Module):
             self.centroids.data.copy_(centroids)
 
     def forward(self, h: Tensor) -> Tensor:
-        return F.normalize(h, dim=1) @ F.normalize(self.centroids, dim=1).T / self.temperature
+        cosines: Tensor = F.normalize(h, dim=1) @ F.normalize(self.centroids, dim=1).T
+        return cosines / self.temperature
 
 
 def mlp_head(width: int, clusters: int, temperature: float) -> nn.Module:
@@ -79,7 +80,7 @@ HEADS: dict[str, Callable[[int, int, float], nn.Module]] = {
 class Cluster(Objective):
     """Contrastive clustering on top of `first`, an objective that shares its encoder."""
 
-    Parameters = Parameters
+    parameters_type = Parameters
 
     def __init__(
         self, encoder: Encoder, parameters: Parameters, clusters: int, first: Objective
@@ -151,7 +152,8 @@ class Cluster(Objective):
 
     def assignments(self, h: Tensor) -> Tensor:
         logits: Tensor = self.cluster_head(h)
-        return logits.softmax(dim=1)
+        assigned: Tensor = logits.softmax(dim=1)
+        return assigned
 
 
 def imbalance(mean: Tensor) -> Tensor:

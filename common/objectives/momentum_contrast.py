@@ -31,7 +31,7 @@ class Parameters:
 class MomentumContrast(TargetObjective):
     """InfoNCE of the online projections against the target's."""
 
-    Parameters = Parameters
+    parameters_type = Parameters
 
     def __init__(self, encoder: Encoder, parameters: Parameters, clusters: int) -> None:
         super().__init__()

@@ -26,7 +26,7 @@ class Parameters:
 class SimCLR(Objective):
     """NT-Xent between the projections of two views."""
 
-    Parameters = Parameters
+    parameters_type = Parameters
 
     def __init__(self, encoder: Encoder, parameters: Parameters, clusters: int) -> None:
         super().__init__()

@@ -14,43 +14,49 @@ from torch import Tensor, nn
 from common.objectives.base import Objective, freeze, move_towards
 
 
+class Target(nn.Module):
+    """Encoder and projector without gradients: (N, C, H, W) images to (N, p) projections."""
+
+    def __init__(self, encoder: nn.Module, projector: nn.Module) -> None:
+        super().__init__()
+        self.encoder = freeze(encoder)
+        self.projector = freeze(projector)
+
+    def forward(self, images: Tensor) -> Tensor:
+        projections: Tensor = self.projector(self.encoder(images))
+        return projections
+
+
 class TargetObjective(Objective):
     """An objective whose subclass calls `start_target` at the end of its constructor."""
 
     momentum: float
+    target: Target
 
     def start_target(self, momentum: float) -> None:
         """Make the target a copy of the online networks. `momentum` in [0, 1]: m₀."""
         if not 0 <= momentum <= 1:
             raise ValueError(f"momentum must be in [0, 1], got {momentum}")
         self.momentum = momentum
-        self.target = freeze(
-            nn.ModuleDict(
-                {
-                    "encoder": copy.deepcopy(self.encoder),
-                    "projector": copy.deepcopy(self.projector),
-                }
-            )
-        )
+        self.target = Target(copy.deepcopy(self.encoder), copy.deepcopy(self.projector))
 
     @torch.no_grad()
     def _targets(self, a: Tensor, b: Tensor, z_a: Tensor, z_b: Tensor) -> tuple[Tensor, Tensor]:
-        t: Tensor = self.target["projector"](self.target["encoder"](torch.cat([a, b])))
-        t_a, t_b = t.chunk(2)
+        t_a, t_b = self.target(torch.cat([a, b])).chunk(2)
         return t_a, t_b
 
     def after_step(self, progress: float) -> None:
         m = momentum_at(self.momentum, progress)
-        move_towards(self.target["encoder"], self.encoder, m)
-        move_towards(self.target["projector"], self.projector, m)
+        move_towards(self.target.encoder, self.encoder, m)
+        move_towards(self.target.projector, self.projector, m)
 
     def local(self) -> dict[str, nn.Module]:
         return {"target": self.target}
 
     def restart_local(self) -> None:
         """The target becomes the online networks: at a site's first round in a run."""
-        self.target["encoder"].load_state_dict(self.encoder.state_dict())
-        self.target["projector"].load_state_dict(self.projector.state_dict())
+        self.target.encoder.load_state_dict(self.encoder.state_dict())
+        self.target.projector.load_state_dict(self.projector.state_dict())
 
 
 def momentum_at(start: float, progress: float) -> float:

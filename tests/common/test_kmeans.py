@@ -134,6 +134,8 @@ def test_a_start_with_empty_clusters_fills_them() -> None:
     init = torch.cat([points[:1], torch.full((5, 5), 1e3)])
     found = kmeans(points, 6, generator=chance(), init=init)
     assert len(found.counts) == 6 and int(found.counts.min()) > 0
+    for cluster, centroid in enumerate(found.centroids):  # filled early, and then improved
+        assert torch.allclose(points[found.labels == cluster].mean(0), centroid, atol=1e-3)
     worst = kmeans(points, 1, generator=chance()).inertia
     assert found.inertia < worst / 2  # one cluster alone would stay at `worst`
 

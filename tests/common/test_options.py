@@ -28,7 +28,9 @@ def test_every_recipe_settles_and_says_what_it_is(name: str) -> None:
 
 def test_overrides_win_over_the_recipe_and_the_recipe_over_the_defaults(tmp_path: Path) -> None:
     path = tmp_path / "mine.toml"
-    path.write_text('seed = 3\nsites = 7\n[[stages]]\nname = "a"\nobjective = "simclr"\nrounds = 2\n')
+    path.write_text(
+        'seed = 3\nsites = 7\n[[stages]]\nname = "a"\nobjective = "simclr"\nrounds = 2\n'
+    )
     plan = recipes.load(str(path)).plan({"sites": "9", "learning-rate": "0.5"})
     assert (plan.seed, plan.sites, plan.stages[0].rounds) == (3, 9, 2)
     assert (plan.stages[0].learning_rate, plan.stages[0].batch_size) == (0.5, 128)

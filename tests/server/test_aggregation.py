@@ -10,7 +10,11 @@ from hypothesis import strategies as st
 from server.aggregation import LIMIT, ExactSum, WeightedMean
 
 numbers = st.floats(-LIMIT, LIMIT, width=32)
-sites = st.lists(st.tuples(st.lists(numbers, min_size=3, max_size=3), st.integers(1, 10_000)), min_size=1, max_size=6)
+sites = st.lists(
+    st.tuples(st.lists(numbers, min_size=3, max_size=3), st.integers(1, 10_000)),
+    min_size=1,
+    max_size=6,
+)
 
 
 def mean_of(updates, bound=100_000):
@@ -37,7 +41,16 @@ def test_the_order_of_arrival_changes_no_bit(updates, random) -> None:
     assert mean_of(updates).tobytes() == mean_of(shuffled).tobytes()
 
 
-@given(st.lists(st.floats(-LIMIT, LIMIT, width=32, allow_subnormal=False).filter(lambda x: x == 0 or abs(x) > 1e-15), min_size=3, max_size=3), st.integers(1, 10_000))
+@given(
+    st.lists(
+        st.floats(-LIMIT, LIMIT, width=32, allow_subnormal=False).filter(
+            lambda x: x == 0 or abs(x) > 1e-15
+        ),
+        min_size=3,
+        max_size=3,
+    ),
+    st.integers(1, 10_000),
+)
 def test_one_site_alone_gives_back_its_own_bits(values, examples) -> None:
     alone = np.array(values, np.float32)
     assert np.array_equal(mean_of([(alone, examples)]), alone)

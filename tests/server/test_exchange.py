@@ -138,7 +138,11 @@ class SlowGrid(InProcessGrid):
     """Answers of the site "slow" never come."""
 
     def pull_messages(self, message_ids):
-        slow = {i for i, m in self._waiting.items() if self._nodes[m.metadata.dst_node_id].name == "slow"}
+        slow = {
+            i
+            for i, m in self._waiting.items()
+            if self._nodes[m.metadata.dst_node_id].name == "slow"
+        }
         return super().pull_messages([i for i in message_ids if i not in slow])
 
 
@@ -150,7 +154,9 @@ def test_the_deadline_closes_the_round_with_who_answered() -> None:
     grid = SlowGrid(apps)
     nodes = {node.name: node.node_id for node in grid.get_nodes()}
     sites = {name: SiteInfo(name, 100, 1, 8, (), {}) for name in nodes}
-    exchange = Exchange(replace(instruction(), plan=PLAN.model_copy(update={"deadline": 0.3})), nodes, sites, WIDTH)
+    exchange = Exchange(
+        replace(instruction(), plan=PLAN.model_copy(update={"deadline": 0.3})), nodes, sites, WIDTH
+    )
     exchange.hold(grid)
     assert (exchange.answered, exchange.missing) == (["fast"], ["slow"])
     assert 0.3 <= exchange.seconds < 2

@@ -7,9 +7,11 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file
 
+from client.trainer import Trainer
 from common import recipes
 from common.data.planned import planned_data
 from common.errors import UserError
+from deploy import simulate as simulate_module
 from deploy.simulate import simulate
 from server import app as server_app
 from server.run_folder import RunFolder
@@ -19,7 +21,9 @@ SMALL = {"dataset": "digits", "images": 240, "sites": 3, "local-epochs": 1, "bat
 
 
 def plan(recipe="fedmcc", **options):
-    return recipes.load(recipe).plan({**SMALL, "rounds": "2,2" if recipe == "fedmcc" else "2", **options})
+    return recipes.load(recipe).plan(
+        {**SMALL, "rounds": "2,2" if recipe == "fedmcc" else "2", **options}
+    )
 
 
 def events(folder: Path, kind: str) -> list[dict]:
@@ -88,7 +92,11 @@ def test_a_resumed_run_ends_with_the_same_bits(
     finished: Path, tmp_path: Path, monkeypatch, moment: str, number: int
 ) -> None:
     folder = tmp_path / "whole"
-    kill = {"before the round": "_open", "in the round": "_hold", "after the checkpoint": "_advance"}
+    kill = {
+        "before the round": "_open",
+        "in the round": "_hold",
+        "after the checkpoint": "_advance",
+    }
     name = kill[moment]
     original = getattr(CoveyStrategy, name)
 
@@ -149,13 +157,11 @@ def test_partial_participation_asks_a_seeded_part_of_the_sites(tmp_path: Path) -
 def test_sites_without_labels_still_give_clusters_and_label_free_figures(
     tmp_path: Path, monkeypatch
 ) -> None:
-    from deploy import simulate as module
-
     def without_labels(plan):
         data = planned_data(plan)
         return type(data)(data.images, None, (), data.names, data.kind)
 
-    monkeypatch.setattr(module, "planned_data", without_labels)
+    monkeypatch.setattr(simulate_module, "planned_data", without_labels)
     simulate(plan("fedsimclr", partition="iid"), tmp_path / "run")
     (stage,) = events(tmp_path / "run", "stage")
     assert "acc" not in stage and "table" not in stage
@@ -164,8 +170,6 @@ def test_sites_without_labels_still_give_clusters_and_label_free_figures(
 
 
 def test_a_missed_quorum_fails_the_run_and_says_so(tmp_path: Path, monkeypatch) -> None:
-    from client.trainer import Trainer
-
     original = Trainer.handle
 
     def failing(self, instruction):

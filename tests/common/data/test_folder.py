@@ -49,7 +49,7 @@ def test_images_beside_and_inside_subfolders_are_an_error(tmp_path: Path) -> Non
 def test_unreadable_files_are_named_and_left_out(tmp_path: Path) -> None:
     for name in ("a.png", "b.png", "c.png"):
         put(tmp_path / name, size=(64, 64))
-    (tmp_path / "b.png").write_bytes((tmp_path / "b.png").read_bytes()[:80])  # header is whole
+    (tmp_path / "b.png").write_bytes((tmp_path / "b.png").read_bytes()[:50])  # header is whole
     (tmp_path / "d.jpg").write_text("not a picture")
     data = load(str(tmp_path))
     assert data.names == ("a.png", "c.png")
@@ -78,6 +78,7 @@ def test_links_out_of_the_folder_are_not_followed(tmp_path: Path) -> None:
     assert data.names == ("1.png", "same.png")
     assert data.unreadable == ("all", "link.png")
     (inside / "1.png").unlink()
+    (inside / "same.png").unlink()
     with pytest.raises(UserError, match="not followed"):
         load(str(inside))
 
@@ -129,9 +130,10 @@ def test_a_draw_takes_readable_images_and_keeps_classes(tmp_path: Path) -> None:
     for i in range(10):
         put(tmp_path / f"class-{i % 3}" / f"{i}.png", size=(64, 64), value=i)
     broken = tmp_path / "class-0" / "0.png"
-    broken.write_bytes(broken.read_bytes()[:80])
-    data = load(str(tmp_path), images=9, seed=1)
-    assert len(data.images) == 9 and data.unreadable == ("class-0/0.png",)
+    broken.write_bytes(broken.read_bytes()[:50])
+    nines = [load(str(tmp_path), images=9, seed=seed) for seed in range(8)]
+    assert all(len(set(data.names)) == 9 for data in nines)  # another takes the broken one's place
+    assert ("class-0/0.png",) in {data.unreadable for data in nines}
     few = [load(str(tmp_path), images=4, seed=seed) for seed in (1, 1, 2)]
     assert few[0].names == few[1].names != few[2].names
     assert few[0].classes == ("class-0", "class-1", "class-2")

@@ -96,7 +96,7 @@ def test_the_systems_fashion_mnist_is_read(root: Path) -> None:
     assert test is not None and len(test.images) == 6
     cut = package / "train-images-idx3-ubyte.gz"
     cut.write_bytes(cut.read_bytes()[:-500])
-    with pytest.raises(UserError, match="train-images-idx3-ubyte.gz is cut or damaged"):
+    with pytest.raises(UserError, match=r"train-images-idx3-ubyte\.gz is cut or damaged"):
         load("fashion-mnist")
 
 

@@ -106,7 +106,7 @@ def test_a_smaller_dirichlet_parameter_makes_sites_more_uneven() -> None:
         found = counts(make_partition(labels, f"dirichlet({alpha})", 10, 0), labels)
         by_class = found / found.sum(axis=0)
         largest.append(by_class.max(axis=0).mean())
-    assert largest[0] > 0.9 and largest[0] > largest[1] > largest[2]
+    assert largest[0] > 0.85 and largest[0] > largest[1] > largest[2]
     assert largest[2] == pytest.approx(0.1, abs=0.02)
 
 

@@ -53,9 +53,7 @@ def assert_equal_with_gradients(fast: Tensor, slow: Tensor, inputs: tuple[Tensor
 @pytest.mark.parametrize("temperature", [0.1, 0.5, 1.0])
 def test_nt_xent_is_the_papers(temperature: float) -> None:
     a, b = pair()
-    assert_equal_with_gradients(
-        nt_xent(a, b, temperature), slow_nt_xent(a, b, temperature), (a, b)
-    )
+    assert_equal_with_gradients(nt_xent(a, b, temperature), slow_nt_xent(a, b, temperature), (a, b))
 
 
 @pytest.mark.parametrize("temperature", [0.1, 0.5])
@@ -111,7 +109,9 @@ def test_imbalance_is_0_for_equal_clusters_and_log_k_for_one() -> None:
     assert imbalance(single).item() == pytest.approx(math.log(4), abs=1e-6)
 
 
-@pytest.mark.parametrize("loss", [lambda a, b: nt_xent(a, b, 0.5), lambda a, b: info_nce(a, b, 0.5)])
+@pytest.mark.parametrize(
+    "loss", [lambda a, b: nt_xent(a, b, 0.5), lambda a, b: info_nce(a, b, 0.5)]
+)
 def test_mismatched_batches_are_named(loss) -> None:
     with pytest.raises(ValueError, match=r"\(N, p\)"):
         loss(torch.zeros(3, 2), torch.zeros(4, 2))

@@ -56,17 +56,19 @@ def test_building_is_repeatable_and_leaves_the_global_generator_alone(name: str)
     assert all(torch.equal(first[key], second[key]) for key in first)
 
 
-@pytest.mark.parametrize("name", [n for n, kind in OBJECTIVES.items() if issubclass(kind, TargetObjective)])
+@pytest.mark.parametrize(
+    "name", [n for n, kind in OBJECTIVES.items() if issubclass(kind, TargetObjective)]
+)
 def test_the_target_moves_by_1_minus_m_towards_the_online_network(name: str) -> None:
     """m and 1 - m swapped is a bug seen in public code: the target would follow at once."""
     part = objective(name, parameters="momentum=0.9")
     with torch.no_grad():
         for p in part.encoder.parameters():
             p.add_(1)
-    before = [p.clone() for p in part.target["encoder"].parameters()]
+    before = [p.clone() for p in part.target.encoder.parameters()]
     part.after_step(progress=0.0)
     for old, new, online in zip(
-        before, part.target["encoder"].parameters(), part.encoder.parameters(), strict=True
+        before, part.target.encoder.parameters(), part.encoder.parameters(), strict=True
     ):
         torch.testing.assert_close(new, 0.9 * old + 0.1 * online)
 
@@ -85,7 +87,7 @@ def test_restart_makes_the_target_a_copy_of_the_online_network() -> None:
             p.mul_(2)
     part.restart_local()
     for target, online in zip(
-        part.target["encoder"].parameters(), part.encoder.parameters(), strict=True
+        part.target.encoder.parameters(), part.encoder.parameters(), strict=True
     ):
         assert torch.equal(target, online)
 
