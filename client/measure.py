@@ -61,10 +61,12 @@ def local_clusters(
 ) -> LocalClusters:
     """k-means on unit-length `points` (N, d), k capped by the distinct ones.
 
-    Clusters of fewer than `min_count` images are dissolved into their nearest neighbours, so that
-    no centroid stands for a handful of images; a site with fewer images than that sends none.
+    There are at most as many clusters as can have `min_count` images each, and one that has fewer
+    is dissolved into its neighbours: no centroid stands for a handful of images. A site with fewer
+    images than that in all sends none.
     """
-    found = kmeans(points, k, spherical=True, generator=generator)
+    most = max(1, min(k, len(points) // min_count))
+    found = kmeans(points, most, spherical=True, generator=generator)
     kept = found.counts >= min_count
     if not bool(kept.any()):
         none = Centroids(np.zeros((0, points.shape[1]), np.float32), np.zeros(0, np.int64))

@@ -37,10 +37,10 @@ def open_site(name: str, data: ImageData, folder: Path, workshop: Workshop) -> S
 
 
 def load_site_data(
-    dataset: str, images: int, seed: int, partition: Path | None, index: int
+    dataset: str, images: int, seed: int, side: int, partition: Path | None, index: int
 ) -> ImageData:
     """A site's images: the whole of `dataset`, or part `index` of it by a partition file."""
-    data = load(dataset, images=images, seed=seed)
+    data = load(dataset, images=images, seed=seed, side=side)
     if partition is None:
         return data
     parts = Partition.load(partition).sites

@@ -79,6 +79,9 @@ class RunOptions(_Options):
         default="digits", description="a name from `covey datasets`, a folder of images, or an .npz"
     )
     images: int = Field(default=0, ge=0, description="use this many images, drawn by seed; 0: all")
+    side: int = Field(
+        default=0, ge=0, le=4096, description="scale the images to this side in pixels; 0: as is"
+    )
     sites: int = Field(default=4, ge=1, le=100_000, description="sites of a local federation")
     partition: str = Field(
         default="p-skew(0.75)",

@@ -15,6 +15,7 @@ from rich.console import Console
 from rich.table import Table
 
 from common import recipes
+from common.data import DATASETS
 from common.errors import UserError, unknown
 from common.options import Plan
 from deploy.run_options import run_config, with_run_options
@@ -223,7 +224,7 @@ def _absolute_dataset(options: Mapping[str, str]) -> dict[str, str]:
     """Options with a path of a data set made absolute: other processes have other folders."""
     absolute = dict(options)
     given = options.get("dataset")
-    if given and Path(given).exists():
+    if given and given not in DATASETS and Path(given).exists():
         absolute["dataset"] = str(Path(given).absolute())
     return absolute
 

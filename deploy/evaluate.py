@@ -30,10 +30,10 @@ def evaluate_run(folder: Path, dataset: str, console: Console) -> dict[str, Any]
     trained = load_trained(folder)
     plan = trained.plan
     spec = dataset or plan.dataset
-    data = load(spec, images=0 if dataset else plan.images, seed=plan.seed)
+    data = load(spec, images=0 if dataset else plan.images, seed=plan.seed, side=trained.side)
     if data.labels is None:
         raise UserError(f"{spec} has no labels to evaluate with")
-    test = load_test(spec)
+    test = load_test(spec, side=trained.side)
     if test is None:
         data, test = _hold_out(data, plan.seed)
     h, labels = trained.embed(data), _labels(data, trained)

@@ -51,6 +51,7 @@ def _site(plan: Plan, folder: Path, sockets: Path, index: int) -> SiteSpec:
         "dataset": plan.dataset,
         "images": plan.images,
         "seed": plan.seed,
+        "side": plan.side,
         "partition": folder / "partition.json",
         "index": index,
         "folder": folder / "sites" / name,

@@ -21,6 +21,7 @@ def main(
     folder: Annotated[Path, typer.Option(help="where the site's own files go")],
     images: Annotated[int, typer.Option(help="images drawn from the data set; 0: all")] = 0,
     seed: Annotated[int, typer.Option(help="seed of that draw")] = 0,
+    side: Annotated[int, typer.Option(help="scale the images to this side; 0: as is")] = 0,
     partition: Annotated[Path | None, typer.Option(help="a local federation's partition")] = None,
     index: Annotated[int, typer.Option(help="this site's part of the partition")] = 0,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, ...")] = "auto",
@@ -30,7 +31,7 @@ def main(
     if threads:
         torch.set_num_threads(threads)
     try:
-        data = load_site_data(dataset, images, seed, partition, index)
+        data = load_site_data(dataset, images, seed, side, partition, index)
         server = serve(socket, open_site(site, data, folder, Workshop(pick_device(device))).handle)
     except UserError as error:
         sys.exit(f"covey: {error}")

@@ -7,7 +7,7 @@ from common.options import Plan
 
 def planned_data(plan: Plan) -> ImageData:
     """The images that the plan names."""
-    return load(plan.dataset, images=plan.images, seed=plan.seed)
+    return load(plan.dataset, images=plan.images, seed=plan.seed, side=plan.side)
 
 
 def planned_partition(plan: Plan, data: ImageData) -> Partition:

@@ -152,8 +152,7 @@ class Cluster(Objective):
 
     def assignments(self, h: Tensor) -> Tensor:
         logits: Tensor = self.cluster_head(h)
-        assigned: Tensor = logits.softmax(dim=1)
-        return assigned
+        return torch.softmax(logits, dim=1)
 
 
 def imbalance(mean: Tensor) -> Tensor:

@@ -1,0 +1,268 @@
+"""A server's folder: `covey server init`, `invite` and `sites`.
+
+    server.toml      settings, for the coordinator to edit
+    certificates/    the authority, and the server's certificate
+    invited/         one public key per site that was invited
+    runs/            one folder per run
+    logs/            one file per process
+    flower/          Flower's own: the database of runs and sites, the SuperExec's secret
+
+A site is let in because its key lies in `invited/`: the running server registers what it finds
+there. The site's private key is in its invitation alone.
+"""
+
+import base64
+import fcntl
+import hashlib
+import json
+import tempfile
+import tomllib
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+import tomli_w
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+
+from common.errors import UserError
+from common.files import write_atomic
+from common.options import kebab
+from deploy.address import Address
+from deploy.certificates import (
+    Authority,
+    ServerCertificate,
+    check_site_name,
+    issue_server,
+    make_authority,
+    make_site_key,
+    private_folder,
+    write_private,
+)
+from deploy.control import Control, UnreachableError
+from deploy.invitation import Invitation, complaint
+from deploy.processes import LOOPBACK
+
+NOT_RUNNING = "the server is not running: covey server start"
+
+SETTINGS = """\
+# A Covey server. Changes count from the next `covey server start`.
+
+# What sites dial, HOST:PORT. It is written into every invitation.
+{address}
+
+# Other names and IP addresses by which sites reach this machine; the certificate covers them.
+{names}
+
+# Where the server listens, HOST:PORT. Without this: on every interface, at the port of `address`
+# (on loopback alone where `address` is loopback).
+# listen = "192.0.2.7:8443"
+
+# The largest request in MiB that a site may send. Models travel in pieces of 5 MiB.
+# request-limit = 64
+"""
+
+
+class Settings(BaseModel):
+    """What `server.toml` says."""
+
+    model_config = ConfigDict(
+        frozen=True, extra="forbid", alias_generator=kebab, populate_by_name=True
+    )
+
+    address: str
+    names: tuple[str, ...] = ()
+    listen: str = ""
+    request_limit: int = Field(default=64, ge=8, le=4096)
+
+    @field_validator("address", "listen")
+    @classmethod
+    def _check(cls, value: str) -> str:
+        return str(Address.parse(value)) if value else value
+
+    @property
+    def listens(self) -> Address:
+        """Where the front listens."""
+        return Address.parse(self.listen) if self.listen else Address.parse(self.address).listen()
+
+    @property
+    def certified(self) -> tuple[str, ...]:
+        """The names that the server's certificate is for."""
+        own = Address.parse(self.listen).from_here().host if self.listen else ""
+        return tuple(filter(None, (Address.parse(self.address).host, *self.names, own)))
+
+
+@dataclass(frozen=True)
+class SiteStatus:
+    """One invited site: "invited" (not registered yet, or the server is not running), "registered"
+    (has never joined), "online" or "offline"."""
+
+    name: str
+    status: str
+    fingerprint: str
+
+
+@dataclass(frozen=True)
+class ServerFolder:
+    """The folder at `path`, which `init` has made."""
+
+    path: Path
+
+    @property
+    def authority(self) -> Authority:
+        """Its certificate authority."""
+        return Authority(self.certificates / "ca.crt", self.certificates / "ca.key")
+
+    @property
+    def certificates(self) -> Path:
+        """The folder of certificates."""
+        return self.path / "certificates"
+
+    @property
+    def flower(self) -> Path:
+        """The folder of what belongs to Flower."""
+        return self.path / "flower"
+
+    @property
+    def logs(self) -> Path:
+        """The folder of the processes' logs."""
+        return self.path / "logs"
+
+    @property
+    def runs(self) -> Path:
+        """The folder of the runs."""
+        return self.path / "runs"
+
+    def settings(self) -> Settings:
+        """What `server.toml` says; `UserError` where there is none, or it is wrong."""
+        path = self.path / "server.toml"
+        try:
+            return Settings.model_validate(tomllib.loads(path.read_text(encoding="utf-8")))
+        except (FileNotFoundError, NotADirectoryError):
+            raise UserError(
+                f"{self.path} is no server's folder: make one with covey server init {self.path} "
+                "--address HOST:PORT"
+            ) from None
+        except ValidationError as error:
+            raise UserError(f"{path}: {complaint(error)}") from None
+        except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+            raise UserError(f"{path}: {error}") from None
+
+    def certify(self) -> ServerCertificate:
+        """A certificate for the names that the settings say now, valid for a year."""
+        return issue_server(self.authority, self.certificates, self.settings().certified)
+
+    def invited(self) -> dict[str, Path]:
+        """name -> public key of every site that was invited, sorted."""
+        return {path.stem: path for path in sorted((self.path / "invited").glob("*.pub"))}
+
+    @contextmanager
+    def hold(self) -> Iterator[None]:
+        """Be the one running server of this folder; `UserError` where there is one."""
+        with (self.path / "lock").open("w") as lock:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                raise UserError(f"the server in {self.path} is running already") from None
+            try:
+                yield
+            finally:
+                self._port_file.unlink(missing_ok=True)
+
+    def running(self) -> bool:
+        """Whether a server holds this folder."""
+        with (self.path / "lock").open("w") as lock:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
+            except BlockingIOError:
+                return True
+        return False
+
+    def announce(self, port: int) -> None:
+        """Write down where the SuperLink of the running server listens."""
+        write_private(self._port_file, json.dumps({"superlink": port}).encode())
+
+    def control(self, patience: float = 0.0) -> Control | None:
+        """The running server's Control API; None where it is not running, or only starting."""
+        if not self.running():
+            return None
+        try:
+            port = int(json.loads(self._port_file.read_text())["superlink"])
+        except (FileNotFoundError, ValueError, KeyError):
+            return None
+        return Control(LOOPBACK, port, self.authority.certificate, patience)
+
+    @property
+    def _port_file(self) -> Path:
+        return self.flower / "running.json"
+
+
+def init(path: Path, address: str, names: Sequence[str] = ()) -> ServerFolder:
+    """Make the folder of a new server that sites reach at `address`, and by `names`.
+
+    `UserError` where there is something already, or a name cannot be one.
+    """
+    if path.exists() and (not path.is_dir() or any(path.iterdir())):
+        raise UserError(f"{path} exists already, and is not an empty folder")
+    settings = Settings(address=str(Address.parse(address)), names=tuple(names))
+    folder = ServerFolder(path.absolute())
+    private_folder(folder.path)
+    try:
+        make_authority(folder.certificates)
+        issue_server(folder.authority, folder.certificates, settings.certified)
+    except UserError:
+        _remove_certificates(folder)
+        raise
+    for each in (folder.flower, folder.runs, folder.logs, folder.path / "invited"):
+        private_folder(each)
+    values = {"address": settings.address, "names": list(names)}
+    lines = {key: tomli_w.dumps({key: value}).strip() for key, value in values.items()}
+    write_atomic(folder.path / "server.toml", SETTINGS.format(**lines).encode())
+    return folder
+
+
+def invite(folder: ServerFolder, name: str, output: Path) -> None:
+    """Invite the site `name`: write its invitation to `output`, keep its public key.
+
+    `UserError` where the name is taken or cannot be one, or the file is there.
+    """
+    settings = folder.settings()
+    public = folder.path / "invited" / f"{check_site_name(name)}.pub"
+    if public.exists():
+        raise UserError(f"the site {name!r} has been invited already")
+    with tempfile.TemporaryDirectory(dir=folder.flower, prefix="key-") as scratch:
+        key = make_site_key(Path(scratch), name)
+        Invitation(
+            address=settings.address,
+            site=name,
+            authority=folder.authority.certificate.read_text(encoding="ascii"),
+            private_key=key.private.read_text(encoding="ascii"),
+        ).write(output)
+        write_atomic(public, key.public.read_bytes())
+
+
+def sites(folder: ServerFolder) -> list[SiteStatus]:
+    """Every invited site, and whether it is there."""
+    folder.settings()
+    control = folder.control()
+    known: dict[str, str] = {}
+    if control is not None:
+        with suppress(UnreachableError):
+            known = control.sites()
+    return [
+        SiteStatus(name, known.get(name, "invited"), fingerprint(key))
+        for name, key in folder.invited().items()
+    ]
+
+
+def fingerprint(public_key: Path) -> str:
+    """As `ssh-keygen -l` prints it: SHA-256 over the key, in base64."""
+    blob = base64.b64decode(public_key.read_text(encoding="ascii").split()[1])
+    return "SHA256:" + base64.b64encode(hashlib.sha256(blob).digest()).decode().rstrip("=")
+
+
+def _remove_certificates(folder: ServerFolder) -> None:
+    """So that a second `init` finds an empty folder."""
+    for path in folder.certificates.glob("*"):
+        path.unlink()
+    folder.certificates.rmdir()

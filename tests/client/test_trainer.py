@@ -1,0 +1,178 @@
+"""What a site answers, and what it never lets out."""
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from client.ledger import parts
+from client.site import open_site
+from client.trainer import Trainer, shuffled_batches
+from client.workshop import Workshop, pick_device
+from common import layout, recipes
+from common.data import load
+from common.errors import UserError
+from common.messages import Instruction, Reply, decode, encode
+from common.objectives import build_stage
+
+CPU = torch.device("cpu")
+CLASSES = tuple("0123456789")
+
+
+def plan(recipe="fedsimclr", **options):
+    settings = {"clusters": 10, "rounds": 2, "local-epochs": 1, "batch-size": 32}
+    return recipes.load(recipe).plan(settings | options)
+
+
+def trainer(folder: Path, images: int = 100) -> Trainer:
+    return Trainer("ward", load("digits", images=images), folder, Workshop(CPU))
+
+
+def ask(kind="train", round_number=1, the_plan=None, **parts) -> Instruction:
+    the_plan = the_plan or plan()
+    stage, _ = the_plan.stage_of(max(1, round_number))
+    shared = build_stage(the_plan, stage, 1, 8, 10).shared()
+    return Instruction(
+        kind,
+        "run",
+        round_number,
+        the_plan,
+        layout.layout_of(shared).digest,
+        layout.flatten(shared),
+        classes=CLASSES,
+        **parts,
+    )
+
+
+def test_training_changes_every_group_and_counts_the_training_images(tmp_path: Path) -> None:
+    instruction = ask()
+    reply = trainer(tmp_path).handle(instruction)
+    assert reply.examples == 80  # of 100, a fifth is kept for evaluation
+    assert reply.groups.keys() == instruction.groups.keys()
+    for name, array in reply.groups.items():
+        assert not np.array_equal(array, instruction.groups[name])
+    assert reply.sums["loss.loss"] / reply.sums["seen"] > 0
+
+
+def test_the_same_instruction_gives_the_same_bits(tmp_path: Path) -> None:
+    instruction = ask()
+    first, second = (trainer(tmp_path / n).handle(instruction) for n in "ab")
+    assert encode(replace(first, seconds={}).to_record()) == encode(
+        replace(second, seconds={}).to_record()
+    )
+
+
+@pytest.mark.parametrize("recipe", ["fedbyol", "fedsimclr"])
+def test_a_round_asked_for_again_gives_the_same_bits(recipe: str, tmp_path: Path) -> None:
+    """The server was killed while the site trained: the site must not train on from there."""
+    site = trainer(tmp_path)
+    site.handle(ask(the_plan=plan(recipe)))
+    again = [site.handle(ask(round_number=2, the_plan=plan(recipe))) for _ in range(2)]
+    for name in again[0].groups:
+        assert np.array_equal(again[0].groups[name], again[1].groups[name])
+
+
+def test_a_target_network_stays_at_the_site_and_lives_on(tmp_path: Path) -> None:
+    site = trainer(tmp_path)
+    reply = site.handle(ask(the_plan=plan("fedbyol")))
+    assert set(reply.groups) == {
+        "encoder", "encoder.buffers", "projector", "projector.buffers",
+        "predictor", "predictor.buffers",
+    }  # fmt: skip
+    saved = list((tmp_path / "run").glob("state-*.safetensors"))
+    assert len(saved) == 1
+    fresh = trainer(tmp_path / "elsewhere").handle(ask(round_number=2, the_plan=plan("fedbyol")))
+    lived = site.handle(ask(round_number=2, the_plan=plan("fedbyol")))
+    assert not np.array_equal(fresh.groups["encoder"], lived.groups["encoder"])
+
+
+def test_local_batchnorm_statistics_are_not_sent(tmp_path: Path) -> None:
+    reply = trainer(tmp_path).handle(ask(the_plan=plan(batchnorm="local")))
+    assert set(reply.groups) == {"encoder", "projector"}
+
+
+def test_nothing_that_is_sent_has_one_row_per_image(tmp_path: Path) -> None:
+    """Labels, images and embeddings stay: no array is as long as the site's images."""
+    images = 97  # a size that nothing else has
+    for kind in ("train", "assess"):
+        reply = trainer(tmp_path, images).handle(ask(kind))
+        for name, shape in parts(reply).items():
+            assert images not in shape, name
+        assert "labels" not in str(reply.to_record().keys())
+
+
+def test_centroids_of_few_images_are_not_sent(tmp_path: Path) -> None:
+    reply = trainer(tmp_path, images=30).handle(ask(the_plan=plan(**{"min-count": 8})))
+    assert reply.centroids.counts.min() >= 8
+    assert reply.centroids.counts.sum() == 30
+    few = trainer(tmp_path, images=4).handle(ask(the_plan=plan(**{"min-count": 8})))
+    assert few.centroids is None
+    assert few.groups  # but it trains with the others
+
+
+def test_class_moments_of_few_images_are_not_sent(tmp_path: Path) -> None:
+    reply = trainer(tmp_path, images=60).handle(ask("assess", the_plan=plan(**{"min-count": 7})))
+    counts = reply.moments.cross[-1]
+    assert set(counts) <= {0.0, *map(float, range(7, 60))}
+    assert 0 in counts
+
+
+def test_a_site_without_labels_sends_sizes_only(tmp_path: Path) -> None:
+    data = load("digits", images=60)
+    unlabelled = type(data)(data.images, None, (), data.names, data.kind)
+    site = Trainer("ward", unlabelled, tmp_path, Workshop(CPU))
+    reply = site.handle(ask("assess"))
+    assert reply.tables["local"].shape[1] == 1
+    assert reply.moments.cross.shape[1] == 0
+    assert "knn_correct" not in reply.sums
+
+
+def test_the_score_counts_what_the_probe_gets_right(tmp_path: Path) -> None:
+    site = trainer(tmp_path)
+    assessed = site.handle(ask("assess"))
+    width = len(assessed.moments.gram)
+    constant = np.zeros((width, 10), np.float32)
+    constant[-1, 3] = 1  # calls every image a 3
+    reply = site.handle(ask("score", centroids=assessed.centroids, probe=constant))
+    held = site.split(ask())[1]
+    assert reply.sums["probe_correct"] == (site.labels[held] == 3).sum()
+    assert reply.tables["centroids"].sum() == 100
+    assert (tmp_path / "run" / "assignments.csv").read_text().startswith("image,cluster\n")
+
+
+def test_no_image_is_dropped_and_no_batch_has_one_image() -> None:
+    """A dropped last batch is a bug seen in public code."""
+    for n in (2, 3, 31, 32, 33, 65, 97):
+        batches = list(shuffled_batches(n, 32, torch.Generator().manual_seed(0)))
+        assert sorted(torch.cat(batches).tolist()) == list(range(n))
+        assert all(2 <= len(batch) <= 33 for batch in batches)
+
+
+def test_a_server_with_another_model_is_refused_in_one_line(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="is not the one that this site builds") as caught:
+        trainer(tmp_path).handle(replace(ask(), layout="0123456789abcdef"))
+    assert "\n" not in str(caught.value)
+
+
+def test_a_site_too_small_to_train_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="too few"):
+        trainer(tmp_path, images=1)
+
+
+def test_an_impossible_device_is_one_line() -> None:
+    for name in ("cuda:99", "abacus"):
+        with pytest.raises(UserError, match=f"device '{name}'"):
+            pick_device(name)
+
+
+def test_the_ledger_says_what_left(tmp_path: Path) -> None:
+    site = open_site("ward", load("digits", images=60), tmp_path, Workshop(CPU))
+    answer = site.handle(encode(ask().to_record()))
+    reply = Reply.from_record(decode(answer))
+    (line,) = map(json.loads, (tmp_path / "left.jsonl").read_text().splitlines())
+    assert line["bytes"] == len(answer)
+    assert line["parts"]["parameters of encoder"] == [len(reply.groups["encoder"])]
+    assert line["kind"] == "train"
