@@ -164,7 +164,7 @@ def _prepare(
             raise UserError("--resume takes no other options: a run goes on as it began")
         return _resumed(resume)
     plan = recipes.load(recipe).plan(_absolute_dataset(options))
-    from common.objectives import check_plan  # noqa: PLC0415 (torch, after the cheap checks)
+    from common.check import check_plan  # noqa: PLC0415 (torch, after the cheap checks)
 
     check_plan(plan)
     name = f"{time.strftime('%Y%m%d-%H%M%S')}-{plan.recipe}"
@@ -178,11 +178,18 @@ def _prepare(
 def _resumed(folder: Path) -> tuple[Plan, Path]:
     try:
         run = json.loads((folder / "run.json").read_text(encoding="utf-8"))
-        return Plan.from_json(json.dumps(run["plan"])), folder.absolute()
+        plan = Plan.from_json(json.dumps(run["plan"]))
     except (FileNotFoundError, NotADirectoryError):
         raise UserError(f"{folder} holds no run: there is no run.json") from None
     except (json.JSONDecodeError, KeyError):
         raise UserError(f"{folder / 'run.json'} is damaged") from None
+    from common.lock import is_locked  # noqa: PLC0415
+    from server.run_folder import LOCK, RunFolder  # noqa: PLC0415
+
+    if is_locked(folder / LOCK):
+        raise UserError(f"{folder}: another process is at work in it")
+    RunFolder(folder).reopen()
+    return plan, folder.absolute()
 
 
 def _free_folder(wanted: Path) -> Path:

@@ -8,13 +8,15 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from rich.box import SIMPLE_HEAD
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from server.report.record import RunRecord
 
 SCORES = ("acc", "nmi", "ari", "knn", "linear")
-HEADS = {"acc": "ACC", "nmi": "NMI", "ari": "ARI", "knn": "kNN", "linear": "linear probe"}
+HEADS = {"acc": "ACC", "nmi": "NMI", "ari": "ARI", "knn": "kNN", "linear": "linear"}
 
 
 class Follower:
@@ -40,43 +42,52 @@ class Follower:
 
 
 def show_event(console: Console, event: Mapping[str, Any], rounds: int) -> None:
-    """One line for one event."""
+    """One line of at most 80 columns for one event, but for warnings."""
     if event["event"] == "warning":
-        console.print(f"[yellow]warning[/] {event['text']}", highlight=False)
+        console.print(f"[yellow]warning[/] {escape(event['text'])}", highlight=False)
         return
-    scores = event.get("received", event) if event["event"] == "round" else event
-    figures = "  ".join(f"{HEADS[k]} {scores[k]:.3f}" for k in SCORES if k in scores)
     if event["event"] == "stage":
-        console.print(
-            f"[bold green]stage ended[/] {event['stage_name']}: {figures}", highlight=False
-        )
+        scores = "  ".join(f"{HEADS[k]} {event[k]:.3f}" for k in SCORES if k in event)
+        console.print(f"[bold green]stage ended[/]  {scores}", highlight=False)
         return
+    received = event["received"]
+    scores = " ".join(f"{HEADS[k]} {received[k]:.3f}" for k in SCORES if k in received)
+    absent = len(event["missing"]) + len(event["refused"])
     console.print(
-        f"round [bold]{event['round']:>3}[/]/{rounds}  {event['stage_name']:<14}  "
-        f"loss {event['loss'].get('loss', 0):7.4f}  {figures or '(first centroids)':<33}  "
-        f"{len(event['answered'])} sites  {event['seconds']['total']:5.1f} s  "
-        f"[dim]↓{size(event['bytes_down'])} ↑{size(event['bytes_up'])}[/]",
+        f"{event['round']:>3}/{rounds} [bold]{escape(event['stage_name']):<14}[/] "
+        f"loss {event['loss'].get('loss', 0):7.4f}  {scores} "
+        f"{event['seconds']['total']:6.1f} s  {size(event['bytes_down'] + event['bytes_up'])}"
+        + (f"  [yellow]without {absent} sites[/]" if absent else ""),
         highlight=False,
     )
 
 
 def show_result(console: Console, record: RunRecord) -> None:
     """The table that a run ends in."""
-    table = Table(title=f"{record.run.get('recipe')} · {record.run.get('id')}", title_style="bold")
+    plan = record.run["plan"]
+    table = Table(
+        title=f"{plan['recipe']} on {plan['dataset']}, {len(record.run['sites'])} sites, "
+        f"{plan['partition']}",
+        title_style="bold",
+        title_justify="left",
+        box=SIMPLE_HEAD,
+        pad_edge=False,
+    )
     table.add_column("stage")
-    for name in SCORES:
-        table.add_column(HEADS[name], justify="right")
-    for head in ("s/round", "MB/round ↓", "MB/round ↑"):
+    for head in (*(HEADS[name] for name in SCORES), "s/round", "MB/round"):
         table.add_column(head, justify="right")
     for row in summary_rows(record):
         table.add_row(
-            f"{row['stage']} [dim]({row['rounds']} rounds, by {row['by']})[/]",
+            row["stage"],
             *(f"{row[name]:.3f}" if row[name] is not None else "–" for name in SCORES),
             f"{row['seconds_per_round']:.1f}",
-            f"{row['bytes_down_per_round'] / 1e6:.2f}",
-            f"{row['bytes_up_per_round'] / 1e6:.2f}",
+            f"{(row['bytes_down_per_round'] + row['bytes_up_per_round']) / 1e6:.1f}",
         )
     console.print(table)
+    console.print(
+        "[dim]kNN and linear: on each site's own evaluation images. MB: all sites, both ways.[/]",
+        highlight=False,
+    )
 
 
 def summary_rows(record: RunRecord) -> list[dict[str, Any]]:

@@ -6,39 +6,79 @@ that run on separate machines, with TLS and SuperNode authentication on.
 
 import json
 import os
+import shlex
 import sys
 import tempfile
 import time
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from pathlib import Path
 
 from rich.console import Console
 
 from common.data.planned import planned_data, planned_partition
+from common.errors import UserError
+from common.lock import is_locked
 from common.options import Plan
 from deploy.bundle import write_bundle
 from deploy.federation import LocalFederation, SiteSpec
 from deploy.progress import Follower, show_event
+from server.run_folder import LOCK
 
 LOOK = 0.3  # seconds between two looks at the run folder
 ASK = 15.0  # seconds between two questions to Flower whether the run is still alive
+FAREWELL = 3.0  # seconds in which a ServerApp that ends by itself tells Flower so
+RESTARTS = 3  # of a ServerApp that was killed
 
 
 class RunFailed(Exception):
     """A run that ended without a result; its text says why and where to read more."""
 
 
+class ServerAppKilled(RunFailed):
+    """A ServerApp that ended without a word."""
+
+
 def run_locally(plan: Plan, config: Mapping[str, str], folder: Path, console: Console) -> None:
     """Start the federation, run `config` (Flower's run configuration for `plan`) and follow it to
-    its end. Every process is stopped on the way out, whatever happens."""
+    its end; nothing to do where it has finished. Every process is stopped on the way out, whatever
+    happens."""
+    if read_status(folder)[0] == "finished":
+        return
     planned_partition(plan, planned_data(plan)).save(folder / "partition.json")
     with tempfile.TemporaryDirectory(prefix="covey-") as sockets:
         sites = [_site(plan, folder, Path(sockets), index) for index in range(plan.sites)]
         with LocalFederation(folder / "federation", folder / "logs") as federation:
             federation.start(sites, lambda text: console.print(f"[dim]{text}[/]", highlight=False))
             bundle = write_bundle(folder / "federation" / "bundle", config)
-            run_id = federation.submit(bundle)
-            follow(folder, plan, console, lambda: federation.status(run_id))
+            try:
+                _carry_through(federation, bundle, plan, folder, console)
+            except KeyboardInterrupt:
+                console.print(_way_on(folder), highlight=False, soft_wrap=True)
+                raise
+
+
+def _carry_through(
+    federation: LocalFederation, bundle: Path, plan: Plan, folder: Path, console: Console
+) -> None:
+    """Run the bundle to its end; a ServerApp that was killed is started again, and goes on from its
+    last checkpoint."""
+    for left in reversed(range(RESTARTS + 1)):
+        run_id = federation.submit(bundle)
+        try:
+            return follow(folder, plan, console, lambda run_id=run_id: federation.status(run_id))
+        except ServerAppKilled as error:
+            if not left:
+                raise RunFailed(f"{error}; {_way_on(folder)}") from None
+            console.print(f"[yellow]warning[/] {error}: starting it again", highlight=False)
+        with suppress(UserError):  # Flower may have noticed by now
+            federation.stop_run(run_id)
+
+
+def _way_on(folder: Path) -> str:
+    if (folder / "run.json").exists():
+        return f"`covey run --resume {shlex.quote(str(folder))}` goes on from the last round"
+    return "it had not begun: there is nothing to go on from"
 
 
 def _site(plan: Plan, folder: Path, sockets: Path, index: int) -> SiteSpec:
@@ -66,24 +106,35 @@ def _site(plan: Plan, folder: Path, sockets: Path, index: int) -> SiteSpec:
 def follow(
     folder: Path, plan: Plan, console: Console, status: Callable[[], tuple[str, str]]
 ) -> None:
-    """Show the run's events until it has ended; `RunFailed` where it did not finish."""
+    """Show the run's events until it has ended; `RunFailed` where it did not finish.
+
+    The ServerApp holds the folder's lock, so that its end is seen at once, where Flower waits a
+    minute for its heartbeat.
+    """
     follower = Follower(folder)
     asked = time.monotonic()
+    seen = asked  # when the ServerApp was last seen at work
+    begun = False
+    logs = f"(logs: {folder / 'logs'})"
     while True:
+        now = time.monotonic()
+        at_work = is_locked(folder / LOCK)  # before the rest is read: it writes, then lets go
+        begun |= at_work
+        seen = now if at_work or not begun else seen
         for event in follower.events():
             show_event(console, event, plan.rounds)
         state, reason = read_status(folder)
         if state == "finished":
             return
         if state == "failed":
-            raise RunFailed(f"the run failed: {reason} (logs: {folder / 'logs'})")
-        if time.monotonic() - asked > ASK:
-            asked = time.monotonic()
+            raise RunFailed(f"the run failed: {reason} {logs}")
+        if seen < now or now - asked > ASK:
+            asked = now
             ended, details = status()
             if ended.startswith("finished") and read_status(folder)[0] == "running":
-                raise RunFailed(
-                    f"the ServerApp ended: {details or ended} (logs: {folder / 'logs'})"
-                )
+                raise RunFailed(f"the ServerApp ended: {details or ended} {logs}")
+        if now - seen > FAREWELL:
+            raise ServerAppKilled(f"the ServerApp was killed {logs}")
         time.sleep(LOOK)
 
 

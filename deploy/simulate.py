@@ -24,4 +24,6 @@ def simulate(plan: Plan, folder: Path, watch: Watch | None = None) -> None:
     partition.save(folder / "partition.json")
     workshop = Workshop(pick_device(plan.device))
     grid = grid_of(sites_of(data, partition, folder / "sites", workshop))
-    run(grid, plan, RunFolder(folder, watch), "in-process")
+    run_folder = RunFolder(folder, watch)
+    with run_folder.held():
+        run(grid, plan, run_folder, "in-process")

@@ -3,8 +3,8 @@
 import importlib.metadata
 import os
 import platform
-import sys
 import time
+import traceback
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -15,10 +15,10 @@ from numpy.typing import NDArray
 from safetensors.numpy import save
 
 from common import recipes
+from common.check import check_plan
 from common.data.partition import Partition
 from common.errors import UserError
 from common.files import note
-from common.objectives import check_plan
 from common.options import Plan
 from server.report import write_report
 from server.roster import Roster
@@ -35,14 +35,16 @@ def main(grid: Grid, context: Context) -> None:
     """Flower's entry: run what the run configuration says."""
     config = dict(context.run_config)
     folder = RunFolder(_run_folder(config))
-    try:
-        run(grid, plan_of(config, folder), folder, str(config.get("engine") or "flower"))
-    except UserError as error:
-        folder.finish("failed", str(error))
-        sys.exit(f"covey: {error}")
-    except Exception as error:
-        folder.finish("failed", f"{type(error).__name__}: {error}")
-        raise
+    with folder.held():
+        try:
+            run(grid, plan_of(config, folder), folder, str(config.get("engine") or "flower"))
+        except UserError as error:  # raised again: Flower tells its text to who started the run
+            folder.finish("failed", str(error))
+            raise
+        except Exception as error:
+            folder.finish("failed", f"{type(error).__name__}: {error}")
+            folder.write("logs/serverapp.log", traceback.format_exc().encode())
+            raise
 
 
 def plan_of(config: Mapping[str, Any], folder: RunFolder) -> Plan:

@@ -7,6 +7,7 @@ folder that `resume` goes on from, at most one round back.
 import json
 import time
 from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,11 +19,14 @@ from safetensors.numpy import save
 from common.centroids import Centroids
 from common.errors import UserError
 from common.files import note, read_note, write_atomic
+from common.lock import locked
 from common.messages import Counts, Floats
 from common.options import Plan
 from server.events import Events
 
 CHECKPOINT = "checkpoint.safetensors"
+LOCK = ".lock"  # held by the process that writes the run
+PATIENCE = 10.0  # seconds for one that was killed to be gone
 
 
 @dataclass(frozen=True)
@@ -48,6 +52,17 @@ class RunFolder:
         self.run: dict[str, Any] = {}
         self._events: Events | None = None
 
+    def held(self) -> AbstractContextManager[None]:
+        """Keep the folder for this process; `UserError` where another one is at work in it."""
+        return locked(self.path / LOCK, PATIENCE)
+
+    def reopen(self) -> None:
+        """Let a run that failed go on: its end is taken back."""
+        earlier = self._read_run()
+        if earlier is not None and earlier.get("status") == "failed":
+            self.run = _running(earlier)
+            self._write_run()
+
     def begin(self, run: Mapping[str, Any]) -> None:
         """Write `run.json`: everything that decides the result. On a resumed run what was written
         at its start stays, and a run with other settings is refused."""
@@ -57,7 +72,7 @@ class RunFolder:
             for key in ("plan", "classes"):
                 if earlier.get(key) != run[key]:
                     raise UserError(f"{self.path}: it holds a run with another {key}")
-            run = {**earlier, "status": "running"}
+            run = _running(earlier)
         self.run = dict(run)
         self._write_run()
 
@@ -134,6 +149,10 @@ class RunFolder:
 
     def _write_run(self) -> None:
         write_atomic(self.path / "run.json", json.dumps(self.run, indent=2).encode())
+
+
+def _running(run: Mapping[str, Any]) -> dict[str, Any]:
+    return {k: v for k, v in run.items() if k not in ("ended", "reason")} | {"status": "running"}
 
 
 def timestamp() -> str:

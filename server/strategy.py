@@ -131,9 +131,11 @@ class CoveyStrategy(Strategy):
 
     def _hold(self, grid: Grid, kind: Kind, number: int, probe: Floats | None = None) -> Exchange:
         """One exchange with quorum: asks again, a few times, while too few answer."""
+        reasons: dict[str, str] = {}
         for attempt in range(1, ATTEMPTS + 1):
             exchange = self._open(kind, number, probe)
             exchange.hold(grid)
+            reasons |= exchange.refused
             for site, reason in sorted(exchange.refused.items()):
                 self.warn(f"round {number}: {site} refused: {reason}", number)
             asked, answered = len(exchange.nodes), len(exchange.answered)
@@ -144,7 +146,10 @@ class CoveyStrategy(Strategy):
                 f"too few for the quorum {self.plan.quorum:g} (attempt {attempt})",
                 number,
             )
-        raise UserError(f"round {number}: the quorum was missed {ATTEMPTS} times")
+        why = "; ".join(f"{site}: {reason}" for site, reason in sorted(reasons.items())[:3])
+        raise UserError(
+            f"round {number}: the quorum was missed {ATTEMPTS} times ({why or 'no answers'})"
+        )
 
     def _open(self, kind: Kind, number: int, probe: Floats | None = None) -> Exchange:
         index, _ = self.plan.stage_of(number)

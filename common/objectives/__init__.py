@@ -1,6 +1,5 @@
 """The objectives, by name, and how a stage's objective is put together."""
 
-import copy
 from collections.abc import Mapping
 
 import torch
@@ -65,10 +64,3 @@ def build_stage(plan: Plan, index: int, channels: int, side: int, clusters: int)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(plan.seed + 1 + index)
         return build_objective(plan.stages[index], encoder, clusters)
-
-
-def check_plan(plan: Plan) -> None:
-    """`UserError` if the plan names an unknown encoder, objective or parameter."""
-    encoder = build_encoder(plan.encoder, channels=1, side=32, seed=0)
-    for stage in plan.stages:
-        build_objective(stage, copy.copy(encoder), clusters=2)

@@ -3,10 +3,10 @@
 The head maps an encoder output to K soft assignments. Over a batch, column k of C_a (N, K) is what
 cluster k looks like in view a; it should look the same in view b and unlike every other cluster.
 L = μ·L_1 + NT-Xent(C_aᵀ, C_bᵀ; τ_c) + w·Σ_views (log K + Σ_k P_k log P_k)/ρ, with P the mean
-assignment over the *federation*: P = ρ·P_batch + (1 - ρ)·P_all, where P_all are the cluster sizes
-that the server counted and ρ is the site's share of the images (a site alone has ρ = 1: the term of
-the papers). Balancing each site by itself would force clusters on it that it has no images of. The
-division by ρ keeps the weight of the gradient.
+assignment over the *federation*: P = ρ·P_batch + (1 - ρ)·P_others, where P_others are the sizes of
+the clusters at the other sites and ρ is the site's share of the images (a site alone has ρ = 1: the
+term of the papers). Balancing each site by itself would force clusters on it that it has no images
+of. The division by ρ keeps the weight of the gradient.
 The head is linear on the unit sphere, softmax(cos(h, c_k) / τ_h), and starts from the global
 centroids that stage 1 ended with, so its K rows are the clusters' centroids and stay so; or an MLP
 that starts at random (`head = "mlp"`), as in the paper of the columns.
@@ -91,7 +91,7 @@ class Cluster(Objective):
         if parameters.balance not in ("federation", "site"):
             raise unknown("balance", parameters.balance, ("federation", "site"))
         self.settings = parameters
-        self._all: Tensor | None = None
+        self._others: Tensor | None = None
         self._share = 1.0
         self.first = first
         self.encoder = encoder
@@ -123,19 +123,19 @@ class Cluster(Objective):
         terms["entropy"] = settings.entropy_weight * balance
         return terms
 
-    def balance(self, counts: Tensor | None, images: int) -> None:
-        if counts is None or self.settings.balance == "site":
-            self._all, self._share = None, 1.0
+    def balance(self, others: Tensor | None, images: int) -> None:
+        if others is None or self.settings.balance == "site":
+            self._others, self._share = None, 1.0
             return
-        total = counts.sum().clamp_min(1)
-        self._all = counts / total
-        self._share = min(1.0, images / max(1, int(total)))
+        total = float(others.sum())
+        self._others = others / max(1.0, total)
+        self._share = images / (images + total)
 
     def _imbalance(self, assignments: Tensor) -> Tensor:
         mean = assignments.mean(dim=0)
-        if self._all is None:
+        if self._others is None:
             return imbalance(mean)
-        mixed = self._share * mean + (1 - self._share) * self._all
+        mixed = self._share * mean + (1 - self._share) * self._others
         return imbalance(mixed) / self._share
 
     def after_step(self, progress: float) -> None:

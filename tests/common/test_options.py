@@ -77,7 +77,7 @@ def test_an_unknown_recipe_names_the_nearest() -> None:
 def test_a_recipe_file_with_a_mistake_is_one_line(tmp_path: Path) -> None:
     for text, message in (
         ("= 3", "recipe"),
-        ("sede = 3\n[[stages]]\n", "did you mean 'seed'"),
+        ("seeed = 3\n[[stages]]\n", "did you mean 'seed'"),
         ("seed = 3", "no .*stages"),
     ):
         path = tmp_path / "mine.toml"

@@ -1,0 +1,21 @@
+"""Every name in a plan, checked before anything is started."""
+
+import copy
+
+from common.data.partition import parse
+from common.encoders import build_encoder
+from common.errors import unknown
+from common.objectives import build_objective
+from common.options import Plan
+from common.views import PRESETS
+
+
+def check_plan(plan: Plan) -> None:
+    """`UserError` if the plan names an unknown encoder, objective, parameter, view preset or
+    partition."""
+    encoder = build_encoder(plan.encoder, channels=1, side=32, seed=0)
+    for stage in plan.stages:
+        build_objective(stage, copy.copy(encoder), clusters=2)
+    if plan.views not in ("auto", *PRESETS):
+        raise unknown("view preset", plan.views, ("auto", *PRESETS))
+    parse(plan.partition)

@@ -1,0 +1,167 @@
+"""`covey server`, `covey client` and `covey submit`: their options; the work is imported when it is
+asked for, so that `covey --help` stays quick."""
+
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from deploy.run_options import with_run_options
+
+server_app = typer.Typer(
+    help="The coordinator's server: make it, run it, invite sites.", no_args_is_help=True
+)
+client_app = typer.Typer(
+    help="A site's side: join a federation, see what left the machine.", no_args_is_help=True
+)
+console = Console()
+
+REGISTERING = 10.0  # seconds in which a running server notices an invitation
+
+ServerArgument = Annotated[Path, typer.Argument(metavar="DIR", help="the server's folder")]
+NameArgument = Annotated[str, typer.Argument(metavar="NAME", help="the site's name")]
+
+
+@server_app.command("init")
+def init_command(
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="a new folder for the server")],
+    address: Annotated[
+        str, typer.Option(help="what sites dial, such as fl.example.org:8443", metavar="HOST:PORT")
+    ],
+    name: Annotated[
+        list[str] | None,
+        typer.Option(help="another name or IP address of this machine; repeatable"),
+    ] = None,
+) -> None:
+    """Make a server: an authority, a certificate, folders, `server.toml`."""
+    from deploy.server import init  # noqa: PLC0415
+
+    init(folder, address, name or [])
+    _say(f"made {folder}: settings in {folder / 'server.toml'}, keys in {folder / 'certificates'}")
+    _say(f"next: covey server start {folder}, covey server invite {folder} NAME")
+
+
+@server_app.command("start")
+def start_command(folder: ServerArgument) -> None:
+    """Run the server until Ctrl-C."""
+    from deploy.serve import serve  # noqa: PLC0415
+    from deploy.server import ServerFolder  # noqa: PLC0415
+
+    serve(ServerFolder(folder.absolute()), console)
+
+
+@server_app.command("invite")
+def invite_command(
+    folder: ServerArgument,
+    name: NameArgument,
+    output: Annotated[
+        Path | None,
+        typer.Option(help="the invitation [default: NAME.invitation.toml]", show_default=False),
+    ] = None,
+) -> None:
+    """Invite a site: one file for its operator, to be handed over by a private way."""
+    from deploy.server import ServerFolder, invite  # noqa: PLC0415
+
+    server = ServerFolder(folder.absolute())
+    path = output or Path(f"{name}.invitation.toml")
+    invite(server, name, path)
+    _say(f"invitation: {path} (it holds the site's private key: hand it over privately)")
+    if not server.running():
+        _say("the site is let in from the server's next start on")
+    elif _registered(folder, name):
+        _say("the running server lets it in")
+    else:
+        _say("the server lets it in as soon as it is ready")
+
+
+@server_app.command("sites")
+def sites_command(folder: ServerArgument) -> None:
+    """List the invited sites, and who is online."""
+    from deploy.server import NOT_RUNNING, ServerFolder, sites  # noqa: PLC0415
+
+    server = ServerFolder(folder.absolute())
+    table = Table("site", "status", "key")
+    for site in sites(server):
+        table.add_row(site.name, site.status, site.fingerprint)
+    console.print(table)
+    if not server.running():
+        _say(f"{NOT_RUNNING} {folder}")
+
+
+@client_app.command("join")
+def join_command(
+    invitation: Annotated[
+        Path, typer.Argument(metavar="INVITATION", help="the coordinator's file")
+    ],
+    data: Annotated[str, typer.Option(help="a folder of images, an .npz, or a data set's name")],
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, ...")] = "auto",
+    folder: Annotated[
+        Path | None,
+        typer.Option(
+            help="where state, assignments and the log of what left go [default: covey-site-NAME]",
+            show_default=False,
+        ),
+    ] = None,
+) -> None:
+    """Check data and connection, join, take part in runs until Ctrl-C."""
+    from deploy.client import join  # noqa: PLC0415
+
+    join(invitation, data, device, folder, console)
+
+
+@client_app.command("log")
+def log_command(
+    folder: Annotated[Path, typer.Argument(metavar="WORK", help="the site's folder")],
+) -> None:
+    """Show what left the machine."""
+    from deploy.client import read_ledger, show_ledger  # noqa: PLC0415
+
+    show_ledger(read_ledger(folder), console)
+
+
+@with_run_options
+def submit(
+    recipe: Annotated[
+        str, typer.Argument(metavar="RECIPE", help="a name from `covey recipes`, or a .toml file")
+    ] = "fedmcc",
+    server: Annotated[
+        Path, typer.Option(help="the folder of the running server", metavar="DIR")
+    ] = Path(),
+    run_folder: Annotated[
+        Path | None,
+        typer.Option(help="where the run goes [default: DIR/runs/TIME-RECIPE]", show_default=False),
+    ] = None,
+    json_file: Annotated[
+        Path | None, typer.Option("--json", help="also write the figures here", metavar="FILE")
+    ] = None,
+    *,
+    options: Mapping[str, str],
+) -> None:
+    """Run a recipe over the sites that have joined a running server."""
+    from deploy.server import ServerFolder  # noqa: PLC0415
+    from deploy.submit import submit as submit_run  # noqa: PLC0415
+    from deploy.submit import write_figures  # noqa: PLC0415
+
+    figures = submit_run(ServerFolder(server.absolute()), recipe, options, run_folder, console)
+    if json_file is not None:
+        write_figures(json_file, figures)
+
+
+def _registered(folder: Path, name: str) -> bool:
+    """Whether the running server lists the site within `REGISTERING` seconds."""
+    from deploy.server import ServerFolder, sites  # noqa: PLC0415
+
+    deadline = time.monotonic() + REGISTERING
+    while time.monotonic() < deadline:
+        if any(s.name == name and s.status != "invited" for s in sites(ServerFolder(folder))):
+            return True
+        time.sleep(0.3)
+    return False
+
+
+def _say(text: str) -> None:
+    console.print(text, highlight=False, soft_wrap=True, markup=False)
