@@ -37,6 +37,7 @@ def main(
     rounds: str = "10,5",
     local_epochs: int = 1,
     seeds: str = "0,1,2",
+    precision: str = "auto",
     threads: int = 1,
     runs: Annotated[Path, typer.Option(help="where the runs' folders go")] = Path("runs/quality"),
     json: Annotated[Path | None, typer.Option(help="also write the rows to this file")] = None,
@@ -48,6 +49,7 @@ def main(
         "images": images,
         "rounds": rounds,
         "local-epochs": local_epochs,
+        "precision": precision,
     }
     rows: list[dict[str, Any]] = []
     for seed in (int(s) for s in seeds.split(",")):

@@ -21,7 +21,7 @@ from client.state import StateStore
 from client.workshop import Workbench, Workshop
 from common.data import ImageData
 from common.errors import UserError
-from common.messages import Counts, Instruction, Reply
+from common.messages import Instruction, Reply
 from common.options import Stage
 from common.seeds import generator
 
@@ -104,7 +104,6 @@ class _Work:
         self.stage: Stage = self.plan.stages[index]
         self.train_index, self.held_index = trainer.split(instruction)
         self.labels = self._labels()
-        self.own_sizes: Counts | None = None
         self.seconds: dict[str, float] = {}
         self.sums: dict[str, float] = {"images": len(trainer.images)}
 
@@ -151,7 +150,6 @@ class _Work:
                 tables["head"] = measure.count_table(
                     seen.head, self.labels, self.plan.clusters, classes
                 )
-                self.own_sizes = tables["head"].sum(axis=1)
         moments = None
         if self.instruction.kind == "assess":
             with self._phase("probe"):
@@ -210,7 +208,6 @@ class _Work:
         """The local epochs of one round; what is shared afterwards."""
         bench, stage = self.bench, self.stage
         objective, views = bench.objective.train(), bench.views
-        objective.balance(self._others(), len(self.trainer.images))
         images = self.trainer.images[self.train_index]
         chance = self._generator("train")
         optimiser = torch.optim.AdamW(
@@ -239,13 +236,6 @@ class _Work:
             self.sums |= {f"loss.{name}": float(total) for name, total in totals.items()}
         self.sums["seen"] = len(images) * stage.local_epochs
         return {"groups": bench.shared_groups(), "layout": bench.layout.digest}
-
-    def _others(self) -> Tensor | None:
-        """Images of the other sites in each cluster: the federation's counts less this site's."""
-        counts = self.instruction.balance
-        if counts is None or self.own_sizes is None:
-            return None
-        return torch.from_numpy((counts - self.own_sizes).clip(min=0)).to(self.bench.device)
 
     def reply(self, parts: dict[str, Any]) -> Reply:
         """The answer, with the sums and seconds that were gathered on the way."""

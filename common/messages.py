@@ -48,8 +48,7 @@ class Instruction:
     """What the server asks of a site.
 
     `round` counts training rounds over all stages from 1. `layout` is the digest that the site's
-    own model must have. `probe` is (d + 1, C): weights and a last row of biases. `balance` (K,) is
-    how many images each cluster has over the federation, where they have been counted.
+    own model must have. `probe` is (d + 1, C): weights and a last row of biases.
     """
 
     kind: Kind
@@ -60,7 +59,6 @@ class Instruction:
     groups: Groups = field(default_factory=dict)
     centroids: Centroids | None = None
     probe: Floats | None = None
-    balance: Counts | None = None
     classes: tuple[str, ...] = ()
 
     def to_record(self) -> RecordDict:
@@ -80,8 +78,6 @@ class Instruction:
         _put_centroids(record, self.centroids)
         if self.probe is not None:
             _put(record, "probe", {"weights": self.probe})
-        if self.balance is not None:
-            _put(record, "balance", {"counts": self.balance})
         return record
 
     @classmethod
@@ -98,7 +94,6 @@ class Instruction:
             groups=_arrays(record, "groups", np.float32, 1),
             centroids=_centroids(record),
             probe=probe.get("weights"),
-            balance=_arrays(record, "balance", np.int64, 1).get("counts"),
             classes=tuple(_get(header, "classes", list)),
         )
 

@@ -5,7 +5,6 @@ this process. The SuperNode hands its work only to the SuperExec that knows a se
 so that no other user of the machine can take it.
 """
 
-import fcntl
 import json
 import sys
 import tempfile
@@ -22,6 +21,7 @@ from rich.table import Table
 from common.data import DATASETS, ImageData, load
 from common.errors import UserError
 from common.files import write_atomic
+from common.lock import is_locked, locked
 from deploy import flower
 from deploy.address import Address
 from deploy.certificates import private_folder, write_private, write_secret
@@ -79,23 +79,32 @@ class SiteFolder:
     @contextmanager
     def hold(self) -> Iterator[None]:
         """Be the one process that has joined from this folder; `UserError` where there is one."""
-        with (self.private / "lock").open("w") as lock:
-            try:
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                raise UserError(f"the site in {self.path} has joined already") from None
+        lock = self.private / "lock"
+        if is_locked(lock):
+            raise UserError(f"the site in {self.path} has joined already")
+        with locked(lock):
             yield
 
 
+@dataclass(frozen=True)
+class Data:
+    """What a site trains on: a folder of images, an .npz or a data set's name, and the side in
+    pixels that the images are scaled to (0: as they are)."""
+
+    spec: str
+    side: int = 0
+
+
 def join(
-    invitation_file: Path, data: str, device: str, folder: Path | None, console: Console
+    invitation_file: Path, data: Data, device: str, folder: Path | None, console: Console
 ) -> None:
     """Check data and connection, join, and stay until interrupted; every process is ended on the
     way out. `UserError` where something does not fit, before anything has left the machine."""
     invitation = Invitation.read(invitation_file)
     console.print(f"site: {invitation.site}", highlight=False, markup=False)
-    spec = _absolute(data)
-    console.print(f"data: {describe(load(spec))}", highlight=False, markup=False, soft_wrap=True)
+    data = Data(_absolute(data.spec), data.side)
+    found = describe(load(data.spec, side=data.side))
+    console.print(f"data: {found}", highlight=False, markup=False, soft_wrap=True)
     home = SiteFolder((folder or Path(f"covey-site-{invitation.site}")).absolute())
     home.claim(invitation)
     with home.hold():
@@ -111,7 +120,7 @@ def join(
         ):
             site = _Site(home, invitation, supervisor, console)
             try:
-                site.start(spec, device, Path(sockets) / "trainer.sock")
+                site.start(data, device, Path(sockets) / "trainer.sock")
                 while True:
                     site.watch()
                     time.sleep(WATCH)
@@ -132,7 +141,7 @@ class _Site:
         self._shown = home.ledger.stat().st_size if home.ledger.exists() else 0
         self._ends = 0
 
-    def start(self, data: str, device: str, trainer_socket: Path) -> None:
+    def start(self, data: Data, device: str, trainer_socket: Path) -> None:
         """Start the trainer and, when it is ready, the SuperNode; return when the server has let
         it in."""
         self._start_trainer(data, device, trainer_socket)
@@ -166,11 +175,12 @@ class _Site:
             self._ends = ends
             self._say(f"a process ended and is started again (logs: {self._home.logs})")
 
-    def _start_trainer(self, data: str, device: str, trainer_socket: Path) -> None:
+    def _start_trainer(self, data: Data, device: str, trainer_socket: Path) -> None:
         options = {
             "socket": trainer_socket,
             "site": self._invitation.site,
-            "dataset": data,
+            "dataset": data.spec,
+            "side": data.side,
             "folder": self._home.path,
             "device": device,
         }

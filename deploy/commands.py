@@ -99,6 +99,9 @@ def join_command(
     ],
     data: Annotated[str, typer.Option(help="a folder of images, an .npz, or a data set's name")],
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, ...")] = "auto",
+    side: Annotated[
+        int, typer.Option(help="scale the images to this side in pixels; 0: as is", min=0, max=4096)
+    ] = 0,
     folder: Annotated[
         Path | None,
         typer.Option(
@@ -108,9 +111,9 @@ def join_command(
     ] = None,
 ) -> None:
     """Check data and connection, join, take part in runs until Ctrl-C."""
-    from deploy.client import join  # noqa: PLC0415
+    from deploy.client import Data, join  # noqa: PLC0415
 
-    join(invitation, data, device, folder, console)
+    join(invitation, Data(data, side), device, folder, console)
 
 
 @client_app.command("log")
@@ -131,6 +134,9 @@ def submit(
     server: Annotated[
         Path, typer.Option(help="the folder of the running server", metavar="DIR")
     ] = Path(),
+    resume: Annotated[
+        Path | None, typer.Option(help="go on with this run's folder from its last checkpoint")
+    ] = None,
     run_folder: Annotated[
         Path | None,
         typer.Option(help="where the run goes [default: DIR/runs/TIME-RECIPE]", show_default=False),
@@ -143,10 +149,10 @@ def submit(
 ) -> None:
     """Run a recipe over the sites that have joined a running server."""
     from deploy.server import ServerFolder  # noqa: PLC0415
-    from deploy.submit import submit as submit_run  # noqa: PLC0415
-    from deploy.submit import write_figures  # noqa: PLC0415
+    from deploy.submit import Order, submit_run, write_figures  # noqa: PLC0415
 
-    figures = submit_run(ServerFolder(server.absolute()), recipe, options, run_folder, console)
+    order = Order(recipe, options, run_folder, resume)
+    figures = submit_run(ServerFolder(server.absolute()), order, console)
     if json_file is not None:
         write_figures(json_file, figures)
 

@@ -12,7 +12,6 @@ there. The site's private key is in its invitation alone.
 """
 
 import base64
-import fcntl
 import hashlib
 import json
 import tempfile
@@ -27,6 +26,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 
 from common.errors import UserError
 from common.files import write_atomic
+from common.lock import is_locked, locked
 from common.options import kebab
 from deploy.address import Address
 from deploy.certificates import (
@@ -159,11 +159,9 @@ class ServerFolder:
     @contextmanager
     def hold(self) -> Iterator[None]:
         """Be the one running server of this folder; `UserError` where there is one."""
-        with (self.path / "lock").open("w") as lock:
-            try:
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                raise UserError(f"the server in {self.path} is running already") from None
+        if self.running():
+            raise UserError(f"the server in {self.path} is running already")
+        with locked(self._lock):
             try:
                 yield
             finally:
@@ -171,12 +169,7 @@ class ServerFolder:
 
     def running(self) -> bool:
         """Whether a server holds this folder."""
-        with (self.path / "lock").open("w") as lock:
-            try:
-                fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
-            except BlockingIOError:
-                return True
-        return False
+        return is_locked(self._lock)
 
     def announce(self, port: int) -> None:
         """Write down where the SuperLink of the running server listens."""
@@ -191,6 +184,10 @@ class ServerFolder:
         except (FileNotFoundError, ValueError, KeyError):
             return None
         return Control(LOOPBACK, port, self.authority.certificate, patience)
+
+    @property
+    def _lock(self) -> Path:
+        return self.flower / "lock"
 
     @property
     def _port_file(self) -> Path:

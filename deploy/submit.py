@@ -1,96 +1,106 @@
 """`covey submit`: one run on a running server, over the sites that have joined it."""
 
-import json
 import tempfile
-import time
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
 from rich.console import Console
 
 from common import recipes
+from common.check import check_plan
 from common.errors import UserError
-from common.objectives import check_plan
-from common.options import Plan
 from deploy.bundle import write_bundle
-from deploy.control import Control, UnreachableError
-from deploy.progress import show_result, summary_rows
-from deploy.run_locally import RunFailed, follow
 from deploy.run_options import run_config
 from deploy.server import NOT_RUNNING, ServerFolder
-from server.report import read_run, write_report
 
 PATIENCE = 30.0  # seconds for a SuperLink that is being restarted
 THEIRS = "each site's own"  # what the report calls data that is not the server's to name
+_WHERE = "the images are where they are (covey run and covey simulate spread them)"
+_JOIN = "each site says it when it joins (covey client join"
 REFUSED = {
-    "dataset": "each site names its data when it joins (covey client join --data)",
+    "dataset": f"{_JOIN} --data)",
     "images": "each site trains on all of its own images",
-    "partition": "the images are where they are; partitions are for covey run and simulate",
-    "size-skew": "the images are where they are; partitions are for covey run and simulate",
-    "device": "each site chooses its own (covey client join --device)",
+    "side": f"{_JOIN} --side)",
+    "partition": _WHERE,
+    "size-skew": _WHERE,
+    "device": f"{_JOIN} --device)",
 }
 
 
-def submit(
-    folder: ServerFolder,
-    recipe: str,
-    options: Mapping[str, str],
-    run_folder: Path | None,
-    console: Console,
-) -> dict[str, object]:
-    """Run `recipe` with `options` on the server in `folder`, show it to its end, and return its
-    figures. Interrupted, it stops the run.
+@dataclass(frozen=True)
+class Order:
+    """What is to be run: a recipe with options, into `run_folder` (None: a new one of the server);
+    or the run in `resume` again."""
+
+    recipe: str
+    options: Mapping[str, str]
+    run_folder: Path | None = None
+    resume: Path | None = None
+
+
+def submit_run(folder: ServerFolder, order: Order, console: Console) -> dict[str, object]:
+    """Carry out `order` on the server in `folder`, show it to its end, and return its figures.
+    Interrupted, it stops the run.
 
     `UserError` where the server is not running, no site is online, or an option makes no sense
     here; `RunFailed` where the run ends without a result.
     """
-    for name, why in REFUSED.items():
-        if name in options:
-            raise UserError(f"--{name} is not an option of submit: {why}")
+    _check_options(order)
     folder.settings()
     control = folder.control(PATIENCE)
     if control is None:
         raise UserError(f"{NOT_RUNNING} {folder.path}")
-    chosen = {**options, "sites": options.get("sites") or str(_online(control, folder))}
-    chosen |= {"dataset": THEIRS, "partition": THEIRS}
-    plan = recipes.load(recipe).plan(chosen)
-    check_plan(plan)
-    run = _new_folder(folder, plan, run_folder)
-    name = str(Path(recipe).absolute()) if recipe.endswith(".toml") else recipe
-    config = run_config(name, chosen, **{"run-folder": str(run), "engine": "server"})
+    online = _online(control, folder)
+    if order.resume:
+        run, recipe, options = order.resume.absolute(), "", dict[str, str]()
+        plan = _resumed(run)
+    else:
+        recipe, options = _absolute(order.recipe), _options(order, online, folder)
+        plan = recipes.load(recipe).plan(options)
+        check_plan(plan)
+        run = _new_folder(folder, plan, order.run_folder)
+    config = run_config(recipe, options, **{"run-folder": str(run), "engine": "server"})
     with tempfile.TemporaryDirectory(prefix="covey-") as scratch:
         run_id = control.submit(write_bundle(Path(scratch), config))
-    console.print(
-        f"[dim]{plan.recipe} over {plan.sites} sites, run folder {run}[/]",
-        highlight=False,
-        soft_wrap=True,
-    )
-    try:
-        follow(run, plan, console, lambda: _status(control, run_id))
-    except KeyboardInterrupt:
-        control.stop(run_id)
-        raise
+    what = f"{plan.recipe} over {plan.sites} sites, {online} of them online; run folder {run}"
+    console.print(what, style="dim", highlight=False, markup=False, soft_wrap=True)
+    _await_end(control, run_id, run, plan, console)
     return _conclude(run, console)
+
+
+def _check_options(order: Order) -> None:
+    for name, why in REFUSED.items():
+        if name in order.options:
+            raise UserError(f"--{name} is not an option of submit: {why}")
+    if order.resume and (order.options or order.run_folder):
+        raise UserError("--resume takes no other options: a run goes on as it began")
+
+
+def _options(order: Order, online: int, folder: ServerFolder) -> dict[str, str]:
+    """The order's options, and what the server knows better."""
+    if not online and "sites" not in order.options:
+        raise UserError(
+            f"no site is online: see covey server sites {folder.path}, "
+            "or say with --sites how many to wait for"
+        )
+    return {"sites": str(online), **order.options, "dataset": THEIRS}
 
 
 def _online(control: Control, folder: ServerFolder) -> int:
     try:
-        count = list(control.sites().values()).count("online")
+        return list(control.sites().values()).count("online")
     except UnreachableError:
         raise UserError(f"the SuperLink does not answer (logs: {folder.logs})") from None
-    if not count:
-        raise UserError(
-            f"no site is online: see covey server sites {folder.path}, "
-            "or say how many to wait for with --sites"
-        )
-    return count
 
 
-def _status(control: Control, run_id: int) -> tuple[str, str]:
-    try:
-        return control.status(run_id)
-    except UnreachableError:
-        raise RunFailed("the server has stopped: the run goes no further") from None
+def _resumed(run: Path) -> Plan:
+    """The plan of a run that has not finished, ready to go on."""
+    plan = RunFolder(run).plan()
+    if is_locked(run / LOCK):
+        raise UserError(f"{run}: another process is at work in it")
+    RunFolder(run).reopen()
+    return plan
 
 
 def _new_folder(folder: ServerFolder, plan: Plan, wanted: Path | None) -> Path:
@@ -105,12 +115,43 @@ def _new_folder(folder: ServerFolder, plan: Plan, wanted: Path | None) -> Path:
     return run
 
 
+def _await_end(control: Control, run_id: int, run: Path, plan: Plan, console: Console) -> None:
+    """Follow the run; say how to go on where it is stopped, or its ServerApp was killed."""
+
+    def status() -> tuple[str, str]:
+        try:
+            return control.status(run_id)
+        except UnreachableError:
+            raise RunFailed(f"the server has stopped; {_way_on(run)}") from None
+
+    try:
+        follow(run, plan, console, status)
+    except ServerAppKilled as error:
+        raise RunFailed(f"{error}; {_way_on(run)}") from None
+    except KeyboardInterrupt:
+        with suppress(UserError, UnreachableError):  # it may have ended by now
+            control.stop(run_id)
+        console.print(_way_on(run), highlight=False, markup=False, soft_wrap=True)
+        raise
+
+
+def _way_on(run: Path) -> str:
+    if (run / "run.json").exists():
+        return f"`covey submit --resume {shlex.quote(str(run))}` goes on from the last round"
+    return "it had not begun: there is nothing to go on from"
+
+
 def _conclude(run: Path, console: Console) -> dict[str, object]:
     report = write_report(run)
     record = read_run(run)
     show_result(console, record)
-    console.print(f"report: {report}", highlight=False, soft_wrap=True)
+    console.print(f"report: {report}", highlight=False, markup=False, soft_wrap=True)
     return {"run": run.name, "folder": str(run), "stages": summary_rows(record)}
+
+
+def _absolute(recipe: str) -> str:
+    """A recipe for a ServerApp that starts elsewhere."""
+    return str(Path(recipe).absolute()) if recipe.endswith(".toml") else recipe
 
 
 def write_figures(path: Path, figures: Mapping[str, object]) -> None:

@@ -20,7 +20,7 @@ from common.centroids import Centroids
 from common.errors import UserError
 from common.files import note, read_note, write_atomic
 from common.lock import locked
-from common.messages import Counts, Floats
+from common.messages import Floats
 from common.options import Plan
 from server.events import Events
 
@@ -32,13 +32,12 @@ PATIENCE = 10.0  # seconds for one that was killed to be gone
 @dataclass(frozen=True)
 class Checkpoint:
     """The global state after training round `round` (0: before the first); `closed`: stages whose
-    final evaluation is done; `balance` (K,): images in each cluster, as last counted."""
+    final evaluation is done."""
 
     round: int
     closed: int
     groups: Mapping[str, Floats]
     centroids: Centroids | None = None
-    balance: Counts | None = None
 
 
 class RunFolder:
@@ -165,8 +164,6 @@ def _pack(checkpoint: Checkpoint) -> bytes:
     if checkpoint.centroids is not None:
         arrays["centroids/points"] = checkpoint.centroids.points
         arrays["centroids/counts"] = checkpoint.centroids.counts
-    if checkpoint.balance is not None:
-        arrays["balance"] = checkpoint.balance
     facts = note({"round": checkpoint.round, "closed": checkpoint.closed})
     return save({k: np.ascontiguousarray(v) for k, v in arrays.items()}, metadata=facts)
 
@@ -179,6 +176,4 @@ def _unpack(path: Path) -> Checkpoint:
     if "centroids/points" in arrays:
         centroids = Centroids(arrays["centroids/points"], arrays["centroids/counts"])
     groups = {k.removeprefix("group/"): a for k, a in arrays.items() if k.startswith("group/")}
-    return Checkpoint(
-        int(facts["round"]), int(facts["closed"]), groups, centroids, arrays.get("balance")
-    )
+    return Checkpoint(int(facts["round"]), int(facts["closed"]), groups, centroids)

@@ -10,7 +10,6 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 from typing import Any
 
-import numpy as np
 from flwr.app import ArrayRecord, ConfigRecord, Message, MetricRecord
 from flwr.serverapp import Grid
 from flwr.serverapp.strategy import Result, Strategy
@@ -89,10 +88,7 @@ class CoveyStrategy(Strategy):
         )
         self._warn_of_collapse(number, received)
         centroids = merged.centroids if merged else self.state.centroids
-        balance = np.array(measured.sizes(by), np.int64)
-        self._advance(
-            Checkpoint(number, self.state.closed, exchange.mean.mean(), centroids, balance)
-        )
+        self._advance(Checkpoint(number, self.state.closed, exchange.mean.mean(), centroids))
 
     def _close_stage(self, grid: Grid, index: int) -> None:
         """The stage's final figures: centroids and moments of the final state, then the scores of
@@ -122,8 +118,7 @@ class CoveyStrategy(Strategy):
             }
         )
         self._warn_of_collapse(number, figures)
-        balance = np.array(scored.measured.sizes(by), np.int64)
-        self._advance(replace(self.state, closed=index + 1, balance=balance))
+        self._advance(replace(self.state, closed=index + 1))
 
     def _advance(self, state: Checkpoint) -> None:
         self.state = state
@@ -164,7 +159,6 @@ class CoveyStrategy(Strategy):
             groups=self.state.groups,
             centroids=self.state.centroids if kind == "score" else None,
             probe=probe,
-            balance=self.state.balance if kind == "train" else None,
             classes=self.roster.classes,
         )
         nodes = {name: online[name] for name in names}

@@ -82,10 +82,6 @@ class Objective(nn.Module):
     def start_from(self, centroids: Tensor) -> None:
         """Called once, on the server, when a stage begins: the global centroids (K, d) so far."""
 
-    def balance(self, others: Tensor | None, images: int) -> None:
-        """Called at a site before each round: how many images the *other* sites have in each
-        cluster (K,), or None where that is not known; `images` is how many this site holds."""
-
     def restart_local(self) -> None:
         """Reset what is local from what is shared: at a site's first round in a run."""
 

@@ -2,11 +2,7 @@
 
 The head maps an encoder output to K soft assignments. Over a batch, column k of C_a (N, K) is what
 cluster k looks like in view a; it should look the same in view b and unlike every other cluster.
-L = μ·L_1 + NT-Xent(C_aᵀ, C_bᵀ; τ_c) + w·Σ_views (log K + Σ_k P_k log P_k)/ρ, with P the mean
-assignment over the *federation*: P = ρ·P_batch + (1 - ρ)·P_others, where P_others are the sizes of
-the clusters at the other sites and ρ is the site's share of the images (a site alone has ρ = 1: the
-term of the papers). Balancing each site by itself would force clusters on it that it has no images
-of. The division by ρ keeps the weight of the gradient.
+L = μ·L_1 + NT-Xent(C_aᵀ, C_bᵀ; τ_c) + w·Σ_views (log K + Σ_k P_k log P_k), P = mean assignment.
 The head is linear on the unit sphere, softmax(cos(h, c_k) / τ_h), and starts from the global
 centroids that stage 1 ended with, so its K rows are the clusters' centroids and stay so; or an MLP
 that starts at random (`head = "mlp"`), as in the paper of the columns.
@@ -14,7 +10,7 @@ The non-contrastive variant replaces NT-Xent with mean_k (2 - 2 cos(col_k(C_a), 
 symmetric in the views.
 Shared: what stage 1 shares, and the cluster head. Local: what stage 1 keeps.
 Sources: Li et al., "Contrastive Clustering", AAAI 2021 (arXiv 2009.09687), eqs. 4 to 6; Miao and
-Koyuncu, IEEE JSTSP 18(6), 2024 (two stages; our reconstruction). The federation's balance is ours.
+Koyuncu, IEEE JSTSP 18(6), 2024 (two stages; our reconstruction).
 """
 
 import math
@@ -35,14 +31,13 @@ from common.objectives.nt_xent import nt_xent
 @dataclass(frozen=True)
 class Parameters:
     """`first`: the stage-1 objective, `first_weight` μ; `cluster_temperature` τ_c;
-    `entropy_weight` w; `balance`: of the federation, or of the site; `contrastive`: columns against
-    each other, or without negatives; `head`: centroids, or mlp; `head_temperature` τ_h."""
+    `entropy_weight` w; `contrastive`: columns against each other, or without negatives; `head`:
+    centroids, or mlp; `head_temperature` τ_h."""
 
     first: str = "simclr"
     first_weight: float = 1.0
     cluster_temperature: float = 1.0
     entropy_weight: float = 1.0
-    balance: str = "federation"
     contrastive: bool = True
     head: str = "centroids"
     head_temperature: float = 0.1
@@ -88,11 +83,7 @@ class Cluster(Objective):
         super().__init__()
         if parameters.head not in HEADS:
             raise unknown("head of objective 'cluster'", parameters.head, HEADS)
-        if parameters.balance not in ("federation", "site"):
-            raise unknown("balance", parameters.balance, ("federation", "site"))
         self.settings = parameters
-        self._others: Tensor | None = None
-        self._share = 1.0
         self.first = first
         self.encoder = encoder
         self.projector = first.projector
@@ -119,24 +110,8 @@ class Cluster(Objective):
             terms["columns"] = 0.5 * (
                 prediction_error(c_a.T, c_b.T) + prediction_error(c_b.T, c_a.T)
             )
-        balance = self._imbalance(c_a) + self._imbalance(c_b)
-        terms["entropy"] = settings.entropy_weight * balance
+        terms["entropy"] = settings.entropy_weight * (imbalance(c_a) + imbalance(c_b))
         return terms
-
-    def balance(self, others: Tensor | None, images: int) -> None:
-        if others is None or self.settings.balance == "site":
-            self._others, self._share = None, 1.0
-            return
-        total = float(others.sum())
-        self._others = others / max(1.0, total)
-        self._share = images / (images + total)
-
-    def _imbalance(self, assignments: Tensor) -> Tensor:
-        mean = assignments.mean(dim=0)
-        if self._others is None:
-            return imbalance(mean)
-        mixed = self._share * mean + (1 - self._share) * self._others
-        return imbalance(mixed) / self._share
 
     def after_step(self, progress: float) -> None:
         self.first.after_step(progress)
@@ -155,7 +130,8 @@ class Cluster(Objective):
         return torch.softmax(logits, dim=1)
 
 
-def imbalance(mean: Tensor) -> Tensor:
-    """log K + Σ_k P_k log P_k of a mean assignment P (K,): 0 when clusters are equally large, log K
-    when all images are in one."""
+def imbalance(assignments: Tensor) -> Tensor:
+    """log K + Σ_k P_k log P_k of soft assignments (N, K), P their mean: 0 when clusters are
+    equally large, log K when all images are in one."""
+    mean = assignments.mean(dim=0)
     return math.log(mean.numel()) + torch.special.xlogy(mean, mean).sum()

@@ -39,9 +39,6 @@ class Regularised(Objective):
     def local(self) -> dict[str, nn.Module]:
         return self.inner.local()
 
-    def balance(self, others: Tensor | None, images: int) -> None:
-        self.inner.balance(others, images)
-
     def restart_local(self) -> None:
         self.inner.restart_local()
 

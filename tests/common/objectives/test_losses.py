@@ -103,8 +103,8 @@ def test_prediction_error_is_lightlys_up_to_its_constant() -> None:
 
 
 def test_imbalance_is_0_for_equal_clusters_and_log_k_for_one() -> None:
-    equal = torch.full((4,), 0.25)
-    single = torch.eye(4)[0]
+    equal = torch.full((8, 4), 0.25)
+    single = torch.eye(4)[[0] * 8]
     assert imbalance(equal).item() == pytest.approx(0, abs=1e-6)
     assert imbalance(single).item() == pytest.approx(math.log(4), abs=1e-6)
 
