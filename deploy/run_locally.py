@@ -12,6 +12,7 @@ import tempfile
 import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 
 from rich.console import Console
@@ -66,13 +67,15 @@ def _carry_through(
     for left in reversed(range(RESTARTS + 1)):
         run_id = federation.submit(bundle)
         try:
-            return follow(folder, plan, console, lambda run_id=run_id: federation.status(run_id))
+            follow(folder, plan, console, partial(federation.status, run_id))
         except ServerAppKilled as error:
             if not left:
                 raise RunFailed(f"{error}; {_way_on(folder)}") from None
             console.print(f"[yellow]warning[/] {error}: starting it again", highlight=False)
-        with suppress(UserError):  # Flower may have noticed by now
-            federation.stop_run(run_id)
+            with suppress(UserError):  # Flower may have noticed by now
+                federation.stop_run(run_id)
+        else:
+            return
 
 
 def _way_on(folder: Path) -> str:
@@ -132,7 +135,8 @@ def follow(
             asked = now
             ended, details = status()
             if ended.startswith("finished") and read_status(folder)[0] == "running":
-                raise RunFailed(f"the ServerApp ended: {details or ended} {logs}")
+                said = details.removeprefix("ServerApp failed with exception: ") or ended
+                raise RunFailed(f"the ServerApp ended: {said} {logs}")
         if now - seen > FAREWELL:
             raise ServerAppKilled(f"the ServerApp was killed {logs}")
         time.sleep(LOOK)

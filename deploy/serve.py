@@ -23,7 +23,7 @@ from deploy.server import ServerFolder
 
 SUPERLINK, SUPEREXEC, FRONT = "superlink", "superexec", "front"
 LOOK = 0.2  # seconds between two looks while starting
-WATCH = 1.0  # seconds between two looks at the invited and the online sites
+WATCH = 2.0  # seconds between two looks at the invited and the online sites
 
 
 def serve(folder: ServerFolder, console: Console) -> None:

@@ -1,7 +1,11 @@
 """`covey submit`: one run on a running server, over the sites that have joined it."""
 
+import json
+import shlex
 import tempfile
+import time
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,9 +14,16 @@ from rich.console import Console
 from common import recipes
 from common.check import check_plan
 from common.errors import UserError
+from common.lock import is_locked
+from common.options import Plan
 from deploy.bundle import write_bundle
+from deploy.control import Control, UnreachableError
+from deploy.progress import show_result, summary_rows
+from deploy.run_locally import RunFailed, ServerAppKilled, follow
 from deploy.run_options import run_config
 from deploy.server import NOT_RUNNING, ServerFolder
+from server.report import read_run, write_report
+from server.run_folder import LOCK, RunFolder
 
 PATIENCE = 30.0  # seconds for a SuperLink that is being restarted
 THEIRS = "each site's own"  # what the report calls data that is not the server's to name

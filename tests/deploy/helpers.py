@@ -1,0 +1,112 @@
+"""A `covey run` in a process of its own, watched from outside as an operator would."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from safetensors.numpy import load_file
+
+ROOT = Path(__file__).resolve().parents[2]
+PATIENCE = 150.0  # seconds: the machine may be busy
+RESULTS = ("encoder.safetensors", "centroids.safetensors")
+
+
+def until(condition: Callable[[], object], patience: float = PATIENCE) -> None:
+    end = time.monotonic() + patience
+    while not condition():
+        assert time.monotonic() < end, "waited in vain"
+        time.sleep(0.02)
+
+
+class CoveyRun:
+    """`covey run ARGUMENTS`, with its output in a file and its sockets under `sockets`."""
+
+    def __init__(self, arguments: list[str], sockets: Path, output: Path) -> None:
+        sockets.mkdir(exist_ok=True)
+        self.output = output
+        variables = {"TMPDIR": str(sockets), "PYTHONPATH": str(ROOT), "COLUMNS": "160"}
+        with output.open("wb") as file:
+            self.process = subprocess.Popen(
+                [sys.executable, "-m", "deploy.cli", "run", *arguments],
+                stdout=file,
+                stderr=subprocess.STDOUT,
+                cwd=output.parent,
+                env=os.environ | variables,
+            )
+
+    @property
+    def text(self) -> str:
+        return self.output.read_text()
+
+    def waits_for(self, condition: Callable[[], object]) -> None:
+        """Wait for it while the run is going on."""
+
+        def met() -> bool:
+            assert self.process.poll() is None, self.text
+            return bool(condition())
+
+        until(met)
+
+    def ends(self, patience: float = PATIENCE) -> int:
+        return self.process.wait(patience)
+
+    def interrupt(self) -> None:
+        self.process.send_signal(signal.SIGINT)
+
+    def clear_away(self) -> None:
+        """Whatever happened in a test: nothing of it goes on."""
+        self.process.kill()
+        self.process.wait()
+
+
+def events(folder: Path, kind: str) -> list[dict]:
+    path = folder / "metrics.jsonl"
+    lines = path.read_text().splitlines(keepends=True) if path.exists() else []
+    found = [json.loads(line) for line in lines if line.endswith("\n")]
+    return [event for event in found if event["event"] == kind]
+
+
+def answers(folder: Path, site: str, kind: str) -> int:
+    """How many answers of this kind have left the site."""
+    path = folder / "sites" / site / "left.jsonl"
+    return path.read_text().count(f'"kind": "{kind}"') if path.exists() else 0
+
+
+def processes(*words: str) -> dict[int, str]:
+    """Process id -> command line of the living processes that have any of the words in their
+    command line, environment or working directory; this process is not counted."""
+    found = {}
+    for entry in Path("/proc").glob("[0-9]*"):
+        try:
+            command = (entry / "cmdline").read_bytes().replace(b"\0", b" ").decode()
+            about = command + (entry / "environ").read_bytes().decode(errors="replace")
+            about += str((entry / "cwd").readlink())
+            state = (entry / "stat").read_text().rpartition(")")[2].split()[0]
+        except OSError:
+            continue
+        if state != "Z" and int(entry.name) != os.getpid() and any(word in about for word in words):
+            found[int(entry.name)] = command
+    return found
+
+
+def find(program: str, *words: str) -> list[int]:
+    """The processes of `processes` that run this program themselves, not as a guardian."""
+    found = processes(*words)
+    return [pid for pid, line in found.items() if program in line and "child.py" not in line]
+
+
+def cpu_seconds(pid: int) -> float:
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
+def same_results(a: Path, b: Path) -> bool:
+    """The encoder and the centroids of two runs are equal to the bit."""
+    for name in RESULTS:
+        assert load_file(a / name)
+    return all((a / name).read_bytes() == (b / name).read_bytes() for name in RESULTS)
