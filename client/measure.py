@@ -34,18 +34,22 @@ class Embedded:
 
 
 @torch.no_grad()
-def embed(objective: Objective, views: Views, images: Tensor, embedding: str) -> Embedded:
+def embed(
+    objective: Objective, views: Views, images: Tensor, embedding: str, device: torch.device
+) -> Embedded:
     """Forward all images (N, C, H, W) uint8 in evaluation mode, without augmentation."""
     objective.eval()
     points, heads = [], []
     for chunk in images.split(CHUNK):
-        plain = views.plain(chunk).contiguous(memory_format=torch.channels_last)
+        plain = views.plain(chunk.to(device, non_blocking=True))
+        plain = plain.contiguous(memory_format=torch.channels_last)
         h = objective.encoder(plain)
         assignments = objective.assignments(h)
         if assignments is not None:
             heads.append(assignments.argmax(dim=1))
-        points.append(F.normalize(objective.projector(h) if embedding == "projector" else h, dim=1))
-    return Embedded(torch.cat(points).float(), torch.cat(heads) if heads else None)
+        out = objective.projector(h) if embedding == "projector" else h
+        points.append(F.normalize(out.float(), dim=1))
+    return Embedded(torch.cat(points), torch.cat(heads) if heads else None)
 
 
 @dataclass(frozen=True)

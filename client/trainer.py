@@ -41,7 +41,7 @@ class Trainer:
         self.folder = folder
         self.workshop = workshop
         device = workshop.device
-        self.images = torch.from_numpy(data.images).to(device)
+        self.images = place(torch.from_numpy(data.images), device)
         self.labels = None if data.labels is None else torch.from_numpy(data.labels).to(device)
 
     def handle(self, instruction: Instruction) -> Reply:
@@ -88,7 +88,7 @@ class Trainer:
             n, generator=generator("cpu", instruction.plan.seed, self.site, "split")
         )
         held = min(max(1, round(n * instruction.plan.evaluation_share)), n - 2)
-        order = order.to(self.images.device)
+        order = order.to(self.workshop.device)
         return order[held:], order[:held]
 
 
@@ -128,7 +128,11 @@ class _Work:
     def _embed(self) -> measure.Embedded:
         with self._phase("embed"), self._precision():
             return measure.embed(
-                self.bench.objective, self.bench.views, self.trainer.images, self.stage.embedding
+                self.bench.objective,
+                self.bench.views,
+                self.trainer.images,
+                self.stage.embedding,
+                self.bench.device,
             )
 
     def look(self) -> dict[str, Any]:
@@ -208,7 +212,7 @@ class _Work:
         """The local epochs of one round; what is shared afterwards."""
         bench, stage = self.bench, self.stage
         objective, views = bench.objective.train(), bench.views
-        images = self.trainer.images[self.train_index]
+        images = self.trainer.images
         chance = self._generator("train")
         optimiser = torch.optim.AdamW(
             [p for p in objective.parameters() if p.requires_grad],
@@ -216,13 +220,16 @@ class _Work:
             weight_decay=stage.weight_decay,
             fused=True,
         )
-        steps = stage.local_epochs * _batches(len(images), stage.batch_size)
+        n = len(self.train_index)
+        steps = stage.local_epochs * _batches(n, stage.batch_size)
         totals: dict[str, Tensor] = {}
         step = 0
         with self._phase("train"):
             for _ in range(stage.local_epochs):
-                for index in shuffled_batches(len(images), stage.batch_size, chance):
-                    a, b = views.pair(images[index], chance)
+                for index in shuffled_batches(n, stage.batch_size, chance):
+                    rows = self.train_index[index].to(images.device)
+                    batch = images[rows].to(bench.device, non_blocking=True)
+                    a, b = views.pair(batch, chance)
                     with self._precision():
                         terms = objective.terms(objective.represent(a, b))
                     loss = torch.stack(list(terms.values())).sum()
@@ -234,7 +241,7 @@ class _Work:
                     for name, term in {"loss": loss, **terms}.items():
                         totals[name] = totals.get(name, 0) + term.detach() * len(index)
             self.sums |= {f"loss.{name}": float(total) for name, total in totals.items()}
-        self.sums["seen"] = len(images) * stage.local_epochs
+        self.sums["seen"] = n * stage.local_epochs
         return {"groups": bench.shared_groups(), "layout": bench.layout.digest}
 
     def reply(self, parts: dict[str, Any]) -> Reply:
@@ -269,6 +276,15 @@ def shuffled_batches(n: int, size: int, chance: torch.Generator) -> Iterator[Ten
 
 def _batches(n: int, size: int) -> int:
     return max(1, min(-(-n // size), n // 2))
+
+
+def place(images: Tensor, device: torch.device) -> Tensor:
+    """The images on the device if they fit into half of what is free there, so that no batch is
+    copied in the loop; else in pinned memory of the host, from where a GPU copies fast."""
+    if device.type != "cuda":
+        return images
+    free, _total = torch.cuda.mem_get_info(device)
+    return images.to(device) if images.nbytes < free / 2 else images.pin_memory()
 
 
 def device_name(device: torch.device) -> str:

@@ -134,4 +134,5 @@ def imbalance(assignments: Tensor) -> Tensor:
     """log K + Σ_k P_k log P_k of soft assignments (N, K), P their mean: 0 when clusters are
     equally large, log K when all images are in one."""
     mean = assignments.mean(dim=0)
-    return math.log(mean.numel()) + torch.special.xlogy(mean, mean).sum()
+    entropy: Tensor = -torch.special.xlogy(mean, mean).sum()
+    return math.log(mean.numel()) - entropy
