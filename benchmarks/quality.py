@@ -26,6 +26,7 @@ from deploy.simulate import simulate
 from server.report import read_run
 
 SCORES = ("acc", "nmi", "ari")
+COLUMNS = (*SCORES, "knn", "linear")
 
 
 def main(
@@ -83,7 +84,7 @@ def finished_run(plan: Plan, folder: Path, name: str) -> list[dict[str, Any]]:
             "seed": plan.seed,
             "run": name,
             "stage": stage["stage_name"],
-            **{key: stage[key] for key in (*SCORES, "knn", "linear")},
+            **{key: stage[key] for key in COLUMNS},
         }
         for stage in read_run(folder).stages
     ]
@@ -104,16 +105,19 @@ def on_pixels(dataset: str, images: int, seed: int) -> dict[str, float]:
 def show_rows(
     rows: list[dict[str, Any]], recipe: str, dataset: str, images: int, sites: int
 ) -> None:
-    """Mean ± standard deviation over the seeds."""
-    keys = list(dict.fromkeys((row["run"], row["stage"]) for row in rows))
+    """One line per run and stage."""
+    names = list(dict.fromkeys(row["run"] for row in rows))
     lines = []
-    for run, stage in keys:
-        same = [row for row in rows if (row["run"], row["stage"]) == (run, stage)]
-        cells = [spread([row[k] for row in same if k in row]) for k in (*SCORES, "knn", "linear")]
-        lines.append((f"{run}", stage, len(same), *cells))
+    for name in names:
+        stages = dict.fromkeys(row["stage"] for row in rows if row["run"] == name)
+        for number, stage in enumerate(stages, start=1):
+            same = [row for row in rows if (row["run"], row["stage"]) == (name, stage)]
+            cells = [spread([row[k] for row in same if k in row]) for k in COLUMNS]
+            label = name if len(stages) == 1 else f"{name}, stage {number}"
+            lines.append((label, len(same), *cells))
     show(
-        f"{recipe} on {dataset}, {images} images, {sites} sites",
-        ("run", "stage", "seeds", "ACC", "NMI", "ARI", "local kNN", "linear probe"),
+        f"{recipe} on {dataset}, {images} images, {sites} sites: mean±std",
+        ("run", "seeds", *COLUMNS),
         lines,
     )
 
