@@ -123,11 +123,11 @@ def show_rows(
 
 
 def spread(values: list[float]) -> str:
-    """ "0.612 ± 0.013"; a dash for nothing."""
+    """Mean±std as in .612±.013, or .612 of a single value; a dash for nothing."""
     if not values:
         return "–"
-    deviation = statistics.stdev(values) if len(values) > 1 else 0.0
-    return f"{statistics.mean(values):.3f} ± {deviation:.3f}"
+    shown = [statistics.mean(values)] + ([statistics.stdev(values)] if len(values) > 1 else [])
+    return "±".join(f"{value:.3f}".removeprefix("0") for value in shown)
 
 
 if __name__ == "__main__":
