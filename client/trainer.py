@@ -48,6 +48,7 @@ class Trainer:
         """Do what is asked; `UserError` where it does not fit this site."""
         if instruction.kind == "hello":
             return self._introduce()
+        check_run_name(instruction.run)
         bench = self.workshop.bench(instruction, self.data.channels, self.data.side, self.data.kind)
         store = StateStore(self.folder / instruction.run)
         training = instruction.kind == "train"
@@ -276,6 +277,12 @@ def shuffled_batches(n: int, size: int, chance: torch.Generator) -> Iterator[Ten
 
 def _batches(n: int, size: int) -> int:
     return max(1, min(-(-n // size), n // 2))
+
+
+def check_run_name(run: str) -> None:
+    """`UserError` unless `run` is a plain name: the server must not choose a site's paths."""
+    if not run or run.startswith(".") or Path(run).name != run or not run.isprintable():
+        raise UserError(f"the server calls its run {run!r}: not a plain name")
 
 
 def place(images: Tensor, device: torch.device) -> Tensor:

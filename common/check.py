@@ -9,6 +9,8 @@ from common.objectives import build_objective
 from common.options import Plan
 from common.views import PRESETS
 
+OWN = "own"  # the partition of sites that hold their own images: there is nothing to spread
+
 
 def check_plan(plan: Plan) -> None:
     """`UserError` if the plan names an unknown encoder, objective, parameter, view preset or
@@ -18,4 +20,5 @@ def check_plan(plan: Plan) -> None:
         build_objective(stage, copy.copy(encoder), clusters=2)
     if plan.views not in ("auto", *PRESETS):
         raise unknown("view preset", plan.views, ("auto", *PRESETS))
-    parse(plan.partition)
+    if plan.partition != OWN:
+        parse(plan.partition)

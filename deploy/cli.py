@@ -1,10 +1,8 @@
 """The `covey` command."""
 
-import json
 import os
 import signal
 import sys
-import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any
@@ -15,10 +13,11 @@ from rich.console import Console
 from rich.table import Table
 
 from common import recipes
-from common.data import DATASETS
 from common.errors import UserError, unknown
 from common.options import Plan
+from deploy.commands import client_app, server_app, submit
 from deploy.run_options import run_config, with_run_options
+from deploy.runs import absolute_dataset, absolute_recipe, conclude, new_folder, resumed, write_json
 
 app = typer.Typer(
     name="covey",
@@ -27,7 +26,12 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode="rich",
 )
+app.add_typer(server_app, name="server")
+app.add_typer(client_app, name="client")
+app.command("submit")(submit)
 console = Console()
+
+INTERRUPTED = 130  # what a shell makes of a program that Ctrl-C ended
 
 RecipeArgument = Annotated[
     str, typer.Argument(metavar="RECIPE", help="a name from `covey recipes`, or a .toml file")
@@ -57,11 +61,7 @@ def run_command(
     from deploy.run_locally import run_locally  # noqa: PLC0415 (--help stays quick)
 
     plan, folder = _prepare(recipe, resume, run_folder, options)
-    config = run_config(
-        "" if resume else _absolute_recipe(recipe),
-        {} if resume else _absolute_dataset(options),
-        **{"run-folder": str(folder), "engine": "processes"},
-    )
+    config = _config(recipe, resume, options, folder, "processes")
     run_locally(plan, config, folder, console)
     _conclude(folder, json_file)
 
@@ -88,11 +88,7 @@ def simulate_command(
     if engine == "ray":
         from deploy.ray_engine import run_on_ray  # noqa: PLC0415
 
-        config = run_config(
-            "" if resume else _absolute_recipe(recipe),
-            {} if resume else _absolute_dataset(options),
-            **{"run-folder": str(folder), "engine": "ray"},
-        )
+        config = _config(recipe, resume, options, folder, "ray")
         run_on_ray(plan, config, folder, console)
     else:
         from deploy.progress import show_event  # noqa: PLC0415
@@ -122,7 +118,7 @@ def recipes_command(json_file: JsonOption = None) -> None:
             }
         )
     console.print(table)
-    _write_json(json_file, rows)
+    write_json(json_file, rows)
 
 
 @app.command("datasets")
@@ -130,7 +126,7 @@ def datasets_command(json_file: JsonOption = None) -> None:
     """List the data sets, and which of them are on this machine."""
     from deploy.datasets import list_datasets  # noqa: PLC0415
 
-    _write_json(json_file, list_datasets(console))
+    write_json(json_file, list_datasets(console))
 
 
 @app.command("evaluate")
@@ -144,7 +140,7 @@ def evaluate_command(
     """Clustering, kNN and linear probe of a finished run's encoder on pooled data."""
     from deploy.evaluate import evaluate_run  # noqa: PLC0415
 
-    _write_json(json_file, evaluate_run(run, dataset, console))
+    write_json(json_file, evaluate_run(run, dataset, console))
 
 
 @app.command("report")
@@ -162,84 +158,30 @@ def _prepare(
     if resume is not None:
         if options or run_folder is not None:
             raise UserError("--resume takes no other options: a run goes on as it began")
-        return _resumed(resume)
-    plan = recipes.load(recipe).plan(_absolute_dataset(options))
+        return resumed(resume), resume.absolute()
+    plan = recipes.load(recipe).plan(absolute_dataset(options))
     from common.check import check_plan  # noqa: PLC0415 (torch, after the cheap checks)
 
     check_plan(plan)
-    name = f"{time.strftime('%Y%m%d-%H%M%S')}-{plan.recipe}"
-    folder = (run_folder or _free_folder(Path("runs") / name)).absolute()
-    if (folder / "run.json").exists():
-        raise UserError(f"{folder} holds a run already: --resume {folder} goes on with it")
-    folder.mkdir(parents=True, exist_ok=True)
-    return plan, folder
+    return plan, new_folder(Path("runs"), plan.recipe, run_folder)
 
 
-def _resumed(folder: Path) -> tuple[Plan, Path]:
-    try:
-        run = json.loads((folder / "run.json").read_text(encoding="utf-8"))
-        plan = Plan.from_json(json.dumps(run["plan"]))
-    except (FileNotFoundError, NotADirectoryError):
-        raise UserError(f"{folder} holds no run: there is no run.json") from None
-    except (json.JSONDecodeError, KeyError):
-        raise UserError(f"{folder / 'run.json'} is damaged") from None
-    from common.lock import is_locked  # noqa: PLC0415
-    from server.run_folder import LOCK, RunFolder  # noqa: PLC0415
-
-    if is_locked(folder / LOCK):
-        raise UserError(f"{folder}: another process is at work in it")
-    RunFolder(folder).reopen()
-    return plan, folder.absolute()
-
-
-def _free_folder(wanted: Path) -> Path:
-    """`wanted`, or with a number where another run of the same second has taken it."""
-    number = 1
-    folder = wanted
-    while True:
-        try:
-            folder.mkdir(parents=True)
-        except FileExistsError:
-            number += 1
-            folder = wanted.with_name(f"{wanted.name}-{number}")
-        else:
-            return folder
+def _config(
+    recipe: str, resume: Path | None, options: Mapping[str, str], folder: Path, engine: str
+) -> dict[str, str]:
+    """Flower's run configuration; a run that goes on takes its plan from its folder."""
+    places = {"run-folder": str(folder), "engine": engine}
+    if resume:
+        return run_config("", {}, **places)
+    return run_config(absolute_recipe(recipe), absolute_dataset(options), **places)
 
 
 def _conclude(folder: Path, json_file: Path | None) -> None:
     """The map of embeddings, the report, the final table."""
-    from deploy.data_map import write_map  # noqa: PLC0415
-    from deploy.progress import show_result, summary_rows  # noqa: PLC0415
-    from server.report import read_run, write_report  # noqa: PLC0415
+    from deploy.data_map import write_map  # noqa: PLC0415 (torch)
 
     write_map(folder)
-    report = write_report(folder)
-    record = read_run(folder)
-    show_result(console, record)
-    console.print(f"report: {report}", highlight=False, soft_wrap=True)
-    _write_json(
-        json_file,
-        {"run": folder.name, "folder": str(folder), "stages": summary_rows(record)},
-    )
-
-
-def _absolute_recipe(recipe: str) -> str:
-    return str(Path(recipe).absolute()) if recipe.endswith(".toml") else recipe
-
-
-def _absolute_dataset(options: Mapping[str, str]) -> dict[str, str]:
-    """Options with a path of a data set made absolute: other processes have other folders."""
-    absolute = dict(options)
-    given = options.get("dataset")
-    if given and given not in DATASETS and Path(given).exists():
-        absolute["dataset"] = str(Path(given).absolute())
-    return absolute
-
-
-def _write_json(path: Path | None, figures: object) -> None:
-    if path is not None:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(json.dumps(figures, indent=2) + "\n", encoding="utf-8")
+    write_json(json_file, conclude(folder, console))
 
 
 def main() -> None:
@@ -256,10 +198,12 @@ def main() -> None:
     except RunFailed as error:
         _fail(str(error), 1)
     except (KeyboardInterrupt, click.Abort):
-        _fail("stopped", 130)
+        _fail("stopped", INTERRUPTED)
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         code = 1
+    if code == INTERRUPTED:  # typer has caught the interrupt itself
+        _fail("stopped", INTERRUPTED)
     sys.exit(code if isinstance(code, int) else 0)
 
 

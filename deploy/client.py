@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from rich import box
 from rich.console import Console
 from rich.table import Table
 
@@ -204,7 +205,7 @@ class _Site:
         while JOINED not in log.read_text(encoding="utf-8", errors="replace"):
             if self._supervisor.ends(SUPERNODE) and not said:
                 said = True
-                self._say("the server still counts this site's last connection: trying again")
+                self._say("the server still counts a connection of this site: trying again")
             if self._supervisor.ends(SUPEREXEC) >= ATTEMPTS:
                 raise self._failure(SUPEREXEC, "ended while it was starting")
             if time.monotonic() > deadline:
@@ -270,12 +271,15 @@ def read_ledger(folder: Path) -> list[dict[str, Any]]:
 
 def show_ledger(entries: list[dict[str, Any]], console: Console) -> None:
     """What left the machine, as a table."""
-    table = Table("time", "what", "parts", "SHA-256")
-    table.add_column("size", justify="right")
+    table = Table(box=box.SIMPLE, show_lines=True)
+    table.add_column("time", no_wrap=True)
+    table.add_column("what", no_wrap=True)
+    table.add_column("parts and their shapes")
+    table.add_column("size", justify="right", no_wrap=True)
     for entry in entries:
-        parts = ", ".join(f"{k} {'×'.join(map(str, v))}" for k, v in entry["parts"].items())
-        row = (entry["time"], _what(entry), parts or "–", entry["sha256"][:12])
-        table.add_row(*row, size(entry["bytes"]))
+        parts = [f"{name} {'×'.join(map(str, v))}" for name, v in entry["parts"].items()]
+        when = entry["time"][:19].replace("T", " ")
+        table.add_row(when, _what(entry), "\n".join(parts) or "–", size(entry["bytes"]))
     console.print(table)
     total = sum(entry["bytes"] for entry in entries)
     console.print(f"{len(entries)} answers, {size(total)} in all", highlight=False)

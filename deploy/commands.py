@@ -60,14 +60,14 @@ def invite_command(
     name: NameArgument,
     output: Annotated[
         Path | None,
-        typer.Option(help="the invitation [default: NAME.invitation.toml]", show_default=False),
+        typer.Option(help="the invitation [default: NAME.covey]", show_default=False),
     ] = None,
 ) -> None:
     """Invite a site: one file for its operator, to be handed over by a private way."""
     from deploy.server import ServerFolder, invite  # noqa: PLC0415
 
     server = ServerFolder(folder.absolute())
-    path = output or Path(f"{name}.invitation.toml")
+    path = output or Path(f"{name}.covey")
     invite(server, name, path)
     _say(f"invitation: {path} (it holds the site's private key: hand it over privately)")
     if not server.running():
@@ -148,13 +148,12 @@ def submit(
     options: Mapping[str, str],
 ) -> None:
     """Run a recipe over the sites that have joined a running server."""
+    from deploy.runs import write_json  # noqa: PLC0415
     from deploy.server import ServerFolder  # noqa: PLC0415
-    from deploy.submit import Order, submit_run, write_figures  # noqa: PLC0415
+    from deploy.submit import Order, submit_run  # noqa: PLC0415
 
     order = Order(recipe, options, run_folder, resume)
-    figures = submit_run(ServerFolder(server.absolute()), order, console)
-    if json_file is not None:
-        write_figures(json_file, figures)
+    write_json(json_file, submit_run(ServerFolder(server.absolute()), order, console))
 
 
 def _registered(folder: Path, name: str) -> bool:

@@ -142,7 +142,10 @@ class Control:
             content = answer.read()
         finally:
             connection.close()
-        if answer.status == http.HTTPStatus.INTERNAL_SERVER_ERROR and b"OperationalError" in content:
+        if (
+            answer.status == http.HTTPStatus.INTERNAL_SERVER_ERROR
+            and b"OperationalError" in content
+        ):
             raise ConnectionError(_reason(answer.status, content))
         if answer.status != http.HTTPStatus.OK:
             raise UserError(f"the SuperLink refused {path}: {_reason(answer.status, content)}")

@@ -1,9 +1,7 @@
 """`covey submit`: one run on a running server, over the sites that have joined it."""
 
-import json
 import shlex
 import tempfile
-import time
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
@@ -12,18 +10,15 @@ from pathlib import Path
 from rich.console import Console
 
 from common import recipes
-from common.check import check_plan
+from common.check import OWN, check_plan
 from common.errors import UserError
-from common.lock import is_locked
 from common.options import Plan
 from deploy.bundle import write_bundle
 from deploy.control import Control, UnreachableError
-from deploy.progress import show_result, summary_rows
 from deploy.run_locally import RunFailed, ServerAppKilled, follow
 from deploy.run_options import run_config
+from deploy.runs import absolute_recipe, conclude, new_folder, resumed
 from deploy.server import NOT_RUNNING, ServerFolder
-from server.report import read_run, write_report
-from server.run_folder import LOCK, RunFolder
 
 PATIENCE = 30.0  # seconds for a SuperLink that is being restarted
 THEIRS = "each site's own"  # what the report calls data that is not the server's to name
@@ -50,6 +45,18 @@ class Order:
     resume: Path | None = None
 
 
+@dataclass(frozen=True)
+class _Watch:
+    """A run as the SuperLink knows it."""
+
+    control: Control
+    run_id: int
+
+    def status(self) -> tuple[str, str]:
+        """(status, details) of the run."""
+        return self.control.status(self.run_id)
+
+
 def submit_run(folder: ServerFolder, order: Order, console: Console) -> dict[str, object]:
     """Carry out `order` on the server in `folder`, show it to its end, and return its figures.
     Interrupted, it stops the run.
@@ -65,19 +72,21 @@ def submit_run(folder: ServerFolder, order: Order, console: Console) -> dict[str
     online = _online(control, folder)
     if order.resume:
         run, recipe, options = order.resume.absolute(), "", dict[str, str]()
-        plan = _resumed(run)
+        plan = resumed(run)
     else:
-        recipe, options = _absolute(order.recipe), _options(order, online, folder)
+        recipe, options = absolute_recipe(order.recipe), _options(order, online, folder)
         plan = recipes.load(recipe).plan(options)
         check_plan(plan)
-        run = _new_folder(folder, plan, order.run_folder)
+        run = new_folder(folder.runs, plan.recipe, order.run_folder)
+        if not (run / "logs").exists():  # where a local run has its logs, too
+            (run / "logs").symlink_to(folder.logs, target_is_directory=True)
     config = run_config(recipe, options, **{"run-folder": str(run), "engine": "server"})
     with tempfile.TemporaryDirectory(prefix="covey-") as scratch:
         run_id = control.submit(write_bundle(Path(scratch), config))
     what = f"{plan.recipe} over {plan.sites} sites, {online} of them online; run folder {run}"
     console.print(what, style="dim", highlight=False, markup=False, soft_wrap=True)
-    _await_end(control, run_id, run, plan, console)
-    return _conclude(run, console)
+    _await_end(folder, run, plan, console, _Watch(control, run_id))
+    return conclude(run, console)
 
 
 def _check_options(order: Order) -> None:
@@ -95,7 +104,7 @@ def _options(order: Order, online: int, folder: ServerFolder) -> dict[str, str]:
             f"no site is online: see covey server sites {folder.path}, "
             "or say with --sites how many to wait for"
         )
-    return {"sites": str(online), **order.options, "dataset": THEIRS}
+    return {"sites": str(online), **order.options, "dataset": THEIRS, "partition": OWN}
 
 
 def _online(control: Control, folder: ServerFolder) -> int:
@@ -105,67 +114,27 @@ def _online(control: Control, folder: ServerFolder) -> int:
         raise UserError(f"the SuperLink does not answer (logs: {folder.logs})") from None
 
 
-def _resumed(run: Path) -> Plan:
-    """The plan of a run that has not finished, ready to go on."""
-    plan = RunFolder(run).plan()
-    if is_locked(run / LOCK):
-        raise UserError(f"{run}: another process is at work in it")
-    RunFolder(run).reopen()
-    return plan
-
-
-def _new_folder(folder: ServerFolder, plan: Plan, wanted: Path | None) -> Path:
-    name = f"{time.strftime('%Y%m%d-%H%M%S')}-{plan.recipe}"
-    run = (wanted or folder.runs / name).absolute()
-    try:
-        run.mkdir(parents=True)
-    except FileExistsError:
-        raise UserError(f"{run} exists already: a run needs a folder of its own") from None
-    # Where a local run has its logs, too.
-    (run / "logs").symlink_to(folder.logs, target_is_directory=True)
-    return run
-
-
-def _await_end(control: Control, run_id: int, run: Path, plan: Plan, console: Console) -> None:
+def _await_end(
+    folder: ServerFolder, run: Path, plan: Plan, console: Console, watch: _Watch
+) -> None:
     """Follow the run; say how to go on where it is stopped, or its ServerApp was killed."""
-
-    def status() -> tuple[str, str]:
-        try:
-            return control.status(run_id)
-        except UnreachableError:
-            raise RunFailed(f"the server has stopped; {_way_on(run)}") from None
-
     try:
-        follow(run, plan, console, status)
+        follow(run, plan, console, watch.status)
+    except UnreachableError:
+        raise RunFailed(f"the server has stopped; {_way_on(folder, run)}") from None
     except ServerAppKilled as error:
-        raise RunFailed(f"{error}; {_way_on(run)}") from None
+        raise RunFailed(f"{error}; {_way_on(folder, run)}") from None
     except KeyboardInterrupt:
         with suppress(UserError, UnreachableError):  # it may have ended by now
-            control.stop(run_id)
-        console.print(_way_on(run), highlight=False, markup=False, soft_wrap=True)
+            watch.control.stop(watch.run_id)
+        console.print(_way_on(folder, run), highlight=False, markup=False, soft_wrap=True)
         raise
 
 
-def _way_on(run: Path) -> str:
+def _way_on(folder: ServerFolder, run: Path) -> str:
     if (run / "run.json").exists():
-        return f"`covey submit --resume {shlex.quote(str(run))}` goes on from the last round"
+        command = shlex.join(
+            ["covey", "submit", "--server", str(folder.path), "--resume", str(run)]
+        )
+        return f"`{command}` goes on from the last round"
     return "it had not begun: there is nothing to go on from"
-
-
-def _conclude(run: Path, console: Console) -> dict[str, object]:
-    report = write_report(run)
-    record = read_run(run)
-    show_result(console, record)
-    console.print(f"report: {report}", highlight=False, markup=False, soft_wrap=True)
-    return {"run": run.name, "folder": str(run), "stages": summary_rows(record)}
-
-
-def _absolute(recipe: str) -> str:
-    """A recipe for a ServerApp that starts elsewhere."""
-    return str(Path(recipe).absolute()) if recipe.endswith(".toml") else recipe
-
-
-def write_figures(path: Path, figures: Mapping[str, object]) -> None:
-    """The figures as indented JSON."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps(figures, indent=2) + "\n", encoding="utf-8")

@@ -1,6 +1,5 @@
 """A finished run's encoder, read back for evaluation where data is local."""
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,6 +17,7 @@ from common.errors import UserError
 from common.files import read_note
 from common.options import Plan
 from common.views import build_views
+from server.run_folder import RunFolder
 
 
 @dataclass(frozen=True)
@@ -51,13 +51,7 @@ class Trained:
 
 def load_trained(folder: Path) -> Trained:
     """Read a run's folder; `UserError` where it is no finished run, or files do not fit."""
-    try:
-        run = json.loads((folder / "run.json").read_text(encoding="utf-8"))
-        plan = Plan.from_json(json.dumps(run["plan"]))
-    except (FileNotFoundError, NotADirectoryError):
-        raise UserError(f"{folder} holds no run: there is no run.json") from None
-    except (json.JSONDecodeError, KeyError, TypeError):
-        raise UserError(f"{folder / 'run.json'} is damaged") from None
+    plan = RunFolder(folder).plan()
     path = folder / "encoder.safetensors"
     if not path.exists():
         raise UserError(f"{folder} has no encoder.safetensors: the run has not finished")

@@ -26,6 +26,7 @@ ZEROES = {"images": "all", "size-skew": "equal sizes", "clusters": "as many as c
 COMMANDS = {
     "in-process": ("covey", "simulate"),
     "ray": ("covey", "simulate", "--engine", "ray"),
+    "server": ("covey", "submit"),
 }
 
 
@@ -85,6 +86,8 @@ def command(record: RunRecord) -> list[str]:
     names = FIRST if usual else MAIN
     options |= {n: plan[n] for n in (*names, "device") if n in plan and plan[n] != usual.get(n)}
     options |= _stage_options(planned_stages(record), usual.get("stages", []))
+    if record.run.get("engine") == "server":  # the images are the sites' own
+        options = {n: v for n, v in options.items() if n not in ("dataset", "partition")}
     given = [shlex.join([f"--{name}", _value(value)]) for name, value in options.items()]
     return [shlex.join(start), *given]
 

@@ -176,3 +176,10 @@ def test_the_ledger_says_what_left(tmp_path: Path) -> None:
     assert line["bytes"] == len(answer)
     assert line["parts"]["parameters of encoder"] == [len(reply.groups["encoder"])]
     assert line["kind"] == "train"
+
+
+@pytest.mark.parametrize("run", ["../../elsewhere", "/etc", "a/b", "..", ".hidden", "", "a\nb"])
+def test_a_server_cannot_choose_a_path_at_the_site(run: str, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="not a plain name"):
+        trainer(tmp_path / "site").handle(replace(ask(), run=run))
+    assert not list(tmp_path.rglob("state-*"))

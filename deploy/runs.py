@@ -1,0 +1,79 @@
+"""A run's folder as the commands see it: a new one, one to go on with, and what it ends in."""
+
+import json
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+
+from common.data import DATASETS
+from common.errors import UserError
+from common.lock import is_locked
+from common.options import Plan
+from deploy.progress import show_result, summary_rows
+from server.report import read_run, write_report
+from server.run_folder import LOCK, RunFolder
+
+
+def new_folder(runs: Path, recipe: str, wanted: Path | None) -> Path:
+    """`wanted`, or a folder of its own in `runs` named by time and recipe, made; absolute.
+
+    `UserError` if `wanted` holds a run already.
+    """
+    if wanted is not None:
+        if (wanted / "run.json").exists():
+            raise UserError(f"{wanted} holds a run already: --resume {wanted} goes on with it")
+        wanted.mkdir(parents=True, exist_ok=True)
+        return wanted.absolute()
+    name = f"{time.strftime('%Y%m%d-%H%M%S')}-{recipe}"
+    number = 1
+    while True:
+        folder = (runs / (name if number == 1 else f"{name}-{number}")).absolute()
+        try:
+            folder.mkdir(parents=True)
+        except FileExistsError:  # another run of the same second
+            number += 1
+        else:
+            return folder
+
+
+def resumed(folder: Path) -> Plan:
+    """The plan of the run in `folder`, which is made ready to go on; `UserError` if there is none,
+    or someone is at work in it."""
+    plan = RunFolder(folder).plan()
+    if is_locked(folder / LOCK):
+        raise UserError(f"{folder}: another process is at work in it")
+    RunFolder(folder).reopen()
+    return plan
+
+
+def absolute_recipe(recipe: str) -> str:
+    """A recipe's file by its whole path, since other processes have other folders."""
+    return str(Path(recipe).absolute()) if recipe.endswith(".toml") else recipe
+
+
+def absolute_dataset(options: Mapping[str, str]) -> dict[str, str]:
+    """`options` with the path of a data set made whole."""
+    absolute = dict(options)
+    given = options.get("dataset")
+    if given and given not in DATASETS and Path(given).exists():
+        absolute["dataset"] = str(Path(given).absolute())
+    return absolute
+
+
+def conclude(folder: Path, console: Console) -> dict[str, Any]:
+    """Write the report, print the table that a run ends in, and return its figures."""
+    report = write_report(folder)
+    record = read_run(folder)
+    show_result(console, record)
+    console.print(f"report: {report}", highlight=False, markup=False, soft_wrap=True)
+    return {"run": folder.name, "folder": str(folder), "stages": summary_rows(record)}
+
+
+def write_json(path: Path | None, figures: object) -> None:
+    """Write a command's figures where the user asked for them."""
+    if path is not None:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(json.dumps(figures, indent=2) + "\n", encoding="utf-8")
