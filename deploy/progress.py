@@ -51,12 +51,12 @@ def show_event(console: Console, event: Mapping[str, Any], rounds: int) -> None:
         console.print(f"[bold green]stage ended[/]  {scores}", highlight=False)
         return
     received = event["received"]
-    scores = " ".join(f"{HEADS[k]} {received[k]:.3f}" for k in SCORES if k in received)
+    scores = " ".join(f"{HEADS[k]} {received[k]:.3f}" for k in SCORES[:3] if k in received)
     absent = len(event["missing"]) + len(event["refused"])
     console.print(
         f"{event['round']:>3}/{rounds} [bold]{escape(event['stage_name']):<14}[/] "
-        f"loss {event['loss'].get('loss', 0):6.3f}  {scores} "
-        f"{event['seconds']['total']:5.1f} s  {size(event['bytes_down'] + event['bytes_up'])}"
+        f"loss {event['loss'].get('loss', 0):6.3f} {scores} "
+        f"{event['seconds']['total']:5.1f} s {size(event['bytes_down'] + event['bytes_up'])}"
         + (f"  [yellow]without {absent} sites[/]" if absent else ""),
         highlight=False,
     )

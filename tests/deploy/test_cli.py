@@ -56,6 +56,7 @@ def test_a_simulation_ends_in_a_table_a_report_and_json(run: Path) -> None:
 def test_no_line_of_output_is_wider_than_a_terminal(run: Path) -> None:
     lines = (run.parent / "output.txt").read_text().splitlines()
     assert all(len(line) <= 80 for line in lines if "report" not in line)
+    assert not any(line.strip() in ("MB", "kB") for line in lines)  # wrapped
 
 
 def test_evaluate_prints_the_figures_of_the_pooled_data(run: Path, capsys, tmp_path: Path) -> None:
