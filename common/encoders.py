@@ -8,7 +8,6 @@ B.9) where the side is at most 64.
 from collections.abc import Callable
 
 import torch
-import torchvision
 from torch import Tensor, nn
 
 from common.errors import UserError, unknown
@@ -55,9 +54,11 @@ def convnet(channels: int, side: int, widths: tuple[int, ...] = (64, 128, 256)) 
     return Encoder(nn.Sequential(*layers), widths[-1] * cells**2)
 
 
-def _resnet(build: Callable[..., nn.Module]) -> Callable[[int, int], Encoder]:
+def _resnet(name: str) -> Callable[[int, int], Encoder]:
     def encoder(channels: int, side: int) -> Encoder:
-        network = build(weights=None)
+        from torchvision import models  # noqa: PLC0415 (1.6 s, for who needs it)
+
+        network = models.get_model(name, weights=None)
         if side <= SMALL_SIDE:
             network.conv1 = nn.Conv2d(channels, 64, 3, stride=1, padding=1, bias=False)
             network.maxpool = nn.Identity()
@@ -73,9 +74,9 @@ def _resnet(build: Callable[..., nn.Module]) -> Callable[[int, int], Encoder]:
 
 ENCODERS: dict[str, Callable[[int, int], Encoder]] = {
     "convnet": convnet,
-    "resnet18": _resnet(torchvision.models.resnet18),
-    "resnet34": _resnet(torchvision.models.resnet34),
-    "resnet50": _resnet(torchvision.models.resnet50),
+    "resnet18": _resnet("resnet18"),
+    "resnet34": _resnet("resnet34"),
+    "resnet50": _resnet("resnet50"),
 }
 
 

@@ -150,18 +150,18 @@ def test_a_site_that_sends_nan_is_refused_by_name_and_the_round_goes_on(runs) ->
 def test_a_run_whose_processes_are_killed_and_interrupted_ends_with_the_same_bits(
     tmp_path: Path, sockets: Path
 ) -> None:
-    """A trainer killed while it trains, the ServerApp killed in the next round, Ctrl-C when it is
-    back in that round, `--resume`: what comes out is what the in-process engine gives undisturbed.
+    """A trainer killed while it trains, the ServerApp killed after round 2 of 4, Ctrl-C when it is
+    back in round 3, `--resume`: what comes out is what the in-process engine gives undisturbed.
     BYOL, as its sites keep a state."""
-    options = {**SMALL, "rounds": "2", "local-epochs": "25"}
+    options = {**SMALL, "rounds": "4", "local-epochs": "20"}
     folder = tmp_path / "run"
     begin = ["fedbyol", *flags(options), "--run-folder", str(folder)]
     run = CoveyRun(begin, sockets / "k", tmp_path / "first.txt")
     try:
         kill_a_trainer_while_it_trains(run, folder)
-        run.waits_for(lambda: starts_of_round_two(folder) == 1)
+        run.waits_for(lambda: starts_of_round_three(folder) == 1)
         kill_the_server_app(run, folder)
-        run.waits_for(lambda: starts_of_round_two(folder) == 2)
+        run.waits_for(lambda: starts_of_round_three(folder) == 2)
         interrupted = time.monotonic()
         run.interrupt()
         assert run.ends(patience=20) == 130
@@ -176,7 +176,7 @@ def test_a_run_whose_processes_are_killed_and_interrupted_ends_with_the_same_bit
         assert again.ends() == 0, again.text
     finally:
         again.clear_away()
-    assert [event["round"] for event in events(folder, "round")] == [1, 2]
+    assert [event["round"] for event in events(folder, "round")] == [1, 2, 3, 4]
     simulate_undisturbed(options, tmp_path / "undisturbed" / "run")
     assert same_results(folder, tmp_path / "undisturbed" / "run")
 
@@ -192,10 +192,10 @@ def kill_a_trainer_while_it_trains(run: CoveyRun, folder: Path) -> None:
     run.waits_for(lambda: log.read_text().count("listening") == 2)
 
 
-def starts_of_round_two(folder: Path) -> int:
-    """How many ServerApps have sent round 2 to a site: each is a run of its own for Flower."""
+def starts_of_round_three(folder: Path) -> int:
+    """How many ServerApps have sent round 3 to a site: each is a run of its own for Flower."""
     log = (folder / "logs" / "site-0-supernode.log").read_text()
-    return len(set(re.findall(r"RUN (\d+), ROUND 2\]", log)))
+    return len(set(re.findall(r"RUN (\d+), ROUND 3\]", log)))
 
 
 def kill_the_server_app(run: CoveyRun, folder: Path) -> None:
