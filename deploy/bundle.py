@@ -2,7 +2,8 @@
 
 Flower sends an app's code from the server to the sites. Covey's app has none: each of its two
 modules names the app that is installed where it runs, so a site executes the Covey that its own
-operator has installed, and a coordinator cannot send it another.
+operator has installed. (Flower itself would run any app that a coordinator submits: docs/deploy.md
+says what that means for a site.)
 """
 
 import importlib.metadata
