@@ -17,7 +17,15 @@ from common.errors import UserError, unknown
 from common.options import Plan
 from deploy.commands import client_app, server_app, submit
 from deploy.run_options import run_config, with_run_options
-from deploy.runs import absolute_dataset, absolute_recipe, conclude, new_folder, resumed, write_json
+from deploy.runs import (
+    absolute_dataset,
+    absolute_recipe,
+    conclude,
+    new_folder,
+    resumed,
+    unless_empty,
+    write_json,
+)
 
 app = typer.Typer(
     name="covey",
@@ -62,7 +70,8 @@ def run_command(
 
     plan, folder = _prepare(recipe, resume, run_folder, options)
     config = _config(recipe, resume, options, folder, "processes")
-    run_locally(plan, config, folder, console)
+    with unless_empty(folder):
+        run_locally(plan, config, folder, console)
     _conclude(folder, json_file)
 
 
@@ -89,12 +98,14 @@ def simulate_command(
         from deploy.ray_engine import run_on_ray  # noqa: PLC0415
 
         config = _config(recipe, resume, options, folder, "ray")
-        run_on_ray(plan, config, folder, console)
+        with unless_empty(folder):
+            run_on_ray(plan, config, folder, console)
     else:
         from deploy.progress import show_event  # noqa: PLC0415
         from deploy.simulate import simulate  # noqa: PLC0415
 
-        simulate(plan, folder, lambda event: show_event(console, event, plan.rounds))
+        with unless_empty(folder):
+            simulate(plan, folder, lambda event: show_event(console, event, plan.rounds))
     _conclude(folder, json_file)
 
 

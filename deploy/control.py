@@ -47,7 +47,7 @@ R = TypeVar("R", bound=_Response)
 
 
 class UnreachableError(ConnectionError):
-    """No SuperLink answers, or one that is still making its database."""
+    """No SuperLink answers."""
 
 
 class Control:
@@ -142,11 +142,6 @@ class Control:
             content = answer.read()
         finally:
             connection.close()
-        if (
-            answer.status == http.HTTPStatus.INTERNAL_SERVER_ERROR
-            and b"OperationalError" in content
-        ):
-            raise ConnectionError(_reason(answer.status, content))
         if answer.status != http.HTTPStatus.OK:
             raise UserError(f"the SuperLink refused {path}: {_reason(answer.status, content)}")
         return content

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import tomli_w
 
+from deploy import superlink
 from deploy.certificates import Authority, ServerCertificate, write_private
 
 CONNECTION = "covey"  # what the `flwr` command calls our SuperLink
@@ -30,7 +31,7 @@ def superlink_command(
     Runs are kept in `database` (SQLite), so that they survive the SuperLink's restart.
     """
     return [
-        "flower-superlink",
+        *superlink.program(),
         *("--host", host, "--port", str(port)),
         *("--ssl-ca-certfile", str(authority.certificate)),
         *("--ssl-certfile", str(server.certificate), "--ssl-keyfile", str(server.key)),

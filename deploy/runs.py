@@ -2,7 +2,8 @@
 
 import json
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -37,6 +38,19 @@ def new_folder(runs: Path, recipe: str, wanted: Path | None) -> Path:
             number += 1
         else:
             return folder
+
+
+@contextmanager
+def unless_empty(folder: Path) -> Iterator[None]:
+    """Remove the folder again where a mistake ends the run before anything was written to it."""
+    try:
+        yield
+    except UserError:
+        if {path.name for path in folder.iterdir()} <= {LOCK}:
+            (folder / LOCK).unlink(missing_ok=True)
+            with suppress(OSError):
+                folder.rmdir()
+        raise
 
 
 def resumed(folder: Path) -> Plan:

@@ -19,10 +19,10 @@ def simulate(plan: Plan, folder: Path, watch: Watch | None = None) -> None:
 
     `watch` is told each event of the run.
     """
+    workshop = Workshop(pick_device(plan.device))
     data = planned_data(plan)
     partition = planned_partition(plan, data)
     partition.save(folder / "partition.json")
-    workshop = Workshop(pick_device(plan.device))
     grid = grid_of(sites_of(data, partition, folder / "sites", workshop))
     run_folder = RunFolder(folder, watch)
     with run_folder.held():

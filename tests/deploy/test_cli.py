@@ -108,6 +108,7 @@ def test_a_mistake_is_one_line_with_exit_code_2(arguments, message, capsys, tmp_
     assert code == 2, err
     assert err.startswith("covey: ") and err.count("\n") == 1
     assert message in err
+    assert not (tmp_path / "run").exists()  # nothing is left of a run that never began
 
 
 def test_an_unfinished_run_is_not_evaluated(run: Path, capsys, tmp_path: Path) -> None:
