@@ -189,3 +189,20 @@ def test_the_server_never_reads_labels() -> None:
     source = Path(server_app.__file__).parent
     text = "".join(path.read_text() for path in source.glob("*.py"))
     assert "data.labels" not in text and "y_train" not in text
+
+
+def test_collapsing_embeddings_are_warned_of_in_the_round_they_show(
+    tmp_path: Path, monkeypatch
+) -> None:
+    """Every embedding the same, as a site would report it."""
+
+    def collapsed(points):
+        constant = np.zeros(points.shape[1])
+        constant[0] = len(points)
+        return {"sum": constant, "squares": constant}
+
+    monkeypatch.setattr("client.trainer.measure.spread", collapsed)
+    simulate(plan("fedsimclr", rounds=1), tmp_path / "run")
+    first = events(tmp_path / "run", "warning")[0]
+    assert first["round"] == 1 and "embeddings are collapsing" in first["text"]
+    assert events(tmp_path / "run", "round")[0]["received"]["std"] == 0
