@@ -65,9 +65,7 @@ class CoveyStrategy(Strategy):
     def _train_round(self, grid: Grid, number: int) -> None:
         index, stage_round = self.plan.stage_of(number)
         stage = self.plan.stages[index]
-        if stage_round == 1:
-            groups = self.model.enter(index, self.state.groups, self.state.centroids)
-            self.state = replace(self.state, groups=groups)
+        self._enter_stage(number)
         exchange = self._hold(grid, "train", number)
         measured = exchange.measured
         merged = measured.merge(self.state.centroids, derive_seed(self.plan.seed, "merge", number))
@@ -89,6 +87,13 @@ class CoveyStrategy(Strategy):
         self._warn_of_collapse(number, received)
         centroids = merged.centroids if merged else self.state.centroids
         self._advance(Checkpoint(number, self.state.closed, exchange.mean.mean(), centroids))
+
+    def _enter_stage(self, number: int) -> None:
+        """Before a stage's first round: the state that it starts from."""
+        index, stage_round = self.plan.stage_of(number)
+        if stage_round == 1:
+            groups = self.model.enter(index, self.state.groups, self.state.centroids)
+            self.state = replace(self.state, groups=groups)
 
     def _close_stage(self, grid: Grid, index: int) -> None:
         """The stage's final figures: centroids and moments of the final state, then the scores of
@@ -171,6 +176,7 @@ class CoveyStrategy(Strategy):
         self, server_round: int, arrays: ArrayRecord, config: ConfigRecord, grid: Grid
     ) -> Iterable[Message]:
         """The messages of a training round, one per chosen site."""
+        self._enter_stage(server_round)
         self._training = self._open("train", server_round)
         return list(self._training.messages().values())
 

@@ -5,15 +5,19 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from flwr.app import ArrayRecord, ConfigRecord
 from safetensors.numpy import load_file
 
 from client.trainer import Trainer
+from client.workshop import Workshop, pick_device
 from common import recipes
-from common.data.planned import planned_data
+from common.data.planned import planned_data, planned_partition
 from common.errors import UserError
 from deploy import simulate as simulate_module
+from deploy.in_process import grid_of, sites_of
 from deploy.simulate import simulate
 from server import app as server_app
+from server.roster import Roster
 from server.run_folder import RunFolder
 from server.strategy import CoveyStrategy
 
@@ -206,3 +210,22 @@ def test_collapsing_embeddings_are_warned_of_in_the_round_they_show(
     first = events(tmp_path / "run", "warning")[0]
     assert first["round"] == 1 and "embeddings are collapsing" in first["text"]
     assert events(tmp_path / "run", "round")[0]["received"]["std"] == 0
+
+
+def test_flowers_own_steps_give_the_mean_that_the_strategys_loop_gives(
+    finished: Path, tmp_path: Path
+) -> None:
+    the_plan = plan(clusters=10)
+    data = planned_data(the_plan)
+    sites = sites_of(
+        data, planned_partition(the_plan, data), tmp_path, Workshop(pick_device("cpu"))
+    )
+    grid = grid_of(sites)
+    roster = Roster(grid, the_plan, "whole", warn=print)
+    roster.gather(patience=5)
+    strategy = CoveyStrategy(the_plan, RunFolder(tmp_path / "whole"), roster)
+    messages = strategy.configure_train(1, ArrayRecord(), ConfigRecord(), grid)
+    arrays, metrics = strategy.aggregate_train(1, grid.send_and_receive(messages))
+    assert metrics["loss"] == events(finished, "round")[0]["loss"]["loss"]
+    assert sum(array.numpy().size for array in arrays.values()) == strategy.model.parameters(0)
+    assert list(strategy.configure_evaluate(1, arrays, ConfigRecord(), grid)) == []
