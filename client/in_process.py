@@ -4,9 +4,7 @@ The site is part `partition-id` of the run's partition (Flower's simulation numb
 the images come from the run's own options. What it keeps between rounds goes to `$COVEY_HOME`.
 """
 
-import os
 from functools import lru_cache
-from pathlib import Path
 
 from flwr.app import Context
 
@@ -15,13 +13,9 @@ from client.workshop import Workshop, pick_device
 from common.data import ImageData
 from common.data.planned import planned_data, planned_partition
 from common.errors import UserError
+from common.home import covey_home
 from common.messages import Instruction, decode
 from common.options import Plan
-
-
-def covey_home() -> Path:
-    """`$COVEY_HOME`, or `~/.covey`."""
-    return Path(os.environ.get("COVEY_HOME") or Path.home() / ".covey")
 
 
 def answer_here(context: Context, record: bytes) -> bytes:

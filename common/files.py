@@ -7,12 +7,15 @@ from pathlib import Path
 from typing import Any
 
 
-def write_atomic(path: Path, data: bytes) -> None:
-    """Write a file whole: a reader sees the old or the new content, also after a power cut."""
+def write_atomic(path: Path, data: bytes, mode: int = 0o666) -> None:
+    """Write a file whole: a reader sees the old or the new content, also after a power cut. It has
+    `mode`, less the umask, from the moment it exists."""
     path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_name(f".{path.name}.{os.getpid()}.part")
+    part.unlink(missing_ok=True)
     try:
-        with part.open("wb") as file:
+        descriptor = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)
+        with os.fdopen(descriptor, "wb") as file:
             file.write(data)
             file.flush()
             os.fsync(file.fileno())

@@ -7,7 +7,6 @@ read. A private key is readable by its owner alone from the moment its file exis
 """
 
 import ipaddress
-import os
 import re
 import secrets
 from collections.abc import Sequence
@@ -63,17 +62,7 @@ def private_folder(folder: Path) -> Path:
 
 def write_private(path: Path, data: bytes) -> Path:
     """Write `path` whole, with mode 600 from the moment it exists."""
-    part = path.with_name(f".{path.name}.{os.getpid()}.part")
-    part.unlink(missing_ok=True)
-    try:
-        descriptor = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-        with os.fdopen(descriptor, "wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        part.replace(path)
-    finally:
-        part.unlink(missing_ok=True)
+    write_atomic(path, data, mode=0o600)
     return path
 
 

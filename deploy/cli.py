@@ -50,6 +50,9 @@ JsonOption = Annotated[
 FolderOption = Annotated[
     Path | None, typer.Option("--run-folder", help="where the run goes [default: runs/TIME-RECIPE]")
 ]
+ResumeOption = Annotated[
+    Path | None, typer.Option(help="go on with this run's folder from its last checkpoint")
+]
 RunArgument = Annotated[Path, typer.Argument(metavar="RUN", help="a run's folder")]
 
 
@@ -57,9 +60,7 @@ RunArgument = Annotated[Path, typer.Argument(metavar="RUN", help="a run's folder
 @with_run_options
 def run_command(
     recipe: RecipeArgument = "fedmcc",
-    resume: Annotated[
-        Path | None, typer.Option(help="go on with this run's folder from its last checkpoint")
-    ] = None,
+    resume: ResumeOption = None,
     run_folder: FolderOption = None,
     json_file: JsonOption = None,
     *,
@@ -82,9 +83,7 @@ def simulate_command(
     engine: Annotated[
         str, typer.Option(help="in-process, or ray (Flower's simulation engine)")
     ] = "in-process",
-    resume: Annotated[
-        Path | None, typer.Option(help="go on with this run's folder from its last checkpoint")
-    ] = None,
+    resume: ResumeOption = None,
     run_folder: FolderOption = None,
     json_file: JsonOption = None,
     *,

@@ -2,7 +2,8 @@
 
 The same definitions as in the federation (`client/measure.py`, `common/metrics.py`), but with all
 images in one place: k-means over the union, kNN and linear probe fitted on the training images and
-scored on images that no site has seen (the data set's own test split, or a seeded fifth).
+scored on the data set's own test split, which no site has seen. Without one (`digits`) a seeded
+fifth is held out of the fit; the sites have trained on those images, without their labels.
 """
 
 from pathlib import Path

@@ -1,7 +1,6 @@
 """The ServerApp: from a run's configuration to a finished run folder."""
 
 import importlib.metadata
-import os
 import platform
 import time
 import traceback
@@ -19,6 +18,7 @@ from common.check import check_plan
 from common.data.partition import Partition
 from common.errors import UserError
 from common.files import note
+from common.home import covey_home
 from common.options import Plan
 from server.report import write_report
 from server.roster import Roster
@@ -142,8 +142,9 @@ def _run_folder(config: Mapping[str, Any]) -> Path:
     given = str(config.get("run-folder") or "")
     if given:
         return Path(given)
-    home = Path(os.environ.get("COVEY_HOME") or Path.home() / ".covey")
-    return home / "runs" / time.strftime(f"%Y%m%d-%H%M%S-{config.get('recipe') or 'fedmcc'}")
+    return (
+        covey_home() / "runs" / time.strftime(f"%Y%m%d-%H%M%S-{config.get('recipe') or 'fedmcc'}")
+    )
 
 
 def _say(text: str) -> None:
