@@ -21,13 +21,15 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 from torchvision.transforms import v2
 
-from client.trainer import Trainer, shuffled_batches
+from client.trainer import Trainer
+from client.training import shuffled_batches
 from client.workshop import Workshop, pick_device
 from common import layout, recipes
 from common.data import ImageData, load
 from common.layout import layout_of
 from common.messages import Instruction
 from common.objectives import build_stage
+from common.objectives.base import Batch
 from common.options import Plan
 
 
@@ -103,7 +105,9 @@ def trainer(plan: Plan, data: ImageData, device: torch.device) -> Callable[[], f
     folder = Path(tempfile.mkdtemp(prefix="covey-bench-"))
     site = Trainer("site", data, folder, workshop)
     shared = build_stage(plan, 0, data.channels, data.side, plan.clusters).shared()
-    ask = Instruction("train", "bench", 1, plan, layout_of(shared).digest, layout.flatten(shared))
+    ask = Instruction(
+        "train", "bench", 1, plan, 0, layout_of(shared).digest, layout.flatten(shared)
+    )
 
     def run() -> float:
         reply = site.handle(ask)
@@ -179,8 +183,9 @@ def step(
     device: torch.device,
 ) -> None:
     """One optimiser step."""
+    batch = Batch(a, b, torch.arange(len(a), device=device), torch.Generator(device=device))
     with torch.autocast(device.type, dtype=torch.bfloat16, enabled=device.type == "cuda"):
-        terms = objective.terms(objective.represent(a, b))
+        terms = objective.terms(objective.represent(batch))
     loss = torch.stack(list(terms.values())).sum()
     optimiser.zero_grad(set_to_none=True)
     loss.backward()

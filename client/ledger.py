@@ -10,6 +10,13 @@ from numpy.typing import NDArray
 
 from common.messages import Reply
 
+MOMENTS = {
+    "gram": "moments",
+    "cross": "class moments",
+    "within": "moments of differences between views",
+    "sums": "sums by cluster",
+}
+
 
 def enter(path: Path, reply: Reply, data: bytes) -> None:
     """Append what `reply` is (kind, round, its parts with their shapes) and the size and digest of
@@ -35,6 +42,5 @@ def parts(reply: Reply) -> dict[str, list[int]]:
     arrays |= {f"{name} of embeddings": array for name, array in reply.vectors.items()}
     if reply.centroids is not None:
         arrays["centroids"], arrays["counts"] = reply.centroids.points, reply.centroids.counts
-    if reply.moments is not None:
-        arrays["moments"], arrays["class moments"] = reply.moments.gram, reply.moments.cross
+    arrays |= {f"{MOMENTS.get(name, name)}": array for name, array in reply.moments.items()}
     return {name: list(array.shape) for name, array in arrays.items()}

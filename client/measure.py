@@ -15,7 +15,7 @@ from torch import Tensor
 
 from common.centroids import Centroids
 from common.kmeans import kmeans
-from common.messages import Counts, Floats, Moments
+from common.messages import Counts, Floats
 from common.objectives.base import Objective
 from common.views import Views
 
@@ -85,6 +85,10 @@ def local_clusters(
     return LocalClusters(sent, labels)
 
 
+CLUSTERINGS = {"k-means": local_clusters, "lloyd": local_clusters}
+"""How a site finds its own clusters, by the stage's `centroids`."""
+
+
 def nearest(points: Tensor, centres: Tensor) -> Tensor:
     """Index (N,) of the centre (K, d) with the largest inner product."""
     return torch.cat([(chunk @ centres.T).argmax(dim=1) for chunk in points.split(CHUNK)])
@@ -117,15 +121,74 @@ def silhouette(points: Tensor, centres: Tensor) -> float:
     return float(total)
 
 
-def moments(points: Tensor, labels: Tensor | None, classes: int, min_count: int) -> Moments:
-    """The probe's sums over training images (see `Moments`)."""
+def moments(
+    points: Tensor, labels: Tensor | None, classes: int, min_count: int
+) -> dict[str, NDArray[np.float64]]:
+    """The probe's sums `gram` and `cross` over training images (see `Reply`)."""
     h = F.pad(points, (0, 1), value=1.0).double()
     gram = (h.T @ h).cpu().numpy()
     if labels is None:
-        return Moments(gram, np.zeros((len(gram), 0)))
+        return {"gram": gram, "cross": np.zeros((len(gram), 0))}
     one_hot = F.one_hot(labels, max(classes, 1)).double()
     one_hot = one_hot * (one_hot.sum(0) >= min_count)
-    return Moments(gram, (h.T @ one_hot).cpu().numpy())
+    return {"gram": gram, "cross": (h.T @ one_hot).cpu().numpy()}
+
+
+@torch.no_grad()
+def view_moments(
+    objective: Objective,
+    views: Views,
+    images: Tensor,
+    rows: Tensor,
+    chance: torch.Generator,
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """`gram` (d + 1, d + 1) of encoder outputs scaled to unit length, over two views of each image
+    of `rows`, halved, and `within` (d, d) of the differences between the two views."""
+    objective.eval()
+    width = objective.encoder.feature_dim
+    gram = torch.zeros(width + 1, width + 1, dtype=torch.float64, device=chance.device)
+    within = torch.zeros(width, width, dtype=torch.float64, device=chance.device)
+    for chunk in rows.split(CHUNK):
+        batch = images[chunk.to(images.device)].to(chance.device, non_blocking=True)
+        h = objective.encoder(torch.cat(views.pair(batch, chance)))
+        h = F.normalize(h.float(), dim=1)
+        h_a, h_b = h.chunk(2)
+        difference, ones = h_a - h_b, F.pad(h, (0, 1), value=1.0)
+        # Products in float32 of a chunk, sums over chunks in float64.
+        gram += (ones.T @ ones).double() / 2
+        within += (difference.T @ difference).double()
+    return gram.cpu().numpy(), within.cpu().numpy()
+
+
+@dataclass(frozen=True)
+class LloydSums:
+    """A site's part of one step of Lloyd's algorithm: `sums` (K, d) and `counts` (K,) of the images
+    nearest to each centroid; `inertia` Σ 1 - cos to the nearest, over all images."""
+
+    sums: NDArray[np.float64]
+    counts: Counts
+    inertia: float
+
+
+def lloyd_sums(points: Tensor, centres: Tensor, min_count: int) -> LloydSums:
+    """Sums of unit-length `points` (N, d) by the nearest of `centres` (K, d). A cluster with fewer
+    than `min_count` images at the site is left out (0 and 0)."""
+    k = len(centres)
+    sums = torch.zeros(k, points.shape[1], dtype=torch.float64, device=points.device)
+    counts = torch.zeros(k, dtype=torch.float64, device=points.device)
+    inertia = torch.zeros((), dtype=torch.float64, device=points.device)
+    for chunk in points.split(CHUNK):
+        best, label = (chunk @ centres.T).max(dim=1)
+        hot = F.one_hot(label, k).to(chunk.dtype)
+        sums += (hot.T @ chunk).double()
+        counts += hot.sum(0).double()
+        inertia += (1 - best).double().sum()
+    sent = counts >= min_count
+    return LloydSums(
+        (sums * sent[:, None]).cpu().numpy(),
+        (counts * sent).cpu().numpy().astype(np.int64),
+        float(inertia),
+    )
 
 
 def knn_correct(train: Tensor, train_labels: Tensor, test: Tensor, labels: Tensor) -> int:

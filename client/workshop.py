@@ -11,13 +11,17 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from client.merge import MERGES, Memory, Merging
 from common import layout
 from common.errors import UserError
 from common.layout import BUFFERS, Layout
 from common.messages import Floats, Instruction
 from common.objectives import build_stage
 from common.objectives.base import Objective
+from common.options import Stage
 from common.views import Views, build_views
+
+OWN, MEMORY, ROUND = "own/", "memory/", "round"  # in a site's state: what a merge rule needs
 
 
 @dataclass(frozen=True)
@@ -32,7 +36,11 @@ class Workbench:
     autocast: bool
     local_statistics: bool
 
-    def set_up(self, groups: Mapping[str, Floats], state: Mapping[str, Tensor] | None) -> None:
+    def precision(self) -> torch.autocast:
+        """Mixed precision where the plan wants it."""
+        return torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=self.autocast)
+
+    def set_up(self, groups: Mapping[str, Floats], state: Mapping[str, Tensor]) -> None:
         """Write the received `groups` and the site's own `state` into the modules.
 
         What has no state yet (a site's first round, a new stage's target) starts from what was
@@ -43,7 +51,7 @@ class Workbench:
         self.objective.restart_local()
         with torch.no_grad():
             for name, tensor in self.own_tensors().items():
-                if state and name in state:
+                if name in state and state[name].shape == tensor.shape:
                     tensor.copy_(state[name])
 
     def own_tensors(self) -> dict[str, Tensor]:
@@ -58,6 +66,36 @@ class Workbench:
                 if group.endswith(BUFFERS):
                     tensors |= {f"{group}/{name}": tensor for name, tensor in members.items()}
         return tensors
+
+    @torch.no_grad()
+    def merge(self, state: Mapping[str, Tensor], number: int, stage: Stage) -> Memory:
+        """Let the stage's merge rule join the received model with the site's own in `state`."""
+
+        def kept(prefix: str) -> dict[str, Tensor]:
+            found = {k: v for k, v in state.items() if k.startswith(prefix)}
+            return {k.removeprefix(prefix): v.to(self.device) for k, v in found.items()}
+
+        return MERGES[stage.merge](
+            Merging(
+                modules=self.objective.shared(),
+                own=kept(OWN),
+                memory=kept(MEMORY),
+                missed=ROUND in state and int(state[ROUND]) != number - 1,
+                strength=stage.merge_strength,
+            )
+        )
+
+    def remember(self, memory: Memory, number: int, stage: Stage) -> dict[str, Tensor]:
+        """What the merge rule will need in the site's next round; nothing for `replace`."""
+        if stage.merge == "replace":
+            return {}
+        own = {
+            f"{OWN}{module}/{name}": parameter.detach()
+            for module, part in self.objective.shared().items()
+            for name, parameter in part.named_parameters()
+        }
+        kept = {f"{MEMORY}{name}": tensor for name, tensor in memory.items()}
+        return own | kept | {ROUND: torch.tensor(number)}
 
     def shared_groups(self) -> dict[str, Floats]:
         """What is sent: one flat array per group; running statistics only where averaged."""
@@ -79,7 +117,9 @@ class Workshop:
         """The workbench for an instruction; `UserError` where this site's model would not be the
         server's."""
         plan = instruction.plan
-        stage, _ = plan.stage_of(instruction.round)
+        stage = instruction.stage
+        if not 0 <= stage < len(plan.stages):
+            raise UserError(f"the plan has no stage {stage}")
         key = (plan.to_json(), stage, channels, side, kind)
         if self._bench is None or key != self._key:
             objective = build_stage(plan, stage, channels, side, plan.clusters)

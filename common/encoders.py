@@ -72,8 +72,20 @@ def _resnet(name: str) -> Callable[[int, int], Encoder]:
     return encoder
 
 
+def small_convnet(channels: int, side: int) -> Encoder:
+    """`convnet` at half its widths (32-64-128)."""
+    return convnet(channels, side, (32, 64, 128))
+
+
+def pixels(channels: int, side: int) -> Encoder:
+    """No network: the standardised pixels themselves, as k-means on pixels sees them."""
+    return Encoder(nn.Flatten(), channels * side**2)
+
+
 ENCODERS: dict[str, Callable[[int, int], Encoder]] = {
     "convnet": convnet,
+    "small-convnet": small_convnet,
+    "pixels": pixels,
     "resnet18": _resnet("resnet18"),
     "resnet34": _resnet("resnet34"),
     "resnet50": _resnet("resnet50"),

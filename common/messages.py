@@ -25,12 +25,14 @@ Floats = NDArray[np.float32]
 Counts = NDArray[np.int64]
 Groups = Mapping[str, Floats]
 
-Kind = Literal["hello", "train", "assess", "score"]
+Kind = Literal["hello", "train", "moments", "assess", "lloyd", "score"]
 """What a site is asked for:
 
 - hello: who are you, what do your images look like
 - train: measure the state that you received, then train it on your images
+- moments: sums over two views of each image, from which the server solves a projection
 - assess: a stage has ended: local centroids and moments of the final state, no training
+- lloyd: given sets of centroids, the sum and the number of the images nearest to each
 - score: given the merged centroids and the probe solved from the moments, count what is right
 """
 
@@ -47,14 +49,17 @@ class MessageError(UserError):
 class Instruction:
     """What the server asks of a site.
 
-    `round` counts training rounds over all stages from 1. `layout` is the digest that the site's
-    own model must have. `probe` is (d + 1, C): weights and a last row of biases.
+    `round` counts training rounds over all stages from 1, `stage` the plan's stages from 0.
+    `centroids` are the global ones so far, or with `lloyd` those to count by. `layout` is the
+    digest that the site's own model must have. `probe` is (d + 1, C): weights and a last row of
+    biases.
     """
 
     kind: Kind
     run: str
     round: int
     plan: Plan
+    stage: int = 0
     layout: str = ""
     groups: Groups = field(default_factory=dict)
     centroids: Centroids | None = None
@@ -69,6 +74,7 @@ class Instruction:
                 "kind": self.kind,
                 "run": self.run,
                 "round": self.round,
+                "stage": self.stage,
                 "plan": self.plan.to_json(),
                 "layout": self.layout,
                 "classes": list(self.classes),
@@ -90,6 +96,7 @@ class Instruction:
             run=_get(header, "run", str),
             round=_get(header, "round", int),
             plan=Plan.from_json(_get(header, "plan", str)),
+            stage=_get(header, "stage", int),
             layout=_get(header, "layout", str),
             groups=_arrays(record, "groups", np.float32, 1),
             centroids=_centroids(record),
@@ -99,24 +106,17 @@ class Instruction:
 
 
 @dataclass(frozen=True)
-class Moments:
-    """Sums over a site's labelled training images, from which the server solves the probe.
-
-    With h the embedding with a 1 appended (d + 1): `gram` Σ h hᵀ (d + 1, d + 1), `cross` Σ h yᵀ
-    (d + 1, C) with y one-hot. Classes with fewer than `min-count` images at the site are left out.
-    """
-
-    gram: NDArray[np.float64]
-    cross: NDArray[np.float64]
-
-
-@dataclass(frozen=True)
 class Reply:
     """What a site answers.
 
     `examples` is the number of images behind `groups`. `tables` are contingency counts
     (clusters, classes), by what assigned the images: "centroids" or "head". `sums` are plain sums
     over the site's images (losses, correct answers, their numbers), `seconds` wall time by phase,
+    `vectors` and `moments` float64 sums of one and of two dimensions over embeddings h (d,) of unit
+    length. With a 1 appended to h: `gram` Σ h hᵀ (d + 1, d + 1); `cross` Σ h yᵀ (d + 1, C) with y
+    one-hot, without classes of fewer than `min-count` images; `within` Σ (h_a - h_b)(h_a - h_b)ᵀ
+    (d, d) over two views a and b of each image; `sums` Σ h (K, d) of the images nearest to each
+    centroid.
     `info` what `hello` tells (names, sizes, versions).
     """
 
@@ -128,7 +128,7 @@ class Reply:
     groups: Groups = field(default_factory=dict)
     centroids: Centroids | None = None
     tables: Mapping[str, Counts] = field(default_factory=dict)
-    moments: Moments | None = None
+    moments: Mapping[str, NDArray[np.float64]] = field(default_factory=dict)
     vectors: Mapping[str, NDArray[np.float64]] = field(default_factory=dict)
     sums: Mapping[str, float] = field(default_factory=dict)
     seconds: Mapping[str, float] = field(default_factory=dict)
@@ -153,17 +153,13 @@ class Reply:
         _put_centroids(record, self.centroids)
         _put(record, "tables", self.tables)
         _put(record, "vectors", self.vectors)
-        if self.moments is not None:
-            _put(record, "moments", {"gram": self.moments.gram, "cross": self.moments.cross})
+        _put(record, "moments", self.moments)
         return record
 
     @classmethod
     def from_record(cls, record: RecordDict) -> "Reply":
         """Read and check; `MessageError` says what does not fit."""
         header = _header(record)
-        moments = _arrays(record, "moments", np.float64, 2)
-        if moments and moments.keys() != {"gram", "cross"}:
-            raise MessageError("moments: need exactly gram and cross")
         tables = _arrays(record, "tables", np.int64, 2)
         for name, table in tables.items():
             if (table < 0).any():
@@ -177,7 +173,7 @@ class Reply:
             groups=_arrays(record, "groups", np.float32, 1),
             centroids=_centroids(record),
             tables=tables,
-            moments=Moments(moments["gram"], moments["cross"]) if moments else None,
+            moments=_arrays(record, "moments", np.float64, 2),
             vectors=_arrays(record, "vectors", np.float64, 1),
             sums=_floats(record, "sums"),
             seconds=_floats(record, "seconds"),

@@ -39,15 +39,48 @@ class Stage(_Options):
 
     name: str = Field(description="what the tables call this stage")
     objective: str = Field(description="the local loss (`common/objectives/`)")
-    rounds: int = Field(default=10, ge=1, le=100_000, description="rounds of this stage")
+    rounds: int = Field(
+        default=10,
+        ge=0,
+        le=100_000,
+        description="rounds of this stage; 0: no training, only what the stage concludes",
+    )
     local_epochs: int = Field(
         default=1, ge=1, le=10_000, description="passes over a site's images in one round"
     )
     batch_size: int = Field(
         default=128, ge=2, le=65_536, description="images in one step (each is seen in two views)"
     )
-    learning_rate: float = Field(default=1e-3, gt=0, le=100, description="step size of Adam")
+    optimiser: Literal["adam", "sgd"] = Field(
+        default="adam", description="at the sites: AdamW, or SGD with momentum"
+    )
+    learning_rate: float = Field(default=1e-3, gt=0, le=100, description="its step size")
+    momentum: float = Field(default=0.0, ge=0, lt=1, description="of SGD")
     weight_decay: float = Field(default=1e-5, ge=0, le=1, description="decoupled weight decay")
+    proximal: float = Field(
+        default=0.0,
+        ge=0,
+        le=1000,
+        description="weight of FedProx's pull towards the received parameters",
+    )
+    merge: Literal["replace", "fedu", "fedema", "fedema-constant"] = Field(
+        default="replace", description="how a site takes the global model over (`client/merge.py`)"
+    )
+    merge_strength: float = Field(
+        default=0.7, ge=0, description="the merge rule's own number: a threshold, τ or λ"
+    )
+    aggregation: Literal["mean", "l-dawa", "l-dawa-normalised", "mgda", "orchestra"] = Field(
+        default="mean",
+        description="how the server makes one model of the sites' (`server/aggregation/`)",
+    )
+    server_optimiser: Literal["none", "momentum", "adam"] = Field(
+        default="none", description="what the server does with the mean update: FedAvgM, FedAdam"
+    )
+    server_learning_rate: float = Field(default=1.0, gt=0, le=100, description="its step size")
+    centroids: Literal["k-means", "k-fed", "lloyd"] = Field(
+        default="k-means",
+        description="how a stage's global centroids are made (`server/centroids.py`)",
+    )
     contrastive_weight: float = Field(
         default=0.0,
         ge=0,
@@ -83,6 +116,12 @@ class RunOptions(_Options):
         default=0, ge=0, le=4096, description="scale the images to this side in pixels; 0: as is"
     )
     sites: int = Field(default=4, ge=1, le=100_000, description="sites of a local federation")
+    alone: int = Field(
+        default=0,
+        ge=0,
+        le=100_000,
+        description="1, 2, ...: only this site of the partition takes part; 0: all",
+    )
     partition: str = Field(
         default="p-skew(0.75)",
         description="how a local federation's images are spread over the sites: "
@@ -98,6 +137,11 @@ class RunOptions(_Options):
     )
     clusters: int = Field(
         default=0, ge=0, le=10_000, description="number of clusters; 0: as many as classes, or 10"
+    )
+    normalisation: Literal["batch", "group"] = Field(
+        default="batch",
+        description="of the encoder and the heads: BatchNorm, or GroupNorm, which does not mix the "
+        "images of a batch",
     )
     batchnorm: Literal["average", "local"] = Field(
         default="average", description="running statistics of BatchNorm: averaged, or kept local"
@@ -133,6 +177,10 @@ class Plan(RunOptions):
     def rounds(self) -> int:
         """Training rounds over all stages."""
         return sum(stage.rounds for stage in self.stages)
+
+    def rounds_before(self, stage: int) -> int:
+        """Training rounds of all stages before `stage`."""
+        return sum(earlier.rounds for earlier in self.stages[:stage])
 
     def stage_of(self, round_number: int) -> tuple[int, int]:
         """(stage index, round within the stage from 1) of a training round counted from 1."""

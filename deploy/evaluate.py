@@ -45,7 +45,7 @@ def evaluate_run(folder: Path, dataset: str, console: Console) -> dict[str, Any]
     )
     classes = len(data.classes)
     moments = measure.moments(h, labels, classes, min_count=1)
-    probe = metrics.solve_probe(moments.gram, moments.cross, RIDGE).astype("float32")
+    probe = metrics.solve_probe(moments["gram"], moments["cross"], RIDGE).astype("float32")
     figures: dict[str, Any] = {
         "run": folder.name,
         "dataset": spec,

@@ -4,7 +4,7 @@ The result depends on the set of local centroids and the seed, not on the order 
 another way to merge, write it here with the same signature and property tests.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -32,7 +32,11 @@ class Merged:
 
 
 def merge_centroids(
-    local: Sequence[tuple[str, Centroids]], previous: Centroids | None, k: int, seed: int
+    local: Sequence[tuple[str, Centroids]],
+    previous: Centroids | None,
+    k: int,
+    seed: int,
+    restarts: int = RESTARTS,
 ) -> Merged:
     """Cluster all local centroids, each with its count as weight, into `k` global ones.
 
@@ -60,7 +64,7 @@ def merge_centroids(
         torch.from_numpy(points[used]),
         k,
         weights=torch.from_numpy(counts[used]),
-        restarts=RESTARTS,
+        restarts=restarts,
         generator=generator("cpu", seed, "merge"),
         spherical=True,
     )
@@ -121,3 +125,9 @@ def _by_site(sites: Sequence[tuple[str, Centroids]], members: Members) -> dict[s
     bounds = np.cumsum([len(centroids.points) for _, centroids in sites])[:-1]
     pieces = np.split(members, bounds)
     return {site: piece for (site, _), piece in zip(sites, pieces, strict=True)}
+
+
+MERGES: dict[str, Callable[[Sequence[tuple[str, Centroids]], Centroids | None, int, int], Merged]]
+MERGES = {"k-means": merge_centroids, "lloyd": merge_centroids}
+"""name -> how the sites' centroids become the global ones; `lloyd` goes on from there in more
+exchanges (`server/lloyd.py`)."""

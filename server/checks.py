@@ -20,12 +20,21 @@ class Refused(Exception):
 
 @dataclass(frozen=True)
 class Expected:
-    """What a reply must fit: the numbers in each group, the width of the embeddings, and the
-    number of images that the site announced."""
+    """What a reply must fit: the numbers in each group, the width of the embeddings, the number of
+    images that the site announced, the number of centroids that were sent to it."""
 
     sizes: Mapping[str, int]
     width: int
     images: int
+    centroids: int = 0
+
+
+MOMENTS: dict[str, tuple[str, ...]] = {
+    "assess": ("gram", "cross"),
+    "moments": ("gram", "within"),
+    "lloyd": ("sums",),
+}
+"""The moments that a kind of message is answered with: exactly these."""
 
 
 def read_reply(message: Message, site: str, asked: Instruction, expected: Expected) -> Reply:
@@ -50,8 +59,6 @@ def read_reply(message: Message, site: str, asked: Instruction, expected: Expect
     _check_sums(reply, expected, len(asked.classes))
     if asked.kind == "train":
         _check_groups(reply, asked.layout, expected.sizes)
-    if asked.kind == "assess" and reply.moments is None:
-        raise Refused("moments: missing")
     return reply
 
 
@@ -75,14 +82,23 @@ def _check_sums(reply: Reply, expected: Expected, classes: int) -> None:
         if vector.shape != shapes.get(name):
             raise Refused(f"vectors.{name}: shape {vector.shape} instead of {shapes.get(name)}")
         _check_bound(f"vectors.{name}", vector, expected.images)
-    if reply.moments is not None:
-        gram, cross = reply.moments.gram, reply.moments.cross
-        if gram.shape != (width + 1, width + 1):
-            raise Refused(f"moments.gram: {gram.shape} instead of {(width + 1, width + 1)}")
-        if cross.shape not in ((width + 1, 0), (width + 1, classes)):
-            raise Refused(f"moments.cross: {cross.shape} instead of {(width + 1, classes)}")
-        _check_bound("moments.gram", gram, expected.images)
-        _check_bound("moments.cross", cross, expected.images)
+    needed = MOMENTS.get(reply.kind, ())
+    for name in needed:
+        if name not in reply.moments:
+            raise Refused(f"moments.{name}: missing")
+    moment_shapes = {
+        "gram": ((width + 1, width + 1),),
+        "cross": ((width + 1, classes), (width + 1, 0)),
+        "within": ((width, width),),
+        "sums": ((expected.centroids, width),),
+    }
+    for name, moment in reply.moments.items():
+        if name not in needed:
+            raise Refused(f"moments.{name}: not asked for")
+        if moment.shape not in moment_shapes[name]:
+            raise Refused(f"moments.{name}: {moment.shape} instead of {moment_shapes[name][0]}")
+        # Two points of the unit sphere differ by at most 2, so the square of that by 4.
+        _check_bound(f"moments.{name}", moment, expected.images * (4 if name == "within" else 1))
 
 
 def _check_bound(name: str, values: NDArray[np.float64], images: int) -> None:
@@ -94,7 +110,7 @@ def _check_tables(reply: Reply, asked: Instruction, expected: Expected) -> None:
     columns = {1, max(len(asked.classes), 1)}
     clusters = asked.plan.clusters
     own = 0 if reply.centroids is None else len(reply.centroids.counts)
-    rows = {"centroids": clusters, "head": clusters, "local": own}
+    rows = {"centroids": clusters, "head": clusters, "local": own, "lloyd": expected.centroids}
     for name, table in reply.tables.items():
         if name not in rows:
             raise Refused(f"tables.{name}: not asked for")
@@ -102,7 +118,8 @@ def _check_tables(reply: Reply, asked: Instruction, expected: Expected) -> None:
             raise Refused(f"tables.{name}: {table.shape[1]} classes instead of {max(columns)}")
         if len(table) != rows[name]:
             raise Refused(f"tables.{name}: {len(table)} rows instead of {rows[name]}")
-        if table.sum() > expected.images:
+        sets = len(table) // clusters if name == "lloyd" else 1
+        if table.sum() > expected.images * sets:
             raise Refused(f"tables.{name}: {table.sum()} images: it announced {expected.images}")
     if reply.centroids is not None:
         if reply.centroids.points.shape != (own, expected.width) or own > clusters:

@@ -10,8 +10,9 @@ from typing import Any
 from flwr.app import Message
 from flwr.serverapp import Grid
 
+from common.layout import Layout
 from common.messages import Instruction, Reply, wire_size
-from server.aggregation import WeightedMean
+from server.aggregation import Aggregation, aggregation
 from server.checks import Expected, Refused, read_reply
 from server.conversation import converse
 from server.measurements import Measurements
@@ -19,13 +20,15 @@ from server.roster import SiteInfo
 
 
 class Exchange:
-    """Asks `nodes` (site -> node id) the same thing. `width`: of the embeddings."""
+    """Asks `nodes` (site -> node id) the same thing. `layout`: of what is sent; `width`: of the
+    embeddings."""
 
     def __init__(
         self,
         asked: Instruction,
         nodes: Mapping[str, int],
         sites: Mapping[str, SiteInfo],
+        layout: Layout,
         width: int,
     ) -> None:
         self.asked = asked
@@ -35,7 +38,10 @@ class Exchange:
         self._sizes = {name: len(array) for name, array in asked.groups.items()}
         images = sum(sites[name].examples for name in nodes)
         self.measured = Measurements(width, asked.plan.clusters, len(asked.classes), images)
-        self.mean = WeightedMean(self._sizes, max(images, 1))
+        stage = asked.plan.stages[asked.stage]
+        self.update: Aggregation = aggregation(
+            stage.aggregation, layout, asked.groups, max(images, 1)
+        )
         self.answered: list[str] = []
         self.refused: dict[str, str] = {}
         self.bytes_down = self.bytes_up = 0
@@ -73,11 +79,14 @@ class Exchange:
             del message  # the next is pulled only after this one's memory is free
 
     def _fold_one(self, site: str, message: Message) -> None:
-        expected = Expected(self._sizes, self._width, self._sites[site].examples)
+        images = self._sites[site].examples
+        centroids = self.asked.centroids
+        sent = 0 if centroids is None else len(centroids.counts)
+        expected = Expected(self._sizes, self._width, images, sent)
         reply: Reply = read_reply(message, site, self.asked, expected)
         if reply.kind == "train":
             try:
-                self.mean.fold(reply.groups, reply.examples)
+                self.update.fold(reply.groups, reply.examples)
             except ValueError as error:
                 raise Refused(str(error)) from None
         self.measured.fold(reply)

@@ -16,7 +16,7 @@ from common import metrics
 from common.centroids import Centroids
 from common.messages import Counts, Floats, Reply
 from server.aggregation import ExactSum
-from server.centroids import Merged, merge_centroids
+from server.centroids import MERGES, Merged
 
 RIDGE = 1e-4  # of the probe, relative to the mean squared embedding: only against singular sums
 
@@ -44,11 +44,11 @@ class Measurements:
             if name != "local":
                 self._add_table(name, table)
         vectors: dict[str, NDArray[np.float64]] = dict(reply.vectors)
-        if reply.moments is not None:
-            vectors |= {"gram": reply.moments.gram.ravel(), "cross": reply.moments.cross.ravel()}
+        vectors |= {name: moment.ravel() for name, moment in reply.moments.items()}
         for name, vector in vectors.items():
             if vector.size:
-                self._vectors.setdefault(name, ExactSum(vector.size, self._bound)).add(vector)
+                total = self._vectors.setdefault(name, ExactSum(vector.size, 4 * self._bound))
+                total.add(vector)
         for name, value in reply.sums.items():
             self._sums.setdefault(name, []).append(value)
         for name, value in reply.seconds.items():
@@ -73,12 +73,17 @@ class Measurements:
         """Mean over the sites of each phase's seconds."""
         return {k: math.fsum(v) / len(v) for k, v in sorted(self._seconds.items())}
 
-    def merge(self, previous: Centroids | None, seed: int) -> Merged | None:
+    @property
+    def centroids(self) -> list[tuple[str, Centroids]]:
+        """The sites' own centroids, by name, sorted."""
+        return sorted(self._centroids, key=lambda item: item[0])
+
+    def merge(self, rule: str, previous: Centroids | None, seed: int) -> Merged | None:
         """The sites' centroids as one set, and where each local cluster went: their tables are
         added up under the global clusters. None if no site sent any."""
         if not self._centroids:
             return None
-        merged = merge_centroids(self._centroids, previous, self.clusters, seed)
+        merged = MERGES[rule](self._centroids, previous, self.clusters, seed)
         for site, table in self._local.items():
             regrouped = np.zeros((self.clusters, table.shape[1]), np.int64)
             np.add.at(regrouped, merged.members[site], table)
@@ -115,7 +120,7 @@ class Measurements:
 
     def rank(self) -> dict[str, float]:
         """`effective_rank` of the embeddings' covariance over all sites."""
-        gram = self._gram()
+        gram = self.moment("gram")
         if gram is None or gram[-1, -1] < 2:
             return {}
         mean = gram[-1, :-1] / gram[-1, -1]
@@ -124,16 +129,19 @@ class Measurements:
 
     def probe(self) -> Floats | None:
         """The linear probe (d + 1, C): least squares over the union of the sites, from sums."""
-        gram = self._gram()
+        gram = self.moment("gram")
         if gram is None or "cross" not in self._vectors:
             return None
         cross = self._vectors["cross"].total().reshape(self.width + 1, -1)
         return metrics.solve_probe(gram, cross, RIDGE).astype(np.float32)
 
-    def _gram(self) -> NDArray[np.float64] | None:
-        if "gram" not in self._vectors:
+    def moment(self, name: str) -> NDArray[np.float64] | None:
+        """The sum of a moment over the sites: `gram` (d + 1, d + 1), `within` (d, d), `sums`
+        (K, d); None where no site sent it."""
+        if name not in self._vectors:
             return None
-        return self._vectors["gram"].total().reshape(self.width + 1, self.width + 1)
+        width = self.width + (name == "gram")
+        return self._vectors[name].total().reshape(-1, width)
 
     def _add_table(self, name: str, table: Counts) -> None:
         sizes = table.sum(axis=1)

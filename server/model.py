@@ -3,7 +3,9 @@
 The server builds a stage's modules for their shapes and initial values; it never runs them.
 """
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from common import layout
 from common.centroids import Centroids
@@ -29,17 +31,19 @@ class GlobalModel:
             self._built = (stage, built)
         return self._built[1]
 
-    def layout(self, stage: int) -> str:
-        """Digest of the names and shapes of what the stage shares."""
-        return layout.layout_of(self.objective(stage).shared()).digest
+    def layout(self, stage: int) -> layout.Layout:
+        """Names and shapes of what the stage shares."""
+        return layout.layout_of(self.objective(stage).shared())
 
     def parameters(self, stage: int) -> int:
         """Numbers in what the stage shares."""
-        shared = layout.layout_of(self.objective(stage).shared())
+        shared = self.layout(stage)
         return sum(shared.size(group) for group in shared.groups)
 
-    def width(self, stage: int) -> int:
-        """Numbers in one embedding."""
+    def width(self, stage: int, kind: str) -> int:
+        """Numbers in one embedding; a projection is solved from those of the encoder."""
+        if kind == "moments":
+            return self.objective(stage).encoder.feature_dim
         return self.objective(stage).width(self._plan.stages[stage].embedding)
 
     def enter(self, stage: int, learned: Groups, centroids: Centroids | None) -> dict[str, Floats]:
@@ -58,6 +62,21 @@ class GlobalModel:
         if self._plan.batchnorm == "average":
             return groups
         return {name: a for name, a in groups.items() if not name.endswith(layout.BUFFERS)}
+
+    def solve(
+        self,
+        stage: int,
+        groups: Groups,
+        gram: NDArray[np.float64],
+        within: NDArray[np.float64],
+    ) -> dict[str, Floats]:
+        """The groups after the stage's objective has solved its closed form from the moments of
+        all sites (`Objective.solve`)."""
+        objective = self.objective(stage)
+        layout.load(objective.shared(), groups)
+        objective.solve(torch.from_numpy(gram), torch.from_numpy(within))
+        solved = layout.flatten(objective.shared())
+        return {name: solved[name] for name in groups}
 
     def encoder_tensors(self, stage: int, groups: Groups) -> dict[str, Floats]:
         """The encoder's tensors by name, for publishing."""

@@ -8,7 +8,7 @@ import json
 import time
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -32,12 +32,13 @@ PATIENCE = 10.0  # seconds for one that was killed to be gone
 @dataclass(frozen=True)
 class Checkpoint:
     """The global state after training round `round` (0: before the first); `closed`: stages whose
-    final evaluation is done."""
+    final evaluation is done; `memory`: the server optimiser's."""
 
     round: int
     closed: int
     groups: Mapping[str, Floats]
     centroids: Centroids | None = None
+    memory: Mapping[str, Floats] = field(default_factory=dict)
 
 
 class RunFolder:
@@ -161,6 +162,7 @@ def timestamp() -> str:
 
 def _pack(checkpoint: Checkpoint) -> bytes:
     arrays: dict[str, Any] = {f"group/{name}": a for name, a in checkpoint.groups.items()}
+    arrays |= {f"memory/{name}": a for name, a in checkpoint.memory.items()}
     if checkpoint.centroids is not None:
         arrays["centroids/points"] = checkpoint.centroids.points
         arrays["centroids/counts"] = checkpoint.centroids.counts
@@ -175,5 +177,10 @@ def _unpack(path: Path) -> Checkpoint:
     centroids = None
     if "centroids/points" in arrays:
         centroids = Centroids(arrays["centroids/points"], arrays["centroids/counts"])
-    groups = {k.removeprefix("group/"): a for k, a in arrays.items() if k.startswith("group/")}
-    return Checkpoint(int(facts["round"]), int(facts["closed"]), groups, centroids)
+
+    def part(prefix: str) -> dict[str, Floats]:
+        return {k.removeprefix(prefix): a for k, a in arrays.items() if k.startswith(prefix)}
+
+    return Checkpoint(
+        int(facts["round"]), int(facts["closed"]), part("group/"), centroids, part("memory/")
+    )

@@ -6,7 +6,7 @@ training give its final centroids and scores. The state after every round is on 
 begins.
 """
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -15,13 +15,16 @@ from flwr.serverapp import Grid
 from flwr.serverapp.strategy import Result, Strategy
 
 from common import metrics
+from common.centroids import Centroids
 from common.errors import UserError
 from common.messages import Floats, Instruction, Kind
 from common.options import Plan, Stage
 from common.seeds import derive_seed
+from server import lloyd
 from server.exchange import Exchange, account
 from server.measurements import Measurements, drop_none
 from server.model import GlobalModel
+from server.optimisers import OPTIMISERS
 from server.roster import Roster
 from server.run_folder import Checkpoint, RunFolder
 
@@ -42,6 +45,7 @@ class CoveyStrategy(Strategy):
         self.model = GlobalModel(plan, site.channels, site.side)
         self.state = folder.checkpoint() or Checkpoint(0, 0, {})
         self._training: Exchange | None = None
+        self._solved: list[Exchange] = []  # with which the stage began, until it is accounted for
 
     def start(  # type: ignore[override]
         self, grid: Grid, initial_arrays: ArrayRecord | None = None, **_: Any
@@ -49,26 +53,38 @@ class CoveyStrategy(Strategy):
         """Do what the checkpoint has not done yet. The plan decides rounds and deadlines, so the
         arguments that Flower's own strategies take are not used."""
         self.folder.take_back(self.state)
-        while True:
-            index, stage_round = self.plan.stage_of(max(1, self.state.round))
-            ended = self.state.round > 0 and stage_round == self.plan.stages[index].rounds
-            if ended and self.state.closed <= index:
-                self._close_stage(grid, index)
-            elif self.state.round < self.plan.rounds:
+        while self.state.closed < len(self.plan.stages):
+            index = self.state.closed
+            self._enter_stage(grid, index)
+            if self.state.round < self.plan.rounds_before(index + 1):
                 self._train_round(grid, self.state.round + 1)
             else:
-                break
+                self._close_stage(grid, index)
         result = Result()
         result.arrays = ArrayRecord(list(self.state.groups.values()))
         return result
 
+    def _enter_stage(self, grid: Grid, index: int) -> None:
+        """Before a stage's first round: the state that it starts from."""
+        if self.state.round > self.plan.rounds_before(index):
+            return
+        groups = self.model.enter(index, self.state.groups, self.state.centroids)
+        self.state = replace(self.state, groups=groups, memory={})
+        if self.model.objective(index).solves:
+            exchange = self._hold(grid, "moments", self.state.round)
+            gram, within = (exchange.measured.moment(name) for name in ("gram", "within"))
+            assert gram is not None and within is not None  # replies without them are refused
+            groups = self.model.solve(index, self.state.groups, gram, within)
+            self.state = replace(self.state, groups=groups)
+            self._solved = [exchange]
+
     def _train_round(self, grid: Grid, number: int) -> None:
         index, stage_round = self.plan.stage_of(number)
         stage = self.plan.stages[index]
-        self._enter_stage(number)
         exchange = self._hold(grid, "train", number)
         measured = exchange.measured
-        merged = measured.merge(self.state.centroids, derive_seed(self.plan.seed, "merge", number))
+        seed = derive_seed(self.plan.seed, "merge", number)
+        merged = measured.merge(stage.centroids, self.state.centroids, seed)
         by = _clusterer(stage, measured)
         received = measured.clustering(by) | measured.spread()
         self.folder.log(
@@ -86,14 +102,13 @@ class CoveyStrategy(Strategy):
         )
         self._warn_of_collapse(number, received)
         centroids = merged.centroids if merged else self.state.centroids
-        self._advance(Checkpoint(number, self.state.closed, exchange.mean.mean(), centroids))
-
-    def _enter_stage(self, number: int) -> None:
-        """Before a stage's first round: the state that it starts from."""
-        index, stage_round = self.plan.stage_of(number)
-        if stage_round == 1:
-            groups = self.model.enter(index, self.state.groups, self.state.centroids)
-            self.state = replace(self.state, groups=groups)
+        groups, memory = OPTIMISERS[stage.server_optimiser](
+            self.state.groups,
+            exchange.update.result(),
+            self.state.memory,
+            stage.server_learning_rate,
+        )
+        self._advance(Checkpoint(number, self.state.closed, groups, centroids, memory))
 
     def _close_stage(self, grid: Grid, index: int) -> None:
         """The stage's final figures: centroids and moments of the final state, then the scores of
@@ -101,11 +116,16 @@ class CoveyStrategy(Strategy):
         stage, number = self.plan.stages[index], self.state.round
         assessed = self._hold(grid, "assess", number)
         measured = assessed.measured
-        merged = measured.merge(self.state.centroids, derive_seed(self.plan.seed, "close", number))
+        seed = derive_seed(self.plan.seed, "close", number)
+        merged = measured.merge(stage.centroids, self.state.centroids, seed)
         if merged is None:
             raise UserError(f"stage {stage.name!r}: no site has enough images for one centroid")
+        held = [*self._solved, assessed]
+        self._solved = []
         self.state = replace(self.state, centroids=merged.centroids)
-        scored = self._hold(grid, "score", number, measured.probe())
+        if stage.centroids == "lloyd":
+            held += self._refine_centroids(grid, measured.centroids, seed)
+        scored = self._hold(grid, "score", number, probe=measured.probe())
         by = _clusterer(stage, scored.measured)
         figures = _figures(measured, scored.measured, by)
         table = scored.measured.table(by)
@@ -119,21 +139,50 @@ class CoveyStrategy(Strategy):
                 **figures,
                 "cluster_sizes": scored.measured.sizes(by),
                 **({} if table is None else {"table": table.tolist()}),
-                **account(assessed, scored),
+                **account(*held, scored),
             }
         )
         self._warn_of_collapse(number, figures)
         self._advance(replace(self.state, closed=index + 1))
 
+    def _refine_centroids(
+        self, grid: Grid, local: Sequence[tuple[str, Centroids]], seed: int
+    ) -> list[Exchange]:
+        """Federated Lloyd steps from the merged centroids and from other starts; the exchanges
+        that they took."""
+        assert self.state.centroids is not None
+        clusters, number = self.plan.clusters, self.state.round
+        sets = lloyd.starts(local, self.state.centroids, clusters, seed)
+        held: list[Exchange] = []
+        before: list[float] = []
+        for _ in range(lloyd.STEPS):
+            exchange = self._hold(grid, "lloyd", number, centroids=sets)
+            held.append(exchange)
+            now = lloyd.inertias(exchange.measured)
+            sets = lloyd.step(sets, exchange.measured)
+            if lloyd.has_settled(before, now):
+                break
+            before = now
+        self.state = replace(self.state, centroids=lloyd.best(sets, now))
+        return held
+
     def _advance(self, state: Checkpoint) -> None:
         self.state = state
         self.folder.save(state)
 
-    def _hold(self, grid: Grid, kind: Kind, number: int, probe: Floats | None = None) -> Exchange:
+    def _hold(
+        self,
+        grid: Grid,
+        kind: Kind,
+        number: int,
+        *,
+        centroids: Centroids | None = None,
+        probe: Floats | None = None,
+    ) -> Exchange:
         """One exchange with quorum: asks again, a few times, while too few answer."""
         reasons: dict[str, str] = {}
         for attempt in range(1, ATTEMPTS + 1):
-            exchange = self._open(kind, number, probe)
+            exchange = self._open(kind, number, centroids, probe)
             exchange.hold(grid)
             reasons |= exchange.refused
             for site, reason in sorted(exchange.refused.items()):
@@ -151,23 +200,34 @@ class CoveyStrategy(Strategy):
             f"round {number}: the quorum was missed {ATTEMPTS} times ({why or 'no answers'})"
         )
 
-    def _open(self, kind: Kind, number: int, probe: Floats | None = None) -> Exchange:
-        index, _ = self.plan.stage_of(number)
+    def _open(
+        self,
+        kind: Kind,
+        number: int,
+        centroids: Centroids | None = None,
+        probe: Floats | None = None,
+    ) -> Exchange:
+        index = self.state.closed
         online = self.roster.refresh()
         names = self.roster.choose(number, online) if kind == "train" else sorted(online)
+        known = self.state.centroids
+        width = self.model.width(index, kind)
+        if known is not None and known.points.shape[1] != width:
+            known = None  # of another embedding
         asked = Instruction(
             kind=kind,
             run=self.folder.path.name,
             round=number,
             plan=self.plan,
-            layout=self.model.layout(index),
+            stage=index,
+            layout=self.model.layout(index).digest,
             groups=self.state.groups,
-            centroids=self.state.centroids if kind == "score" else None,
+            centroids=known if centroids is None else centroids,
             probe=probe,
             classes=self.roster.classes,
         )
         nodes = {name: online[name] for name in names}
-        return Exchange(asked, nodes, self.roster.sites, self.model.width(index))
+        return Exchange(asked, nodes, self.roster.sites, self.model.layout(index), width)
 
     # What Flower asks of a strategy. `start` holds exchanges as a whole; these are the same steps
     # one by one, for a loop other than ours.
@@ -176,7 +236,7 @@ class CoveyStrategy(Strategy):
         self, server_round: int, arrays: ArrayRecord, config: ConfigRecord, grid: Grid
     ) -> Iterable[Message]:
         """The messages of a training round, one per chosen site."""
-        self._enter_stage(server_round)
+        self._enter_stage(grid, self.state.closed)
         self._training = self._open("train", server_round)
         return list(self._training.messages().values())
 
@@ -190,7 +250,7 @@ class CoveyStrategy(Strategy):
         exchange.fold(_named(exchange.nodes, replies))
         if not exchange.answered:
             return None, None
-        arrays = ArrayRecord(list(exchange.mean.mean().values()))
+        arrays = ArrayRecord(list(exchange.update.result().values()))
         return arrays, MetricRecord(dict(exchange.measured.losses()))
 
     def configure_evaluate(

@@ -2,6 +2,7 @@
 
 from common.data import ImageData, load
 from common.data.partition import Partition, make_partition
+from common.errors import UserError
 from common.options import Plan
 
 
@@ -11,8 +12,8 @@ def planned_data(plan: Plan) -> ImageData:
 
 
 def planned_partition(plan: Plan, data: ImageData) -> Partition:
-    """Which of them each site holds."""
-    return make_partition(
+    """Which of them each site holds; with `alone`, the one part of the site that takes part."""
+    partition = make_partition(
         data.labels,
         plan.partition,
         plan.sites,
@@ -20,3 +21,8 @@ def planned_partition(plan: Plan, data: ImageData) -> Partition:
         size_skew=plan.size_skew,
         images=len(data.images),
     )
+    if not plan.alone:
+        return partition
+    if plan.alone > plan.sites:
+        raise UserError(f"alone: there is no site {plan.alone} of {plan.sites}")
+    return Partition(partition.spec, partition.seed, (partition.sites[plan.alone - 1],))

@@ -6,6 +6,7 @@ import torch
 
 from common.encoders import Encoder, build_encoder
 from common.errors import unknown
+from common.normalisation import without_batch_norm
 from common.objectives.base import Objective, read_parameters
 from common.objectives.byol import BYOL
 from common.objectives.cluster import Cluster
@@ -63,4 +64,7 @@ def build_stage(plan: Plan, index: int, channels: int, side: int, clusters: int)
     encoder = build_encoder(plan.encoder, channels, side, plan.seed)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(plan.seed + 1 + index)
-        return build_objective(plan.stages[index], encoder, clusters)
+        objective = build_objective(plan.stages[index], encoder, clusters)
+    if plan.normalisation == "group":
+        without_batch_norm(objective)
+    return objective

@@ -1,15 +1,20 @@
 """What an objective is: a local loss with its own heads.
 
 To add one, write `common/objectives/<name>.py` with a subclass of `Objective` and enter it in
-`OBJECTIVES` (`common/objectives/__init__.py`). The trainer calls, for each batch,
+`OBJECTIVES` (`common/objectives/__init__.py`). In a round the trainer calls
 
-    seen = objective.represent(a, b)      # a, b: two views (N, C, H, W)
-    terms = objective.terms(seen)         # name -> weighted scalar; the loss is their sum
-    ...step...
-    objective.after_step(progress)        # EMA targets, queues; progress in [0, 1] of the stage
+    objective.begin_round(site)                  # what the objective may look at, once
+    for each epoch:
+        objective.begin_epoch(site)
+        for each batch:
+            seen = objective.represent(batch)    # two views of each image through the networks
+            terms = objective.terms(seen)        # name -> weighted scalar; the loss is their sum
+            ...step...
+            objective.after_step(progress)       # EMA targets, queues; progress in [0, 1] of stage
+    objective.end_round(site)
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields
 from itertools import pairwise
 from typing import Any, ClassVar, NamedTuple
@@ -22,6 +27,16 @@ from common.errors import UserError, unknown
 from common.options import Scalar, kebab
 
 
+class Batch(NamedTuple):
+    """One batch: two views (N, C, H, W) of the same images, in [0, 1]; `rows` (N,): which of the
+    site's training images they are; `chance`: all that is drawn in a step is drawn from it."""
+
+    a: Tensor
+    b: Tensor
+    rows: Tensor
+    chance: torch.Generator
+
+
 class Representations(NamedTuple):
     """What one batch looks like in all spaces: the four representations of a pair of views.
 
@@ -29,12 +44,28 @@ class Representations(NamedTuple):
     without gradient, or z detached where an objective has no target network.
     """
 
+    batch: Batch
     h_a: Tensor
     h_b: Tensor
     z_a: Tensor
     z_b: Tensor
     t_a: Tensor
     t_b: Tensor
+
+
+@dataclass(frozen=True)
+class LocalRound:
+    """What an objective may look at beside its batches, all of it at the site.
+
+    `embed()`: unit-length embeddings (n, d) of the site's n training images, without augmentation,
+    by the networks as they are now, in the stage's embedding space; rows as in `Batch.rows`.
+    `centroids`: the global ones (K, d) in that space, None before there are any. `chance`: for
+    everything random.
+    """
+
+    embed: Callable[[], Tensor]
+    centroids: Tensor | None
+    chance: torch.Generator
 
 
 @dataclass(frozen=True)
@@ -48,18 +79,21 @@ class Objective(nn.Module):
     parameters_type: ClassVar[type[Any]] = NoParameters
     """A frozen dataclass of numbers with defaults: the objective's own parameters."""
 
+    solves: ClassVar[bool] = False
+    """Whether a stage begins with `solve`, for which every site sends moments."""
+
     encoder: Encoder
     projector: nn.Module
 
-    def represent(self, a: Tensor, b: Tensor) -> Representations:
+    def represent(self, batch: Batch) -> Representations:
         """Both views through the networks, in one forward of the encoder.
 
         Subclasses with a target network override `_targets`, not this.
         """
-        h_a, h_b = self.encoder(torch.cat([a, b])).chunk(2)
+        h_a, h_b = self.encoder(torch.cat([batch.a, batch.b])).chunk(2)
         z_a, z_b = self.projector(torch.cat([h_a, h_b])).chunk(2)
-        t_a, t_b = self._targets(a, b, z_a, z_b)
-        return Representations(h_a, h_b, z_a, z_b, t_a, t_b)
+        t_a, t_b = self._targets(batch.a, batch.b, z_a, z_b)
+        return Representations(batch, h_a, h_b, z_a, z_b, t_a, t_b)
 
     def _targets(self, a: Tensor, b: Tensor, z_a: Tensor, z_b: Tensor) -> tuple[Tensor, Tensor]:
         return z_a.detach(), z_b.detach()
@@ -68,8 +102,17 @@ class Objective(nn.Module):
         """Name -> weighted scalar; what is minimised is their sum."""
         raise NotImplementedError
 
+    def begin_round(self, site: LocalRound) -> None:
+        """Called before a round's first step. The networks are as received, or as merged."""
+
+    def begin_epoch(self, site: LocalRound) -> None:
+        """Called before each pass over the site's images."""
+
     def after_step(self, progress: float) -> None:
         """Called after each optimiser step; `progress` in [0, 1] over the stage."""
+
+    def end_round(self, site: LocalRound) -> None:
+        """Called after a round's last step, before what is shared is sent."""
 
     def shared(self) -> dict[str, nn.Module]:
         """The modules that the federation averages, by name."""
@@ -78,6 +121,15 @@ class Objective(nn.Module):
     def local(self) -> dict[str, nn.Module]:
         """The modules that stay at the site between rounds (targets, queues), by name."""
         return {}
+
+    def received(self) -> dict[str, nn.Module]:
+        """Frozen copies that `begin_round` fills and nobody keeps (the model as received)."""
+        return {}
+
+    def solve(self, gram: Tensor, within: Tensor) -> None:
+        """Called on the server when a stage begins, if `solves`: set what has a closed form from
+        moments over all sites of unit-length encoder outputs h. `gram` (d + 1, d + 1): Σ h hᵀ with
+        a 1 appended to h; `within` (d, d): Σ (h_a - h_b)(h_a - h_b)ᵀ over two views; float64."""
 
     def start_from(self, centroids: Tensor) -> None:
         """Called once, on the server, when a stage begins: the global centroids (K, d) so far."""
@@ -95,6 +147,55 @@ class Objective(nn.Module):
     def assignments(self, h: Tensor) -> Tensor | None:
         """Soft cluster assignments (N, K) of encoder outputs, or None without a cluster head."""
         return None
+
+
+class Around(Objective):
+    """An objective around another one, `inner`: everything is `inner`'s but what is overridden."""
+
+    def __init__(self, inner: Objective) -> None:
+        super().__init__()
+        self.inner = inner
+        self.encoder = inner.encoder
+        self.projector = inner.projector
+
+    def represent(self, batch: Batch) -> Representations:
+        return self.inner.represent(batch)
+
+    def terms(self, seen: Representations) -> dict[str, Tensor]:
+        return self.inner.terms(seen)
+
+    def begin_round(self, site: LocalRound) -> None:
+        self.inner.begin_round(site)
+
+    def begin_epoch(self, site: LocalRound) -> None:
+        self.inner.begin_epoch(site)
+
+    def after_step(self, progress: float) -> None:
+        self.inner.after_step(progress)
+
+    def end_round(self, site: LocalRound) -> None:
+        self.inner.end_round(site)
+
+    def shared(self) -> dict[str, nn.Module]:
+        return self.inner.shared()
+
+    def local(self) -> dict[str, nn.Module]:
+        return self.inner.local()
+
+    def received(self) -> dict[str, nn.Module]:
+        return self.inner.received()
+
+    def start_from(self, centroids: Tensor) -> None:
+        self.inner.start_from(centroids)
+
+    def restart_local(self) -> None:
+        self.inner.restart_local()
+
+    def width(self, embedding: str) -> int:
+        return self.inner.width(embedding)
+
+    def assignments(self, h: Tensor) -> Tensor | None:
+        return self.inner.assignments(h)
 
 
 def read_parameters(kind: type[Any], given: Mapping[str, Scalar], objective: str) -> Any:

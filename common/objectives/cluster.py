@@ -23,7 +23,7 @@ from torch import Tensor, nn
 
 from common.encoders import Encoder
 from common.errors import unknown
-from common.objectives.base import Objective, Representations, mlp
+from common.objectives.base import Around, Objective, Representations, mlp
 from common.objectives.byol import prediction_error
 from common.objectives.nt_xent import nt_xent
 
@@ -72,21 +72,18 @@ HEADS: dict[str, Callable[[int, int, float], nn.Module]] = {
 }
 
 
-class Cluster(Objective):
-    """Contrastive clustering on top of `first`, an objective that shares its encoder."""
+class Cluster(Around):
+    """Contrastive clustering on top of `inner`, a stage-1 objective."""
 
     parameters_type = Parameters
 
     def __init__(
         self, encoder: Encoder, parameters: Parameters, clusters: int, first: Objective
     ) -> None:
-        super().__init__()
+        super().__init__(first)
         if parameters.head not in HEADS:
             raise unknown("head of objective 'cluster'", parameters.head, HEADS)
         self.settings = parameters
-        self.first = first
-        self.encoder = encoder
-        self.projector = first.projector
         self.cluster_head = HEADS[parameters.head](
             encoder.feature_dim, clusters, parameters.head_temperature
         )
@@ -95,14 +92,11 @@ class Cluster(Objective):
         if isinstance(self.cluster_head, CentroidHead):
             self.cluster_head.start_from(centroids)
 
-    def represent(self, a: Tensor, b: Tensor) -> Representations:
-        return self.first.represent(a, b)
-
     def terms(self, seen: Representations) -> dict[str, Tensor]:
         settings = self.settings
         logits: Tensor = self.cluster_head(torch.cat([seen.h_a, seen.h_b]))
         c_a, c_b = logits.float().softmax(dim=1).chunk(2)
-        first = self.first.terms(seen)
+        first = self.inner.terms(seen)
         terms = {name: settings.first_weight * term for name, term in first.items()}
         if settings.contrastive:
             terms["columns"] = nt_xent(c_a.T, c_b.T, settings.cluster_temperature)
@@ -113,17 +107,8 @@ class Cluster(Objective):
         terms["entropy"] = settings.entropy_weight * (imbalance(c_a) + imbalance(c_b))
         return terms
 
-    def after_step(self, progress: float) -> None:
-        self.first.after_step(progress)
-
     def shared(self) -> dict[str, nn.Module]:
-        return {**self.first.shared(), "cluster_head": self.cluster_head}
-
-    def local(self) -> dict[str, nn.Module]:
-        return self.first.local()
-
-    def restart_local(self) -> None:
-        self.first.restart_local()
+        return {**self.inner.shared(), "cluster_head": self.cluster_head}
 
     def assignments(self, h: Tensor) -> Tensor:
         logits: Tensor = self.cluster_head(h)

@@ -10,7 +10,8 @@ import torch
 
 from client.ledger import parts
 from client.site import open_site
-from client.trainer import Trainer, shuffled_batches
+from client.trainer import Trainer
+from client.training import shuffled_batches
 from client.workshop import Workshop, pick_device
 from common import layout, recipes
 from common.data import load
@@ -40,6 +41,7 @@ def ask(kind="train", round_number=1, the_plan=None, **parts) -> Instruction:
         "run",
         round_number,
         the_plan,
+        stage,
         layout.layout_of(shared).digest,
         layout.flatten(shared),
         classes=CLASSES,
@@ -115,7 +117,7 @@ def test_centroids_of_few_images_are_not_sent(tmp_path: Path) -> None:
 
 def test_class_moments_of_few_images_are_not_sent(tmp_path: Path) -> None:
     reply = trainer(tmp_path, images=60).handle(ask("assess", the_plan=plan(**{"min-count": 7})))
-    counts = reply.moments.cross[-1]
+    counts = reply.moments["cross"][-1]
     assert set(counts) <= {0.0, *map(float, range(7, 60))}
     assert 0 in counts
 
@@ -126,14 +128,14 @@ def test_a_site_without_labels_sends_sizes_only(tmp_path: Path) -> None:
     site = Trainer("ward", unlabelled, tmp_path, Workshop(CPU))
     reply = site.handle(ask("assess"))
     assert reply.tables["local"].shape[1] == 1
-    assert reply.moments.cross.shape[1] == 0
+    assert reply.moments["cross"].shape[1] == 0
     assert "knn_correct" not in reply.sums
 
 
 def test_the_score_counts_what_the_probe_gets_right(tmp_path: Path) -> None:
     site = trainer(tmp_path)
     assessed = site.handle(ask("assess"))
-    width = len(assessed.moments.gram)
+    width = len(assessed.moments["gram"])
     constant = np.zeros((width, 10), np.float32)
     constant[-1, 3] = 1  # calls every image a 3
     reply = site.handle(ask("score", centroids=assessed.centroids, probe=constant))

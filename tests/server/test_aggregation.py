@@ -21,7 +21,7 @@ def mean_of(updates, bound=100_000):
     mean = WeightedMean({"encoder": 3}, bound)
     for values, examples in updates:
         mean.fold({"encoder": np.array(values, np.float32)}, examples)
-    return mean.mean()["encoder"]
+    return mean.result()["encoder"]
 
 
 @given(sites)
@@ -77,7 +77,7 @@ def test_a_refused_update_leaves_no_trace() -> None:
         with pytest.raises(ValueError):
             mean.fold(bad, 10)
     assert mean.examples == 10
-    assert np.array_equal(mean.mean()["encoder"], good["encoder"])
+    assert np.array_equal(mean.result()["encoder"], good["encoder"])
 
 
 @pytest.mark.parametrize("examples", [0, -1, 101])
@@ -88,7 +88,7 @@ def test_impossible_numbers_of_examples_are_refused(examples: int) -> None:
 
 def test_nothing_folded_is_an_error_and_not_a_nan() -> None:
     with pytest.raises(ValueError, match="nothing to average"):
-        WeightedMean({"encoder": 1}, 100).mean()
+        WeightedMean({"encoder": 1}, 100).result()
 
 
 def test_a_large_sum_does_not_overflow() -> None:

@@ -9,20 +9,28 @@ from client.app import build_app
 from common import recipes
 from common.centroids import Centroids
 from common.errors import UserError
-from common.messages import Instruction, Moments, Reply, encode
+from common.layout import Layout
+from common.messages import Instruction, Reply, encode
 from deploy.in_process import InProcessGrid
 from server.conversation import converse
 from server.exchange import Exchange, account
 from server.roster import SiteInfo
 
 PLAN = recipes.load("fedmcc").plan({"clusters": 2, "deadline": 5})
-LAYOUT = "the-layout"
+LAYOUT = Layout({"encoder": (("weight", (4,)),)})
 WIDTH = 3
 
 
 def instruction(kind="train") -> Instruction:
     return Instruction(
-        kind, "run", 1, PLAN, LAYOUT, {"encoder": np.zeros(4, np.float32)}, classes=("a", "b")
+        kind,
+        "run",
+        1,
+        PLAN,
+        0,
+        LAYOUT.digest,
+        {"encoder": np.zeros(4, np.float32)},
+        classes=("a", "b"),
     )
 
 
@@ -32,7 +40,7 @@ def good_reply(site: str, value: float, examples: int, kind="train") -> Reply:
         site=site,
         round=1,
         examples=examples,
-        layout=LAYOUT,
+        layout=LAYOUT.digest,
         groups={"encoder": np.full(4, value, np.float32)},
         centroids=Centroids(np.eye(2, WIDTH, dtype=np.float32), np.array([5, 5])),
         tables={"local": np.array([[5, 0], [0, 5]])},
@@ -54,7 +62,7 @@ def exchange_with(replies: dict[str, Reply | Exception], kind="train") -> Exchan
     grid = InProcessGrid({site: app_of(reply) for site, reply in replies.items()})
     nodes = {node.name: node.node_id for node in grid.get_nodes()}
     sites = {name: SiteInfo(name, 100, 1, 8, ("a", "b"), {}) for name in nodes}
-    exchange = Exchange(instruction(kind), nodes, sites, WIDTH)
+    exchange = Exchange(instruction(kind), nodes, sites, LAYOUT, WIDTH)
     exchange.hold(grid)
     return exchange
 
@@ -62,7 +70,7 @@ def exchange_with(replies: dict[str, Reply | Exception], kind="train") -> Exchan
 def test_the_mean_is_weighted_by_examples() -> None:
     exchange = exchange_with({"a": good_reply("a", 1.0, 10), "b": good_reply("b", 4.0, 20)})
     assert exchange.answered == ["a", "b"]
-    assert exchange.mean.mean()["encoder"].tolist() == [3.0] * 4
+    assert exchange.update.result()["encoder"].tolist() == [3.0] * 4
     assert exchange.measured.losses() == {"loss": 2.0}
 
 
@@ -119,19 +127,19 @@ def test_a_bad_reply_is_refused_by_name_and_the_round_goes_on(case: str) -> None
     assert exchange.answered == ["good"]
     assert list(exchange.refused) == ["bad"]
     assert reason in exchange.refused["bad"]
-    assert exchange.mean.mean()["encoder"].tolist() == [2.0] * 4
+    assert exchange.update.result()["encoder"].tolist() == [2.0] * 4
     assert account(exchange)["refused"] == exchange.refused
 
 
 def test_an_assessment_needs_moments_that_fit() -> None:
-    moments = Moments(np.eye(WIDTH + 1), np.zeros((WIDTH + 1, 2)))
+    moments = {"gram": np.eye(WIDTH + 1), "cross": np.zeros((WIDTH + 1, 2))}
     good = replace(good_reply("good", 0, 10, "assess"), moments=moments)
-    bad = replace(good, site="bad", moments=Moments(np.eye(2), np.zeros((2, 2))))
-    none = replace(good, site="none", moments=None)
+    bad = replace(good, site="bad", moments={"gram": np.eye(2), "cross": np.zeros((2, 2))})
+    none = replace(good, site="none", moments={})
     exchange = exchange_with({"good": good, "bad": bad, "none": none}, kind="assess")
     assert exchange.answered == ["good"]
     assert "moments.gram" in exchange.refused["bad"]
-    assert exchange.refused["none"] == "moments: missing"
+    assert exchange.refused["none"] == "moments.gram: missing"
 
 
 class SlowGrid(InProcessGrid):
@@ -155,7 +163,11 @@ def test_the_deadline_closes_the_round_with_who_answered() -> None:
     nodes = {node.name: node.node_id for node in grid.get_nodes()}
     sites = {name: SiteInfo(name, 100, 1, 8, (), {}) for name in nodes}
     exchange = Exchange(
-        replace(instruction(), plan=PLAN.model_copy(update={"deadline": 0.3})), nodes, sites, WIDTH
+        replace(instruction(), plan=PLAN.model_copy(update={"deadline": 0.3})),
+        nodes,
+        sites,
+        LAYOUT,
+        WIDTH,
     )
     exchange.hold(grid)
     assert (exchange.answered, exchange.missing) == (["fast"], ["slow"])
@@ -175,7 +187,7 @@ def test_answers_are_handed_on_one_by_one_before_the_next_is_pulled() -> None:
     grid = Watched(apps)
     nodes = {node.name: node.node_id for node in grid.get_nodes()}
     sites = {name: SiteInfo(name, 100, 1, 8, (), {}) for name in nodes}
-    held = Exchange(instruction(), nodes, sites, WIDTH)
+    held = Exchange(instruction(), nodes, sites, LAYOUT, WIDTH)
     for _site, message in converse(grid, held.messages(), 5):
         events.append("handed on")
         assert not message.has_error()

@@ -205,7 +205,7 @@ def test_collapsing_embeddings_are_warned_of_in_the_round_they_show(
         constant[0] = len(points)
         return {"sum": constant, "squares": constant}
 
-    monkeypatch.setattr("client.trainer.measure.spread", collapsed)
+    monkeypatch.setattr("client.measure.spread", collapsed)
     simulate(plan("fedsimclr", rounds=1), tmp_path / "run")
     first = events(tmp_path / "run", "warning")[0]
     assert first["round"] == 1 and "embeddings are collapsing" in first["text"]

@@ -9,6 +9,7 @@ from common import recipes
 from common.encoders import build_encoder
 from common.errors import UserError
 from common.objectives import NAMES, OBJECTIVES, build_objective, build_stage
+from common.objectives.base import Batch
 from common.objectives.cluster import Cluster
 from common.objectives.nt_xent import nt_xent
 from common.objectives.target import TargetObjective, momentum_at
@@ -20,9 +21,10 @@ def objective(name: str, **options):
     return build_objective(stage, build_encoder("convnet", 1, 8, seed=0), clusters=4)
 
 
-def views(n: int = 8):
+def views(n: int = 8) -> Batch:
     chance = torch.Generator().manual_seed(1)
-    return torch.rand(2, n, 1, 8, 8, generator=chance)
+    a, b = torch.rand(2, n, 1, 8, 8, generator=chance)
+    return Batch(a, b, torch.arange(n), chance)
 
 
 def total(terms) -> torch.Tensor:
@@ -32,7 +34,7 @@ def total(terms) -> torch.Tensor:
 @pytest.mark.parametrize("name", NAMES)
 def test_every_shared_parameter_gets_a_gradient_and_no_local_one_does(name: str) -> None:
     part = objective(name)
-    total(part.terms(part.represent(*views()))).backward()
+    total(part.terms(part.represent(views()))).backward()
     for module in part.shared().values():
         assert all(p.grad is not None for p in module.parameters())
     for module in part.local().values():
@@ -40,10 +42,10 @@ def test_every_shared_parameter_gets_a_gradient_and_no_local_one_does(name: str)
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_shared_and_local_together_are_all_there_is(name: str) -> None:
+def test_shared_local_and_received_together_are_all_there_is(name: str) -> None:
     part = objective(name)
     ids = {id(p) for p in part.parameters()}
-    listed = [*part.shared().values(), *part.local().values()]
+    listed = [*part.shared().values(), *part.local().values(), *part.received().values()]
     assert {id(p) for module in listed for p in module.parameters()} == ids
 
 
@@ -95,9 +97,9 @@ def test_restart_makes_the_target_a_copy_of_the_online_network() -> None:
 def test_the_contrastive_regulariser_adds_its_weighted_loss_to_byol() -> None:
     plain, regularised = objective("byol"), objective("byol", contrastive_weight=0.5)
     regularised.inner.load_state_dict(plain.state_dict())
-    a, b = views()
-    terms = regularised.terms(regularised.represent(a, b))
-    base = plain.terms(plain.represent(a, b))
+    batch = views()
+    terms = regularised.terms(regularised.represent(batch))
+    base = plain.terms(plain.represent(batch))
     torch.testing.assert_close(terms["prediction"], base["prediction"])
     assert terms["regulariser"] > 0
     assert regularised.shared().keys() == plain.shared().keys()
@@ -106,7 +108,7 @@ def test_the_contrastive_regulariser_adds_its_weighted_loss_to_byol() -> None:
 def test_stage_2_keeps_the_stage_1_loss_and_adds_columns_and_entropy() -> None:
     part = objective("cluster", parameters="first=simclr first-weight=2.0")
     assert isinstance(part, Cluster)
-    seen = part.represent(*views())
+    seen = part.represent(views())
     terms = part.terms(seen)
     assert terms.keys() == {"contrast", "columns", "entropy"}
     torch.testing.assert_close(terms["contrast"], 2 * nt_xent(seen.z_a, seen.z_b, 0.5))
@@ -117,7 +119,7 @@ def test_stage_2_keeps_the_stage_1_loss_and_adds_columns_and_entropy() -> None:
 
 def test_stage_2_without_negatives_attracts_columns_only() -> None:
     part = objective("cluster", parameters="first=byol contrastive=false")
-    terms = part.terms(part.represent(*views()))
+    terms = part.terms(part.represent(views()))
     assert terms.keys() == {"prediction", "columns", "entropy"}
     assert 0 <= terms["columns"].item() <= 4
 

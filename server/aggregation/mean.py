@@ -79,7 +79,7 @@ class WeightedMean:
             self._sums[name].add(values, examples)
         self.examples += examples
 
-    def mean(self) -> dict[str, Floats]:
+    def result(self) -> dict[str, Floats]:
         """The mean of what was folded in, as float32. `ValueError` if that is nothing."""
         if not self.examples:
             raise ValueError("nothing to average: no site's update was accepted")

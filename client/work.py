@@ -1,0 +1,228 @@
+"""One message to a site being answered: what is measured, what is trained, what is sent back."""
+
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from client import measure
+from client.assignments import write_assignments
+from client.training import LocalData, train_round
+from client.workshop import Workbench
+from common.errors import UserError
+from common.messages import Instruction, Reply
+from common.objectives.base import LocalRound
+from common.options import Stage
+from common.seeds import generator
+
+if TYPE_CHECKING:
+    from client.trainer import Trainer
+
+
+class Work:
+    """One message being answered: the trainer, the instruction, the model set up for it, the
+    `state` that the site kept. `kept`: after training, what it is to keep."""
+
+    def __init__(
+        self,
+        trainer: "Trainer",
+        instruction: Instruction,
+        bench: Workbench,
+        state: Mapping[str, Tensor],
+    ) -> None:
+        self.trainer = trainer
+        self.instruction = instruction
+        self.bench = bench
+        self.state = state
+        self.kept: dict[str, Tensor] = {}
+        self.plan = instruction.plan
+        self.stage: Stage = self.plan.stages[instruction.stage]
+        self.train_index, self.held_index = trainer.split(instruction)
+        self.labels = self._labels()
+        self.seconds: dict[str, float] = {}
+        self.sums: dict[str, float] = {"images": len(trainer.images)}
+
+    def _labels(self) -> Tensor | None:
+        """The site's labels in the numbering of the federation's classes."""
+        own, classes = self.trainer.data.classes, self.instruction.classes
+        if self.trainer.labels is None or not classes:
+            return None
+        if not set(own) <= set(classes):
+            raise UserError(f"site {self.trainer.site}: its classes are not among the server's")
+        renumber = torch.tensor([classes.index(name) for name in own])
+        return renumber.to(self.bench.device)[self.trainer.labels]
+
+    @contextmanager
+    def _phase(self, name: str) -> Iterator[None]:
+        start = time.perf_counter()
+        yield
+        if self.bench.device.type == "cuda":
+            torch.cuda.synchronize(self.bench.device)
+        self.seconds[name] = self.seconds.get(name, 0.0) + time.perf_counter() - start
+
+    def answer(self) -> Reply:
+        """Do what is asked."""
+        kind = self.instruction.kind
+        if kind == "train":
+            return self._reply(self._look() | self._train())
+        asked = {
+            "assess": self._look,
+            "moments": self._sum_moments,
+            "lloyd": self._sum_by_centroid,
+            "score": self._score,
+        }
+        return self._reply(asked[kind]())
+
+    def _embed(self) -> measure.Embedded:
+        with self._phase("embed"), self.bench.precision():
+            return measure.embed(
+                self.bench.objective,
+                self.bench.views,
+                self.trainer.images,
+                self.stage.embedding,
+                self.bench.device,
+            )
+
+    def _look(self) -> dict[str, Any]:
+        """Measure the received state: local clusters and their table, spread, moments, kNN."""
+        seen = self._embed()
+        classes = len(self.instruction.classes)
+        with self._phase("cluster"):
+            clusters = measure.CLUSTERINGS[self.stage.centroids](
+                seen.points,
+                self.plan.clusters,
+                self.plan.min_count,
+                self._generator("clusters"),
+            )
+            k = len(clusters.centroids.counts)
+            tables = {}
+            if k:
+                tables["local"] = measure.count_table(clusters.labels, self.labels, k, classes)
+            if seen.head is not None:
+                tables["head"] = measure.count_table(
+                    seen.head, self.labels, self.plan.clusters, classes
+                )
+        moments: dict[str, NDArray[np.float64]] = {}
+        if self.instruction.kind == "assess":
+            with self._phase("probe"):
+                train = self.train_index
+                labels = None if self.labels is None else self.labels[train]
+                moments = measure.moments(seen.points[train], labels, classes, self.plan.min_count)
+                self._count_knn(seen.points)
+        return {
+            "centroids": clusters.centroids if k else None,
+            "tables": tables,
+            "vectors": measure.spread(seen.points),
+            "moments": moments,
+        }
+
+    def _count_knn(self, points: Tensor) -> None:
+        if self.labels is None:
+            return
+        train, held = self.train_index, self.held_index
+        correct = measure.knn_correct(
+            points[train], self.labels[train], points[held], self.labels[held]
+        )
+        self.sums |= {"knn_correct": correct, "held": len(held)}
+
+    def _score(self) -> dict[str, Any]:
+        """Assign with the merged centroids, count what the probe gets right, keep assignments."""
+        instruction, centres = self.instruction, self._centres()
+        seen = self._embed()
+        classes, k = len(instruction.classes), len(centres)
+        with self._phase("score"):
+            by_centroid = measure.nearest(seen.points, centres)
+            tables = {"centroids": measure.count_table(by_centroid, self.labels, k, classes)}
+            if seen.head is not None:
+                tables["head"] = measure.count_table(
+                    seen.head, self.labels, self.plan.clusters, classes
+                )
+            self.sums["silhouette"] = measure.silhouette(seen.points, centres)
+            if self.labels is not None and instruction.probe is not None:
+                held = self.held_index
+                self.sums["probe_correct"] = measure.probe_correct(
+                    seen.points[held], self.labels[held], instruction.probe
+                )
+                self.sums["held"] = len(held)
+        chosen = seen.head if self.stage.clusters_from == "head" else by_centroid
+        if chosen is not None:
+            write_assignments(
+                self.trainer.folder / instruction.run / "assignments.csv",
+                self.trainer.data.names,
+                chosen.tolist(),
+            )
+        return {"tables": tables}
+
+    def _sum_moments(self) -> dict[str, Any]:
+        """Moments of embeddings and of the differences between two views' embeddings."""
+        with self._phase("embed"), self.bench.precision():
+            gram, within = measure.view_moments(
+                self.bench.objective,
+                self.bench.views,
+                self.trainer.images,
+                self.train_index,
+                self._generator("moments"),
+            )
+        return {"moments": {"gram": gram, "within": within}}
+
+    def _sum_by_centroid(self) -> dict[str, Any]:
+        """One step of Lloyd's algorithm for each of the sets of K centroids that were sent."""
+        points = self._embed().points
+        sets = self._centres().split(self.plan.clusters)
+        with self._phase("cluster"):
+            found = [measure.lloyd_sums(points, s, self.plan.min_count) for s in sets]
+        self.sums |= {f"inertia.{i}": step.inertia for i, step in enumerate(found)}
+        return {
+            "moments": {"sums": np.concatenate([step.sums for step in found])},
+            "tables": {"lloyd": np.concatenate([step.counts for step in found])[:, None]},
+        }
+
+    def _centres(self) -> Tensor:
+        """The centroids (K, d) of the message, on the device."""
+        instruction = self.instruction
+        if instruction.centroids is None:
+            raise UserError(f"{instruction.kind}: the message has no centroids")
+        return torch.from_numpy(instruction.centroids.points).to(self.bench.device)
+
+    def _train(self) -> dict[str, Any]:
+        """The local epochs of one round; what is shared afterwards."""
+        bench, stage, number = self.bench, self.stage, self.instruction.round
+        with self._phase("train"):
+            memory = bench.merge(self.state, number, stage)
+            data = LocalData(self.trainer.images, self.train_index)
+            stage_round = number - self.plan.rounds_before(self.instruction.stage)
+            totals = train_round(bench, stage, stage_round, data, self._local_round())
+        self.sums |= {f"loss.{name}": total for name, total in totals.items()}
+        self.sums["seen"] = len(self.train_index) * stage.local_epochs
+        self.kept = bench.own_tensors() | bench.remember(memory, number, stage)
+        return {"groups": bench.shared_groups(), "layout": bench.layout.digest}
+
+    def _local_round(self) -> LocalRound:
+        sent = self.instruction.centroids
+        return LocalRound(
+            embed=lambda: self._embed().points[self.train_index],
+            centroids=None if sent is None else self._centres(),
+            chance=self._generator("train"),
+        )
+
+    def _reply(self, parts: dict[str, Any]) -> Reply:
+        """The answer, with the sums and seconds that were gathered on the way."""
+        return Reply(
+            kind=self.instruction.kind,
+            site=self.trainer.site,
+            round=self.instruction.round,
+            examples=len(self.train_index),
+            sums=self.sums,
+            seconds=self.seconds,
+            **parts,
+        )
+
+    def _generator(self, purpose: str) -> torch.Generator:
+        return generator(
+            self.bench.device, self.plan.seed, self.trainer.site, self.instruction.round, purpose
+        )

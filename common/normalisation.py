@@ -1,0 +1,27 @@
+"""Normalisation that does not mix the images of a batch.
+
+BatchNorm in training mode subtracts the batch's mean. At a site that holds a single class this mean
+is the class, so the very difference between classes is taken away before the loss sees it
+(`tests/common/test_normalisation.py` shows it). GroupNorm (Wu and He, ECCV 2018, arXiv 1803.08494)
+normalises each image by itself, and has no running statistics that a federation must average.
+"""
+
+import math
+
+from torch import nn
+
+GROUPS = 8
+
+
+def without_batch_norm(module: nn.Module) -> None:
+    """Replace every BatchNorm inside `module`, in place: of maps by GroupNorm with up to 8 groups,
+    of vectors (the heads) by LayerNorm. Scale and shift start anew at 1 and 0."""
+    for name, child in module.named_children():
+        if isinstance(child, nn.BatchNorm2d):
+            groups = math.gcd(GROUPS, child.num_features)
+            setattr(module, name, nn.GroupNorm(groups, child.num_features, affine=child.affine))
+        elif isinstance(child, nn.BatchNorm1d):
+            norm = nn.LayerNorm(child.num_features, elementwise_affine=child.affine)
+            setattr(module, name, norm)
+        else:
+            without_batch_norm(child)

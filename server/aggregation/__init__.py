@@ -1,0 +1,53 @@
+"""How the server makes one model of the sites': one rule, one file.
+
+A rule folds replies as they arrive and never keeps them, unless its mathematics needs all of them
+at once, which its docstring then says. To add one, write `server/aggregation/<name>.py` with a
+class as `Aggregation` describes, and enter it in `AGGREGATIONS`.
+"""
+
+from collections.abc import Callable
+from typing import Protocol
+
+from common.errors import unknown
+from common.layout import Layout
+from common.messages import Floats, Groups
+from server.aggregation.mean import LIMIT, ExactSum, WeightedMean
+
+__all__ = ["AGGREGATIONS", "LIMIT", "Aggregation", "ExactSum", "WeightedMean", "aggregation"]
+
+
+class Aggregation(Protocol):
+    """Folds the sites' groups (name -> flat float32 array) into one set of groups."""
+
+    examples: int
+    """Images behind what was folded."""
+
+    def fold(self, groups: Groups, examples: int) -> None:
+        """Add one site's arrays. `ValueError`, before anything is added, for what does not fit.
+
+        The result must not depend on the order of the calls.
+        """
+        ...
+
+    def result(self) -> dict[str, Floats]:
+        """The new groups. `ValueError` if nothing was folded."""
+        ...
+
+
+def mean(layout: Layout, received: Groups, examples: int) -> Aggregation:
+    """FedAvg's weighted mean."""
+    return WeightedMean({name: len(array) for name, array in received.items()}, examples)
+
+
+AGGREGATIONS: dict[str, Callable[[Layout, Groups, int], Aggregation]] = {
+    "mean": mean,
+}
+"""name -> builder from the layout of the stage's shared modules, the groups that the sites were
+sent, and the most examples that there can be in all."""
+
+
+def aggregation(name: str, layout: Layout, received: Groups, examples: int) -> Aggregation:
+    """The rule called `name`; `UserError` for an unknown name."""
+    if name not in AGGREGATIONS:
+        raise unknown("aggregation", name, AGGREGATIONS)
+    return AGGREGATIONS[name](layout, received, examples)
