@@ -1,13 +1,14 @@
 """The objectives, by name, and how a stage's objective is put together."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from typing import Any
 
 import torch
 
 from common.encoders import Encoder, build_encoder
 from common.errors import unknown
 from common.normalisation import without_batch_norm
-from common.objectives.base import Objective, read_parameters
+from common.objectives.base import Around, Objective, read_parameters
 from common.objectives.byol import BYOL
 from common.objectives.cluster import Cluster
 from common.objectives.cluster import Parameters as ClusterParameters
@@ -21,23 +22,35 @@ OBJECTIVES: dict[str, type[Objective]] = {
     "byol": BYOL,
     "momentum-contrast": MomentumContrast,
 }
-"""Stage-1 objectives. `cluster` (stage 2) wraps one of them."""
+"""Stage-1 objectives: each is built as `Kind(encoder, settings, clusters)`."""
 
-NAMES = (*OBJECTIVES, "cluster")
+WRAPPERS: dict[str, tuple[type[Any], Callable[[Encoder, Any, int, Objective], Around]]] = {
+    "cluster": (ClusterParameters, Cluster),
+}
+"""Objectives around a stage-1 objective, with the dataclass of their own parameters: each is built
+as `Kind(encoder, settings, clusters, inner)`. The parameter `first` names what is inside, which
+gets all parameters that the wrapper does not have itself."""
+
+NAMES = (*OBJECTIVES, *WRAPPERS)
 
 
 def build_objective(stage: Stage, encoder: Encoder, clusters: int) -> Objective:
     """The stage's objective with its heads around `encoder`; `UserError` for unknown names."""
-    if stage.objective != "cluster":
-        return _first(
-            stage.objective, stage.parameters, stage.contrastive_weight, encoder, clusters
+    name, given, weight = stage.objective, stage.parameters, stage.contrastive_weight
+    if name in WRAPPERS:
+        settings_type, wrapper = WRAPPERS[name]
+        own = {kebab(field) for field in settings_type.__dataclass_fields__}
+        mine = {key: value for key, value in given.items() if key in own}
+        rest = {key: value for key, value in given.items() if key not in own}
+        settings = read_parameters(settings_type, mine, name)
+        if settings.first not in OBJECTIVES:
+            raise unknown(f"first objective of {name!r}", settings.first, OBJECTIVES)
+        return wrapper(
+            encoder, settings, clusters, _first(settings.first, rest, weight, encoder, clusters)
         )
-    own = {kebab(name) for name in ClusterParameters.__dataclass_fields__}
-    mine = {k: v for k, v in stage.parameters.items() if k in own}
-    rest = {k: v for k, v in stage.parameters.items() if k not in own}
-    parameters = read_parameters(ClusterParameters, mine, "cluster")
-    first = _first(parameters.first, rest, stage.contrastive_weight, encoder, clusters)
-    return Cluster(encoder, parameters, clusters, first)
+    if name not in OBJECTIVES:
+        raise unknown("objective", name, NAMES)
+    return _first(name, given, weight, encoder, clusters)
 
 
 def _first(
@@ -47,8 +60,6 @@ def _first(
     encoder: Encoder,
     clusters: int,
 ) -> Objective:
-    if name not in OBJECTIVES:
-        raise unknown("objective", name, NAMES)
     kind = OBJECTIVES[name]
     settings = read_parameters(kind.parameters_type, parameters, name)
     objective: Objective = kind(encoder, settings, clusters)
