@@ -4,7 +4,7 @@ import copy
 
 from common.data.partition import parse
 from common.encoders import build_encoder
-from common.errors import unknown
+from common.errors import UserError, unknown
 from common.objectives import build_objective
 from common.options import Plan
 from common.views import PRESETS
@@ -17,7 +17,12 @@ def check_plan(plan: Plan) -> None:
     partition."""
     encoder = build_encoder(plan.encoder, channels=1, side=32, seed=0)
     for stage in plan.stages:
-        build_objective(stage, copy.copy(encoder), clusters=2)
+        objective = build_objective(stage, copy.copy(encoder), clusters=2)
+        if stage.rounds and not objective.trains:
+            raise UserError(
+                f"stage {stage.name!r}: {stage.objective} has nothing to train: rounds must be 0, "
+                f"not {stage.rounds}"
+            )
     if plan.views not in ("auto", *PRESETS):
         raise unknown("view preset", plan.views, ("auto", *PRESETS))
     if plan.partition != OWN:

@@ -13,6 +13,7 @@ from common.objectives.byol import BYOL
 from common.objectives.cluster import Cluster
 from common.objectives.cluster import Parameters as ClusterParameters
 from common.objectives.momentum_contrast import MomentumContrast
+from common.objectives.projection import Projection
 from common.objectives.regularised import Regularised
 from common.objectives.simclr import SimCLR
 from common.options import Plan, Scalar, Stage, kebab
@@ -21,6 +22,7 @@ OBJECTIVES: dict[str, type[Objective]] = {
     "simclr": SimCLR,
     "byol": BYOL,
     "momentum-contrast": MomentumContrast,
+    "projection": Projection,
 }
 """Stage-1 objectives: each is built as `Kind(encoder, settings, clusters)`."""
 
@@ -32,6 +34,9 @@ as `Kind(encoder, settings, clusters, inner)`. The parameter `first` names what 
 gets all parameters that the wrapper does not have itself."""
 
 NAMES = (*OBJECTIVES, *WRAPPERS)
+
+TRAINED = tuple(n for n in NAMES if n in WRAPPERS or OBJECTIVES[n].trains)
+"""Those that have a loss."""
 
 
 def build_objective(stage: Stage, encoder: Encoder, clusters: int) -> Objective:

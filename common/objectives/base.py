@@ -79,6 +79,9 @@ class Objective(nn.Module):
     parameters_type: ClassVar[type[Any]] = NoParameters
     """A frozen dataclass of numbers with defaults: the objective's own parameters."""
 
+    trains: ClassVar[bool] = True
+    """Whether there is a loss; a stage of an objective without one has rounds = 0."""
+
     solves: ClassVar[bool] = False
     """Whether a stage begins with `solve`, for which every site sends moments."""
 

@@ -1,0 +1,104 @@
+"""The shared-moment projection: a linear projector solved over all sites from sums.
+
+A site that holds one class has only same-class negatives, so a projector that it trains learns to
+throw the class away; the encoder's features suffer much less. So the sites do not train a projector
+here. With the encoder frozen, each sends sums over two views a, b of its images, h of unit length;
+the server adds them up to
+    S_t = covariance of h over all sites,        S_w = ½·E[(h_a - h_b)(h_a - h_b)ᵀ],
+and takes the `width` largest solutions of the generalised eigenproblem
+    S_t v = λ (S_w + ε·tr(S_w)/d·I) v:
+directions in which images differ and two views of one image do not. That is discriminant analysis
+with every image its own class (Fisher, 1936; Rao, 1948), or a linear contrastive projector in
+closed form. z = Wᵀ(h - μ) with Wᵀ(S_w + …)W = I, so that direction i has variance λ_i: what is
+mostly noise counts little, and `width` hardly matters. Sums do not depend on how the images are
+spread over the sites: given the encoder, W is the centralised one, whatever the skew.
+A stage of it has no local loss (rounds = 0). Shared: encoder and the solved projector.
+Source: ours; `docs/covey.md` has the measurements.
+"""
+
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from common.encoders import Encoder
+from common.objectives.base import Objective, Representations
+
+
+@dataclass(frozen=True)
+class Parameters:
+    """`width`: directions kept; `ridge` ε: relative to the mean variance between views."""
+
+    width: int = 128
+    ridge: float = 0.1
+
+
+class UnitLinear(nn.Module):
+    """h (N, d) scaled to unit length, then a linear map: (N, p)."""
+
+    def __init__(self, inner: int, outer: int) -> None:
+        super().__init__()
+        self.linear = nn.Linear(inner, outer)
+
+    def forward(self, h: Tensor) -> Tensor:
+        projections: Tensor = self.linear(F.normalize(h, dim=1))
+        return projections
+
+
+class Projection(Objective):
+    """A frozen encoder and the projector that moments over all sites give."""
+
+    parameters_type = Parameters
+    trains = False
+    solves = True
+
+    def __init__(self, encoder: Encoder, parameters: Parameters, clusters: int) -> None:
+        super().__init__()
+        self.parameters_ = parameters
+        self.encoder = encoder
+        width = min(parameters.width, encoder.feature_dim)
+        self.projector = UnitLinear(encoder.feature_dim, width)
+
+    def solve(self, gram: Tensor, within: Tensor) -> None:
+        linear = self.projector.linear
+        assert isinstance(linear, nn.Linear)
+        weights, mean = solve_projection(gram, within, linear.out_features, self.parameters_.ridge)
+        with torch.no_grad():
+            linear.weight.copy_(weights.T)
+            linear.bias.copy_(-(mean @ weights))
+
+    def terms(self, seen: Representations) -> dict[str, Tensor]:
+        raise ValueError("a projection is solved, not trained: its stage has rounds = 0")
+
+
+def solve_projection(
+    gram: Tensor, within: Tensor, width: int, ridge: float
+) -> tuple[Tensor, Tensor]:
+    """W (d, width) and μ (d,), float64, from sums over all sites.
+
+    `gram` (d + 1, d + 1): Σ h hᵀ with a 1 appended to h; `within` (d, d): Σ (h_a - h_b)(h_a - h_b)ᵀ
+    over pairs of views. Each column's largest entry is positive, so that the signs are fixed.
+    `ValueError` for moments without an image, and where two views never differ.
+    """
+    d = len(within)
+    if gram.shape != (d + 1, d + 1) or within.shape != (d, d):
+        raise ValueError(f"moments {tuple(gram.shape)} and {tuple(within.shape)} do not fit")
+    images = gram[-1, -1]
+    if not images > 0:
+        raise ValueError("moments of no images")
+    mean = gram[-1, :-1] / images
+    total = gram[:-1, :-1] / images - torch.outer(mean, mean)
+    between_views = within / (2 * images)
+    noise = between_views.diagonal().mean()
+    if not noise > 0:
+        raise ValueError("two views of an image never differ: there is nothing to solve")
+    # With M = S_w + ε… = L Lᵀ, S_t v = λ M v becomes the symmetric problem of L⁻¹ S_t L⁻ᵀ.
+    lower = torch.linalg.cholesky(between_views + ridge * noise * torch.eye(d, dtype=gram.dtype))
+    half = torch.linalg.solve_triangular(lower, total, upper=False)
+    whitened = torch.linalg.solve_triangular(lower, half.T, upper=False)
+    _, vectors = torch.linalg.eigh((whitened + whitened.T) / 2)
+    chosen = vectors.flip(1)[:, :width]
+    weights = torch.linalg.solve_triangular(lower.T, chosen, upper=True)
+    largest = weights.abs().argmax(dim=0)
+    return weights * weights.gather(0, largest[None]).sign(), mean
