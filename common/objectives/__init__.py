@@ -12,6 +12,8 @@ from common.objectives.base import Around, Objective, read_parameters
 from common.objectives.byol import BYOL
 from common.objectives.cluster import Cluster
 from common.objectives.cluster import Parameters as ClusterParameters
+from common.objectives.contrastive_quant import Parameters as ContrastiveQuantParameters
+from common.objectives.contrastive_quant import contrastive_quant
 from common.objectives.momentum_contrast import MomentumContrast
 from common.objectives.projection import Projection
 from common.objectives.regularised import Regularised
@@ -28,6 +30,7 @@ OBJECTIVES: dict[str, type[Objective]] = {
 
 WRAPPERS: dict[str, tuple[type[Any], Callable[[Encoder, Any, int, Objective], Around]]] = {
     "cluster": (ClusterParameters, Cluster),
+    "contrastive-quant": (ContrastiveQuantParameters, contrastive_quant),
 }
 """Objectives around a stage-1 objective, with the dataclass of their own parameters: each is built
 as `Kind(encoder, settings, clusters, inner)`. The parameter `first` names what is inside, which
