@@ -14,22 +14,29 @@ from common.objectives.cluster import Cluster
 from common.objectives.cluster import Parameters as ClusterParameters
 from common.objectives.contrastive_quant import Parameters as ContrastiveQuantParameters
 from common.objectives.contrastive_quant import contrastive_quant
+from common.objectives.fedx import FedX
 from common.objectives.momentum_contrast import MomentumContrast
 from common.objectives.projection import Projection
+from common.objectives.propos import ProPos
 from common.objectives.regularised import Regularised
 from common.objectives.simclr import SimCLR
+from common.objectives.uniform import Parameters as UniformParameters
+from common.objectives.uniform import Uniform
 from common.options import Plan, Scalar, Stage, kebab
 
 OBJECTIVES: dict[str, type[Objective]] = {
     "simclr": SimCLR,
     "byol": BYOL,
     "momentum-contrast": MomentumContrast,
+    "propos": ProPos,
+    "fedx": FedX,
     "projection": Projection,
 }
 """Stage-1 objectives: each is built as `Kind(encoder, settings, clusters)`."""
 
 WRAPPERS: dict[str, tuple[type[Any], Callable[[Encoder, Any, int, Objective], Around]]] = {
     "cluster": (ClusterParameters, Cluster),
+    "fedu2": (UniformParameters, Uniform),
     "contrastive-quant": (ContrastiveQuantParameters, contrastive_quant),
 }
 """Objectives around a stage-1 objective, with the dataclass of their own parameters: each is built

@@ -12,6 +12,7 @@ from common.errors import unknown
 from common.layout import Layout
 from common.messages import Floats, Groups
 from server.aggregation.mean import LIMIT, ExactSum, WeightedMean
+from server.aggregation.mgda import MultiGradient
 
 __all__ = ["AGGREGATIONS", "LIMIT", "Aggregation", "ExactSum", "WeightedMean", "aggregation"]
 
@@ -41,6 +42,7 @@ def mean(layout: Layout, received: Groups, examples: int) -> Aggregation:
 
 AGGREGATIONS: dict[str, Callable[[Layout, Groups, int], Aggregation]] = {
     "mean": mean,
+    "mgda": MultiGradient,
 }
 """name -> builder from the layout of the stage's shared modules, the groups that the sites were
 sent, and the most examples that there can be in all."""

@@ -1,0 +1,131 @@
+"""ProPos: prototypes scatter, and a neighbour drawn around an image's embedding is its positive.
+
+L = L_BYOL(p(z + σ·ε), t) + w·½[PSL(z_a, t_b) + PSL(z_b, t_a)], ε Gaussian (positive sampling).
+PSL contrasts the centres of a batch's clusters: c_k the unit-length mean of the unit-length online
+projections that have pseudo-label k, c'_k the same of the target's in the other view,
+PSL = -mean_k log exp(c_k·c'_k/τ) / (exp(c_k·c'_k/τ) + Σ_{j≠k} exp(c_k·c_j/τ)), over the clusters
+that the batch has: an absent one is neither an anchor nor a negative.
+Pseudo-labels are made anew before each epoch by spherical k-means over the site's own images, in
+the stage's embedding space. In the first `warm_up` of the stage there are none, and it is BYOL.
+Differences from the authors' code: pseudo-labels come from the online and not from the target
+network; an absent cluster's logit is -inf and not -10; m rises to 1 as in our BYOL.
+Shared: encoder, projector, predictor. Local: the target network, and how far the stage has come
+(an epoch has to know it before its first step).
+Source: Huang et al., "Learning Representation for Clustering via Prototype Scattering and Positive
+Sampling", TPAMI 2022 (arXiv 2111.11821), and the authors' code.
+"""
+
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from common.encoders import Encoder
+from common.kmeans import kmeans
+from common.objectives import byol
+from common.objectives.base import LocalRound, Representations
+
+
+@dataclass(frozen=True)
+class Parameters(byol.Parameters):
+    """BYOL's, and `noise` σ, `scatter_weight` w, `temperature` τ of the prototypes, `warm_up`: the
+    share of the stage's steps before there are pseudo-labels."""
+
+    noise: float = 0.001  # these four: the authors' configuration for CIFAR-10
+    scatter_weight: float = 0.1
+    temperature: float = 0.5
+    warm_up: float = 0.05  # 50 of 1000 epochs
+
+
+class Clock(nn.Module):
+    """How far the stage has come at this site, in [0, 1]."""
+
+    progress: Tensor
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.register_buffer("progress", torch.zeros(()))
+
+
+class ProPos(byol.BYOL):
+    """BYOL with sampled positives, and prototypes that repel each other."""
+
+    parameters_type = Parameters
+
+    def __init__(self, encoder: Encoder, parameters: Parameters, clusters: int) -> None:
+        super().__init__(encoder, parameters, clusters)
+        self.settings = parameters
+        self.clusters = clusters
+        self.clock = Clock()
+        self._progress = 0.0  # the clock's, read once a round: reading a GPU in each step is slow
+        self._labels: Tensor | None = None
+
+    def begin_round(self, site: LocalRound) -> None:
+        self._progress = round(float(self.clock.progress), 6)  # the digits of a float32
+
+    def begin_epoch(self, site: LocalRound) -> None:
+        self._labels = None
+        if self._progress >= self.settings.warm_up:
+            points = site.embed()
+            k = min(self.clusters, len(points))
+            self._labels = kmeans(points, k, generator=site.chance, spherical=True).labels
+
+    def terms(self, seen: Representations) -> dict[str, Tensor]:
+        if self._labels is None:
+            return super().terms(seen)
+        z_a, z_b, chance = seen.z_a, seen.z_b, seen.batch.chance
+        terms = super().terms(
+            seen._replace(z_a=self._neighbours(z_a, chance), z_b=self._neighbours(z_b, chance))
+        )
+        labels, tau = self._labels[seen.batch.rows], self.settings.temperature
+        scattering = 0.5 * (
+            prototype_scattering(z_a, seen.t_b, labels, self.clusters, tau)
+            + prototype_scattering(z_b, seen.t_a, labels, self.clusters, tau)
+        )
+        return {**terms, "scattering": self.settings.scatter_weight * scattering}
+
+    def _neighbours(self, z: Tensor, chance: torch.Generator) -> Tensor:
+        noise = torch.randn(z.shape, generator=chance, device=chance.device).to(z.device)
+        return z.float() + self.settings.noise * noise
+
+    def after_step(self, progress: float) -> None:
+        super().after_step(progress)
+        self._progress = progress
+
+    def end_round(self, site: LocalRound) -> None:
+        self.clock.progress.fill_(self._progress)
+        self._labels = None
+
+    def local(self) -> dict[str, nn.Module]:
+        return {**super().local(), "clock": self.clock}
+
+    def restart_local(self) -> None:
+        super().restart_local()
+        self.clock.progress.zero_()
+
+
+def prototype_scattering(
+    online: Tensor, target: Tensor, labels: Tensor, clusters: int, temperature: float
+) -> Tensor:
+    """PSL of `online` and `target` (N, p), any length, whose rows have `labels` (N,) in
+    0..clusters-1. A batch of a single cluster has nothing to scatter: 0."""
+    if online.shape != target.shape or online.ndim != 2 or labels.shape != online.shape[:1]:
+        raise ValueError(
+            f"need two (N, p) tensors and (N,) labels, got {online.shape}, {target.shape} and "
+            f"{labels.shape}"
+        )
+    member = labels == torch.arange(clusters, device=labels.device)[:, None]
+    present = member.any(dim=1)
+    own, other = _centres(online, member), _centres(target.detach(), member)
+    diagonal = torch.eye(clusters, dtype=torch.bool, device=labels.device)
+    # An absent cluster keeps a finite logit with itself, so that its unused row is no NaN.
+    logits = (own @ own.T / temperature).masked_fill(~present & ~diagonal, -torch.inf)
+    positives = (own * other).sum(dim=1) / temperature
+    losses = torch.where(diagonal, positives[:, None], logits).logsumexp(dim=1) - positives
+    return (losses * present).sum() / present.sum()
+
+
+def _centres(points: Tensor, member: Tensor) -> Tensor:
+    """Unit-length means (K, p) of unit-length `points` (N, p) by `member` (K, N); 0 where none."""
+    return F.normalize(member.float() @ F.normalize(points.float(), dim=1), dim=1)

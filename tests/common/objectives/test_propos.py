@@ -1,0 +1,180 @@
+"""Prototypes scatter as in the paper, absent clusters leave no trace, and warm-up is BYOL."""
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor
+
+from common import recipes
+from common.encoders import build_encoder
+from common.objectives import build_objective
+from common.objectives.base import Batch, LocalRound
+from common.objectives.propos import prototype_scattering
+from common.options import Stage
+from deploy.simulate import simulate
+
+
+def chance(seed: int = 0) -> torch.Generator:
+    return torch.Generator().manual_seed(seed)
+
+
+def objective(name: str = "propos", clusters: int = 4, **options):
+    stage = Stage(name="stage", objective=name, **options)
+    torch.manual_seed(0)  # of the heads
+    return build_objective(stage, build_encoder("convnet", 1, 8, seed=0), clusters)
+
+
+def views(n: int = 8) -> Batch:
+    a, b = torch.rand(2, n, 1, 8, 8, generator=chance(1))
+    return Batch(a, b, torch.arange(n), chance(2))
+
+
+def site(n: int = 8, clusters: int = 4) -> LocalRound:
+    """A site of n images in well separated clusters, image i in cluster i % clusters."""
+    points = torch.eye(max(n, clusters))[[i % clusters for i in range(n)]]
+    return LocalRound(embed=lambda: points, centroids=None, chance=chance(3))
+
+
+def slow_prototype_scattering(
+    online: Tensor, target: Tensor, labels: list[int], temperature: float
+) -> Tensor:
+    def centre(points: Tensor, k: int) -> Tensor:
+        own = [x / x.norm() for x, label in zip(points, labels, strict=True) if label == k]
+        mean = torch.stack(own).mean(dim=0)
+        return mean / mean.norm()
+
+    present = sorted(set(labels))
+    total = torch.zeros(())
+    for k in present:
+        positive = (centre(online, k) @ centre(target, k) / temperature).exp()
+        negatives = [
+            (centre(online, k) @ centre(online, j) / temperature).exp() for j in present if j != k
+        ]
+        total = total - (positive / (positive + sum(negatives))).log()
+    return total / len(present)
+
+
+@pytest.mark.parametrize("labels", [[0, 1, 2, 3, 0, 1], [0, 0, 2, 2, 2, 0], [3, 3, 3, 1, 3, 3]])
+@pytest.mark.parametrize("temperature", [0.5, 0.1])
+def test_prototype_scattering_is_the_papers_over_the_clusters_present(labels, temperature) -> None:
+    online, target = torch.randn(2, 6, 5, generator=chance())
+    online.requires_grad_()
+    fast = prototype_scattering(online, target, torch.tensor(labels), 4, temperature)
+    slow = slow_prototype_scattering(online, target, labels, temperature)
+    torch.testing.assert_close(fast, slow, atol=1e-5, rtol=1e-5)
+    ours, theirs = (torch.autograd.grad(loss, online)[0] for loss in (fast, slow))
+    torch.testing.assert_close(ours, theirs, atol=1e-5, rtol=1e-5)
+
+
+def test_absent_clusters_change_no_bit() -> None:
+    online, target = torch.randn(2, 6, 5, generator=chance())
+    labels = torch.tensor([0, 1, 1, 0, 2, 2])
+    few, many = (prototype_scattering(online, target, labels, k, 0.5) for k in (3, 50))
+    torch.testing.assert_close(few, many, atol=1e-7, rtol=0)
+
+
+def test_a_batch_of_one_cluster_has_nothing_to_scatter() -> None:
+    online, target = torch.randn(2, 6, 5, generator=chance())
+    online.requires_grad_()
+    loss = prototype_scattering(online, target, torch.full((6,), 2), 4, 0.5)
+    (gradient,) = torch.autograd.grad(loss, online)
+    assert loss.item() == pytest.approx(0, abs=1e-6)
+    torch.testing.assert_close(gradient, torch.zeros(6, 5), atol=1e-6, rtol=0)
+
+
+def test_the_target_gets_no_gradient() -> None:
+    online, target = torch.randn(2, 6, 5, generator=chance()).requires_grad_()
+    loss = prototype_scattering(online, target, torch.tensor([0, 1, 2] * 2), 3, 0.5)
+    assert torch.autograd.grad(loss, target, allow_unused=True) == (None,)
+
+
+def test_shapes_that_do_not_fit_are_named() -> None:
+    with pytest.raises(ValueError, match=r"\(N,\) labels"):
+        prototype_scattering(torch.zeros(4, 2), torch.zeros(4, 2), torch.zeros(3).long(), 2, 0.5)
+
+
+def test_warm_up_is_byol_to_the_bit_and_without_it_the_epoch_has_pseudo_labels() -> None:
+    part, byol = objective(parameters="warm-up=0.5"), objective("byol")
+    byol.load_state_dict(part.state_dict(), strict=False)
+    part.begin_round(site())
+    part.begin_epoch(site())
+    seen = part.represent(views())
+    (term,) = part.terms(seen).values()
+    assert torch.equal(term, byol.terms(byol.represent(views()))["prediction"])
+    part.after_step(0.5)
+    part.begin_epoch(site())
+    terms = part.terms(part.represent(views()))
+    assert terms.keys() == {"prediction", "scattering"}
+
+
+def test_scattering_contrasts_the_pseudo_labels_of_the_batchs_rows_in_both_views() -> None:
+    part = objective(parameters="warm-up=0 scatter-weight=3.0 temperature=0.2")
+    part.begin_round(site(n=12))
+    part.begin_epoch(site(n=12))
+    batch = views()._replace(rows=torch.tensor([4, 9, 1, 0, 11, 7, 3, 8]))
+    seen = part.represent(batch)
+    # Row i is in cluster i % 4, and what the clusters are called does not matter.
+    labels = [0, 1, 1, 0, 3, 3, 3, 0]
+    expected = 1.5 * (
+        slow_prototype_scattering(seen.z_a, seen.t_b, labels, 0.2)
+        + slow_prototype_scattering(seen.z_b, seen.t_a, labels, 0.2)
+    )
+    torch.testing.assert_close(part.terms(seen)["scattering"], expected, atol=1e-4, rtol=1e-5)
+
+
+def test_sampled_positives_move_the_prediction_by_the_noise_alone() -> None:
+    losses = {}
+    for noise in (0.0, 0.001, 1.0):
+        part = objective(parameters=f"warm-up=0 noise={noise}")
+        part.begin_round(site())
+        part.begin_epoch(site())
+        part.eval()  # BatchNorm's running statistics would move from call to call
+        losses[noise] = part.terms(part.represent(views()))["prediction"].item()
+    byol = objective("byol").eval()
+    assert losses[0.0] == byol.terms(byol.represent(views()))["prediction"].item()
+    assert 0 < abs(losses[0.001] - losses[0.0]) < 0.01 < abs(losses[1.0] - losses[0.0])
+
+
+def test_a_site_with_fewer_images_than_clusters_has_a_cluster_an_image() -> None:
+    part = objective(parameters="warm-up=0", clusters=10)
+    few = site(n=3, clusters=3)
+    part.begin_round(few)
+    part.begin_epoch(few)
+    terms = part.terms(part.represent(views(n=3)))
+    assert torch.isfinite(terms["scattering"]) and terms["scattering"] > 0
+
+
+def test_progress_is_kept_by_the_site_and_a_first_round_starts_at_0() -> None:
+    part = objective(parameters="warm-up=0.7")
+    part.after_step(0.7)
+    part.end_round(site())
+    again = objective(parameters="warm-up=0.7")
+    for name, module in part.local().items():
+        again.local()[name].load_state_dict(module.state_dict())
+    for resumed, scattered in ((again, True), (part, False)):
+        if not scattered:
+            resumed.restart_local()
+        resumed.begin_round(site())
+        resumed.begin_epoch(site())
+        assert ("scattering" in resumed.terms(resumed.represent(views()))) == scattered
+
+
+def test_a_federation_warms_up_for_its_share_of_the_rounds(tmp_path: Path) -> None:
+    plan = recipes.load("fedpropos").plan(
+        {
+            "dataset": "digits",
+            "images": 60,
+            "sites": 2,
+            "rounds": "2",
+            "local-epochs": 1,
+            "batch-size": 32,
+            "parameters": "warm-up=0.5",
+        }
+    )
+    simulate(plan, tmp_path / "run")
+    lines = (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()
+    losses = [e["loss"] for e in map(json.loads, lines) if e["event"] == "round"]
+    assert ["scattering" in loss for loss in losses] == [False, True]
+    assert 0 < losses[1]["scattering"] < 1
