@@ -44,5 +44,5 @@ def _part(index: int, plan: Plan) -> ImageData:
     data = planned_data(plan)
     partition = planned_partition(plan, data)
     if index >= len(partition.sites):
-        raise UserError(f"there is no site {index}: the run has {plan.sites} sites")
+        raise UserError(f"there is no site {index}: the run has {plan.expected_sites} sites")
     return data.subset(partition.sites[index])

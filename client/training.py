@@ -1,5 +1,6 @@
 """The training loop: the local epochs of one round at one site."""
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -37,6 +38,9 @@ def train_round(
         objective.begin_epoch(site)
         objective.train()
         for rows in shuffled_batches(n, stage.batch_size, chance):
+            done = (stage_round - 1 + step / steps) / stage.rounds  # of the stage
+            for group in optimiser.param_groups:
+                group["lr"] = learning_rate(stage, done)
             index = data.rows[rows].to(data.images.device)
             images = data.images[index].to(bench.device, non_blocking=True)
             batch = Batch(*views.pair(images, chance), rows, chance)
@@ -54,6 +58,14 @@ def train_round(
                 totals[name] = totals.get(name, 0) + term.detach() * len(rows)
     objective.end_round(site)
     return {name: float(total) for name, total in totals.items()}
+
+
+def learning_rate(stage: Stage, done: float) -> float:
+    """The step size when the share `done` in [0, 1) of the stage lies behind; cosine: Loshchilov
+    and Hutter, ICLR 2017, eq. 5, without restarts."""
+    if stage.schedule == "constant":
+        return stage.learning_rate
+    return stage.learning_rate * (1 + math.cos(math.pi * done)) / 2
 
 
 def build_optimiser(stage: Stage, parameters: list[torch.nn.Parameter]) -> torch.optim.Optimizer:

@@ -55,6 +55,9 @@ class Stage(_Options):
         default="adam", description="at the sites: AdamW, or SGD with momentum"
     )
     learning_rate: float = Field(default=1e-3, gt=0, le=100, description="its step size")
+    schedule: Literal["constant", "cosine"] = Field(
+        default="constant", description="of the step size: constant, or down to 0 over the stage"
+    )
     momentum: float = Field(default=0.0, ge=0, lt=1, description="of SGD")
     weight_decay: float = Field(default=1e-5, ge=0, le=1, description="decoupled weight decay")
     proximal: float = Field(
@@ -177,6 +180,11 @@ class Plan(RunOptions):
     def rounds(self) -> int:
         """Training rounds over all stages."""
         return sum(stage.rounds for stage in self.stages)
+
+    @property
+    def expected_sites(self) -> int:
+        """Sites that are to take part."""
+        return 1 if self.alone else self.sites
 
     def rounds_before(self, stage: int) -> int:
         """Training rounds of all stages before `stage`."""

@@ -54,7 +54,7 @@ def run_on_ray(plan: Plan, config: Mapping[str, str], folder: Path, console: Con
 def _resources(plan: Plan) -> SimulationConfig:
     gpus = torch.cuda.device_count() if plan.device in ("auto", "cuda") else 0
     return SimulationConfig(
-        num_supernodes=plan.sites,
+        num_supernodes=plan.expected_sites,
         client_resources_num_cpus=1,
         client_resources_num_gpus=0.25 if gpus else 0.0,
         init_args_log_to_driver=False,

@@ -48,7 +48,9 @@ def run_locally(plan: Plan, config: Mapping[str, str], folder: Path, console: Co
         return
     planned_partition(plan, planned_data(plan)).save(folder / "partition.json")
     with tempfile.TemporaryDirectory(prefix="covey-") as sockets:
-        sites = [local_site(plan, folder, Path(sockets), index) for index in range(plan.sites)]
+        sites = [
+            local_site(plan, folder, Path(sockets), index) for index in range(plan.expected_sites)
+        ]
         with LocalFederation(folder / "federation", folder / "logs") as federation:
             federation.start(sites, lambda text: console.print(f"[dim]{text}[/]", highlight=False))
             bundle = write_bundle(folder / "federation" / "bundle", config)
@@ -88,7 +90,7 @@ def local_site(plan: Plan, folder: Path, sockets: Path, index: int) -> SiteSpec:
     """Site `index` of the partition that lies in `folder`; its socket is in `sockets`."""
     name = f"site-{index}"
     socket = sockets / f"{index}.sock"
-    threads = max(1, (os.cpu_count() or 1) // plan.sites)
+    threads = max(1, (os.cpu_count() or 1) // plan.expected_sites)
     options = {
         "socket": socket,
         "site": name,

@@ -83,7 +83,9 @@ def submit_run(folder: ServerFolder, order: Order, console: Console) -> dict[str
     config = run_config(recipe, options, **{"run-folder": str(run), "engine": "server"})
     with tempfile.TemporaryDirectory(prefix="covey-") as scratch:
         run_id = control.submit(write_bundle(Path(scratch), config))
-    what = f"{plan.recipe} over {plan.sites} sites, {online} of them online; run folder {run}"
+    what = (
+        f"{plan.recipe} over {plan.expected_sites} sites, {online} of them online; run folder {run}"
+    )
     console.print(what, style="dim", highlight=False, markup=False, soft_wrap=True)
     _await_end(folder, run, plan, console, _Watch(control, run_id))
     return conclude(run, console)
