@@ -108,8 +108,9 @@ def relation(
             f"need two (N, p) tensors and (M, p) others, got {x.shape}, {y.shape} and "
             f"{others.shape}"
         )
-    towards = F.normalize(others.float(), dim=1).T
-    cosines = [F.normalize(view.float(), dim=1) @ towards for view in (x, y)]
+    with torch.autocast(x.device.type, enabled=False):
+        towards = F.normalize(others.float(), dim=1).T
+        cosines = [F.normalize(view.float(), dim=1) @ towards for view in (x, y)]
     mean = torch.stack([torch.softmax(c / mean_temperature, dim=1) for c in cosines]).mean(dim=0)
     divergences = [
         F.kl_div(torch.log_softmax(c / temperature, dim=1), mean, reduction="batchmean")

@@ -117,10 +117,12 @@ def prototype_scattering(
         )
     member = labels == torch.arange(clusters, device=labels.device)[:, None]
     present = member.any(dim=1)
-    own, other = _centres(online, member), _centres(target.detach(), member)
     diagonal = torch.eye(clusters, dtype=torch.bool, device=labels.device)
+    with torch.autocast(online.device.type, enabled=False):
+        own, other = _centres(online, member), _centres(target.detach(), member)
+        logits = own @ own.T / temperature
     # An absent cluster keeps a finite logit with itself, so that its unused row is no NaN.
-    logits = (own @ own.T / temperature).masked_fill(~present & ~diagonal, -torch.inf)
+    logits = logits.masked_fill(~present & ~diagonal, -torch.inf)
     positives = (own * other).sum(dim=1) / temperature
     losses = torch.where(diagonal, positives[:, None], logits).logsumexp(dim=1) - positives
     return (losses * present).sum() / present.sum()

@@ -69,5 +69,6 @@ def sliced_wasserstein(x: Tensor, y: Tensor, directions: Tensor) -> Tensor:
             f"need two (N, p) tensors and (m, p) directions, got {x.shape}, {y.shape} and "
             f"{directions.shape}"
         )
-    along_x, along_y = (points @ directions.T for points in (x, y))
+    with torch.autocast(x.device.type, enabled=False):  # differences of nearly equal values
+        along_x, along_y = (points.float() @ directions.T for points in (x, y))
     return (along_x.sort(dim=0).values - along_y.sort(dim=0).values).square().mean()

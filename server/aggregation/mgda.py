@@ -109,4 +109,5 @@ def min_norm_weights(gram: Doubles) -> Doubles:
     root = np.sqrt(np.maximum(values, 0))[:, None] * vectors.T
     aim = np.append(np.zeros(sites), 1.0)
     scaled: Doubles = nnls(np.vstack([root, np.ones(sites)]), aim, maxiter=100 * sites)[0]
-    return scaled / scaled.sum()
+    weights: Doubles = scaled / scaled.sum()
+    return weights

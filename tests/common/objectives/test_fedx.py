@@ -69,6 +69,14 @@ def test_views_that_relate_alike_cost_nothing_and_others_something() -> None:
     assert relation(x, y, others, 0.1, 0.1).item() > 0.1
 
 
+def test_autocast_does_not_take_its_digits() -> None:
+    x, y, others = torch.randn(3, 4, 5, generator=chance())
+    exact = relation(x, y, others, 0.1, 0.1)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        mixed = relation(x, y, others, 0.1, 0.1)
+    assert torch.equal(exact, mixed)
+
+
 def test_shapes_that_do_not_fit_are_named() -> None:
     with pytest.raises(ValueError, match=r"\(M, p\) others"):
         relation(torch.zeros(4, 2), torch.zeros(4, 2), torch.zeros(4, 3), 0.1, 0.1)

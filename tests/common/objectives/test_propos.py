@@ -90,6 +90,15 @@ def test_the_target_gets_no_gradient() -> None:
     assert torch.autograd.grad(loss, target, allow_unused=True) == (None,)
 
 
+def test_autocast_does_not_take_its_digits() -> None:
+    online, target = torch.randn(2, 6, 5, generator=chance())
+    inputs = (online, target, torch.tensor([0, 1, 2] * 2), 4, 0.5)
+    exact = prototype_scattering(*inputs)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        mixed = prototype_scattering(*inputs)
+    assert torch.equal(exact, mixed)
+
+
 def test_shapes_that_do_not_fit_are_named() -> None:
     with pytest.raises(ValueError, match=r"\(N,\) labels"):
         prototype_scattering(torch.zeros(4, 2), torch.zeros(4, 2), torch.zeros(3).long(), 2, 0.5)

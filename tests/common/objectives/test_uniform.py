@@ -96,6 +96,14 @@ def test_minimising_it_alone_spreads_a_collapsed_batch_over_the_sphere() -> None
     assert before > 0.99 and after < 0.2
 
 
+def test_autocast_does_not_take_its_digits() -> None:
+    z = torch.randn(8, 4, generator=chance())
+    exact = distance_from_uniform(z, 5, chance(1))
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        mixed = distance_from_uniform(z, 5, chance(1))
+    assert torch.equal(exact, mixed)
+
+
 def test_the_points_come_from_the_generator_alone() -> None:
     z = torch.randn(8, 4, generator=chance())
     first, again, other = (distance_from_uniform(z, 5, chance(s)).item() for s in (1, 1, 2))
