@@ -145,12 +145,30 @@ def evaluate_command(
     dataset: Annotated[
         str, typer.Option(help="evaluate on this data set instead of the run's")
     ] = "",
+    protocol: Annotated[
+        str,
+        typer.Option(
+            help="clustering, knn, linear, semi-1 and semi-10 (fine-tuning with 1 and 10 % of the "
+            "labels), or all",
+        ),
+    ] = "clustering,knn,linear",
+    repeats: Annotated[
+        int, typer.Option(min=1, help="draws of labels in semi-1 and semi-10: mean ± std")
+    ] = 1,
+    federated: Annotated[
+        bool, typer.Option("--federated", help="from sums over the run's own partition")
+    ] = False,
+    resize: Annotated[
+        bool, typer.Option("--resize", help="scale the images to the side that the encoder takes")
+    ] = False,
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, ...")] = "auto",
     json_file: JsonOption = None,
 ) -> None:
-    """Clustering, kNN and linear probe of a finished run's encoder on pooled data."""
-    from deploy.evaluate import evaluate_run  # noqa: PLC0415
+    """Score a finished run's encoder: clustering, kNN, linear probe, fine-tuning."""
+    from deploy.evaluate import Asked, evaluate_run, parse_protocols  # noqa: PLC0415
 
-    write_json(json_file, evaluate_run(run, dataset, console))
+    asked = Asked(dataset, resize, parse_protocols(protocol), repeats, federated, device)
+    write_json(json_file, evaluate_run(run, asked, console))
 
 
 @app.command("report")

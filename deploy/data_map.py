@@ -1,6 +1,7 @@
 """A 2-D map of the embeddings, for the report, where the data is on this machine.
 
-Only `covey run` and `covey simulate` call this: on a real federation no embedding leaves a site.
+It shows the space in which the run clusters: encoder or projector output. Only `covey run` and
+`covey simulate` call this: on a real federation no embedding leaves a site.
 """
 
 import json
@@ -27,7 +28,8 @@ def write_map(folder: Path) -> None:
     data = planned_data(plan)
     rng = np.random.default_rng(derive_seed(plan.seed, "map"))
     sample = data.subset(rng.permutation(len(data.images))[:IMAGES])
-    points = trained.embed(sample)
+    trained.estimate_statistics(sample)
+    points = trained.embed(sample, trained.space)
     centres = trained.centroids
     if centres is None:
         chance = generator(trained.device, plan.seed, "map")

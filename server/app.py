@@ -73,7 +73,8 @@ def run(grid: Grid, plan: Plan, folder: RunFolder, engine: str) -> None:
 
 
 def _publish(strategy: CoveyStrategy) -> None:
-    """`encoder.safetensors` and `centroids.safetensors`: what a run is for."""
+    """`encoder.safetensors` and `centroids.safetensors`: what a run is for; where the centroids lie
+    in the projector's space, `projector.safetensors` too."""
     plan, state, folder = strategy.plan, strategy.state, strategy.folder
     last = len(plan.stages) - 1
     site = next(iter(strategy.roster.sites.values()))
@@ -88,6 +89,10 @@ def _publish(strategy: CoveyStrategy) -> None:
     )
     tensors = strategy.model.encoder_tensors(last, state.groups)
     folder.write("encoder.safetensors", save(tensors, metadata=facts))
+    if plan.stages[last].embedding == "projector":
+        state_dict = strategy.model.objective(last).projector.state_dict()  # filled with the above
+        projector = {name: tensor.float().numpy() for name, tensor in state_dict.items()}
+        folder.write("projector.safetensors", save(projector, metadata=facts))
     if state.centroids is not None:
         points, counts = state.centroids.points, state.centroids.counts
         arrays: dict[str, NDArray[Any]] = {"points": points, "counts": counts}
