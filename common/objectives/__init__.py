@@ -10,12 +10,16 @@ from common.errors import unknown
 from common.normalisation import without_batch_norm
 from common.objectives.base import Around, Objective, read_parameters
 from common.objectives.byol import BYOL
+from common.objectives.ccfc import CCFC, CCFCClusters
 from common.objectives.cluster import Cluster
 from common.objectives.cluster import Parameters as ClusterParameters
 from common.objectives.contrastive_quant import Parameters as ContrastiveQuantParameters
 from common.objectives.contrastive_quant import contrastive_quant
+from common.objectives.decorrelated import Decorrelated
+from common.objectives.decorrelated import Parameters as DecorrelatedParameters
 from common.objectives.fedx import FedX
 from common.objectives.momentum_contrast import MomentumContrast
+from common.objectives.orchestra import Orchestra
 from common.objectives.projection import Projection
 from common.objectives.propos import ProPos
 from common.objectives.regularised import Regularised
@@ -28,6 +32,9 @@ OBJECTIVES: dict[str, type[Objective]] = {
     "simclr": SimCLR,
     "byol": BYOL,
     "momentum-contrast": MomentumContrast,
+    "ccfc": CCFC,
+    "ccfc-clusters": CCFCClusters,
+    "orchestra": Orchestra,
     "propos": ProPos,
     "fedx": FedX,
     "projection": Projection,
@@ -37,6 +44,7 @@ OBJECTIVES: dict[str, type[Objective]] = {
 WRAPPERS: dict[str, tuple[type[Any], Callable[[Encoder, Any, int, Objective], Around]]] = {
     "cluster": (ClusterParameters, Cluster),
     "fedu2": (UniformParameters, Uniform),
+    "decorrelated": (DecorrelatedParameters, Decorrelated),
     "contrastive-quant": (ContrastiveQuantParameters, contrastive_quant),
 }
 """Objectives around a stage-1 objective, with the dataclass of their own parameters: each is built

@@ -13,6 +13,7 @@ from common.layout import Layout
 from common.messages import Floats, Groups
 from server.aggregation.mean import LIMIT, ExactSum, WeightedMean
 from server.aggregation.mgda import MultiGradient
+from server.aggregation.orchestra import Orchestra
 
 __all__ = ["AGGREGATIONS", "LIMIT", "Aggregation", "ExactSum", "WeightedMean", "aggregation"]
 
@@ -43,6 +44,7 @@ def mean(layout: Layout, received: Groups, examples: int) -> Aggregation:
 AGGREGATIONS: dict[str, Callable[[Layout, Groups, int], Aggregation]] = {
     "mean": mean,
     "mgda": MultiGradient,
+    "orchestra": Orchestra,
 }
 """name -> builder from the layout of the stage's shared modules, the groups that the sites were
 sent, and the most examples that there can be in all."""

@@ -1,0 +1,61 @@
+"""Decorrelation around another objective: dimensions of the projections must not repeat each other.
+
+L = L_first + β·‖K‖²_F / d², K (d, d) the correlation matrix of the projections of both views.
+The term lies between 1/d, all dimensions uncorrelated, and 1, all the same: dimensional collapse.
+With `first = "ccfc"` and `"ccfc-clusters"` in the two stages this is CCFC++; with any other, that
+objective with FedDecorr's regulariser.
+Shared, local, received: what the objective inside has.
+
+FedDecorr's paper prints the formula above with β = .1; its code leaves out the diagonal and
+divides N·K by √N instead of N, so that its term is about N times as large. Ours is the paper's. No
+code of CCFC++ is public; that it takes FedDecorr's regulariser, on the projections that it
+clusters, is our reading.
+Sources: Shi et al., "Towards Understanding and Mitigating Dimensional Collapse in Heterogeneous
+Federated Learning" (FedDecorr), ICLR 2023 (arXiv 2210.00226); Yan et al., "CCFC++: Enhancing
+Federated Clustering through Feature Decorrelation" (arXiv 2402.12852).
+"""
+
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from common.encoders import Encoder
+from common.objectives.base import Around, Objective, Representations
+
+
+@dataclass(frozen=True)
+class Parameters:
+    """`first`: the objective inside; `decorrelation_weight` β (FedDecorr's .1)."""
+
+    first: str = "ccfc"
+    decorrelation_weight: float = 0.1
+
+
+class Decorrelated(Around):
+    """`inner` with its projections decorrelated; everything else is `inner`'s."""
+
+    parameters_type = Parameters
+
+    def __init__(
+        self, encoder: Encoder, parameters: Parameters, clusters: int, first: Objective
+    ) -> None:
+        super().__init__(first)
+        self.weight = parameters.decorrelation_weight
+
+    def terms(self, seen: Representations) -> dict[str, Tensor]:
+        repeated = correlation(torch.cat([seen.z_a, seen.z_b]))
+        return {**self.inner.terms(seen), "decorrelation": self.weight * repeated}
+
+
+def correlation(z: Tensor) -> Tensor:
+    """‖K‖²_F / d² of the correlation matrix K of `z` (M, d), M >= 2. A dimension without variance
+    is uncorrelated with all, itself included."""
+    if z.ndim != 2 or len(z) < 2:
+        raise ValueError(f"need an (M, d) tensor with M >= 2, got {tuple(z.shape)}")
+    centred = z.float() - z.float().mean(dim=0)
+    unit = F.normalize(centred, dim=0)  # the correlation of two dimensions is their inner product
+    with torch.autocast(z.device.type, enabled=False):
+        matrix = unit.T @ unit
+    return matrix.square().mean()
