@@ -32,9 +32,10 @@ def sinkhorn(
         marginals = torch.full((k,), 1 / k, device=scores.device)
     elif marginals.shape != (k,):
         raise ValueError(f"need ({k},) marginals, got {tuple(marginals.shape)}")
-    logits, shares = scores.float() / epsilon, marginals.float().log()
+    # Sizes and not shares, or u and v would drift apart by log N with each iteration.
+    logits, sizes = scores.float() / epsilon, n * marginals.float()
     rows = torch.zeros(n, 1, device=scores.device)  # u
     for _ in range(iterations):
-        columns = shares - (logits + rows).logsumexp(dim=0)  # v; -inf for a share of 0
+        columns = sizes.log() - (logits + rows).logsumexp(dim=0)  # v; -inf for a share of 0
         rows = -(logits + columns).logsumexp(dim=1, keepdim=True)
-    return (logits + rows + columns).exp()
+    return (logits + columns).softmax(dim=1)
