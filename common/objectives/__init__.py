@@ -8,6 +8,7 @@ import torch
 from common.encoders import Encoder, build_encoder
 from common.errors import unknown
 from common.normalisation import without_batch_norm
+from common.objectives.barlow_twins import BarlowTwins
 from common.objectives.base import Around, Objective, read_parameters
 from common.objectives.byol import BYOL
 from common.objectives.ccfc import CCFC, CCFCClusters
@@ -18,20 +19,31 @@ from common.objectives.contrastive_quant import contrastive_quant
 from common.objectives.decorrelated import Decorrelated
 from common.objectives.decorrelated import Parameters as DecorrelatedParameters
 from common.objectives.fedx import FedX
+from common.objectives.moco_v2 import MoCoV2
+from common.objectives.moco_v3 import MoCoV3
 from common.objectives.momentum_contrast import MomentumContrast
 from common.objectives.orchestra import Orchestra
 from common.objectives.projection import Projection
 from common.objectives.propos import ProPos
 from common.objectives.regularised import Regularised
 from common.objectives.simclr import SimCLR
+from common.objectives.simsiam import SimSiam
+from common.objectives.swav import SwAV
 from common.objectives.uniform import Parameters as UniformParameters
 from common.objectives.uniform import Uniform
+from common.objectives.vicreg import VICReg
 from common.options import Plan, Scalar, Stage, kebab
 
 OBJECTIVES: dict[str, type[Objective]] = {
     "simclr": SimCLR,
     "byol": BYOL,
     "momentum-contrast": MomentumContrast,
+    "moco-v2": MoCoV2,
+    "moco-v3": MoCoV3,
+    "simsiam": SimSiam,
+    "barlow-twins": BarlowTwins,
+    "vicreg": VICReg,
+    "swav": SwAV,
     "ccfc": CCFC,
     "ccfc-clusters": CCFCClusters,
     "orchestra": Orchestra,

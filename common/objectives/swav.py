@@ -1,0 +1,109 @@
+"""SwAV: one view predicts which prototypes the other view is assigned to.
+
+Scores S_a = z_a·Cᵀ (N, K) with z and the prototypes C of unit length; assignments Q_a = Sinkhorn of
+S_a (equally large clusters in each batch, without gradient); P_a = softmax(S_a/τ);
+L = ½[-mean_i Σ_k Q_b log P_a  -  mean_i Σ_k Q_a log P_b]. Two views; no queue and no small crops.
+The mean of the sites' prototypes is shorter than 1, so they are scaled to unit length again when a
+round begins, as after each step. They are not frozen at first, as the authors' code does for its
+first epoch. As many prototypes as the run has clusters (`prototypes = 0`) are a cluster head, too:
+P is then the assignment (option `clusters-from`).
+Shared: encoder, projector, prototypes. Local: nothing.
+Source: Caron et al., "Unsupervised Learning of Visual Features by Contrasting Cluster Assignments",
+NeurIPS 2020 (arXiv 2006.09882), eqs. 1 to 5 and appendix A.
+"""
+
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from common.encoders import Encoder
+from common.errors import UserError
+from common.objectives.base import LocalRound, Objective, Representations, mlp
+from common.objectives.sinkhorn import sinkhorn
+
+
+@dataclass(frozen=True)
+class Parameters:
+    """`temperature` τ, `epsilon` and `iterations` of Sinkhorn (appendix A.1); `prototypes` K, 0: as
+    many as the run's clusters (3,000 in the paper, for 1,000 classes; a batch should have more
+    images); `hidden`, `width`: the projector's layers."""
+
+    temperature: float = 0.1
+    epsilon: float = 0.05
+    iterations: int = 3
+    prototypes: int = 64
+    hidden: int = 256
+    width: int = 128
+
+
+class Prototypes(nn.Module):
+    """K vectors of unit length; cosines (N, K) of projections (N, p) with them."""
+
+    def __init__(self, count: int, width: int) -> None:
+        super().__init__()
+        self.vectors = nn.Parameter(F.normalize(torch.randn(count, width), dim=1))
+
+    @torch.no_grad()
+    def renormalise(self) -> None:
+        """Scale them to unit length."""
+        self.vectors.copy_(F.normalize(self.vectors, dim=1))
+
+    def forward(self, z: Tensor) -> Tensor:
+        with torch.autocast(z.device.type, enabled=False):
+            cosines: Tensor = F.normalize(z.float(), dim=1) @ self.vectors.T
+        return cosines
+
+
+class SwAV(Objective):
+    """Swapped prediction of cluster assignments."""
+
+    parameters_type = Parameters
+
+    def __init__(self, encoder: Encoder, parameters: Parameters, clusters: int) -> None:
+        super().__init__()
+        if parameters.prototypes < 0 or parameters.iterations < 1 or parameters.epsilon <= 0:
+            raise UserError(
+                "objective 'swav': prototypes must be 0 or more, iterations 1 or more, epsilon "
+                "above 0"
+            )
+        self.settings, self.clusters = parameters, clusters
+        self.encoder = encoder
+        self.projector = mlp(encoder.feature_dim, parameters.hidden, parameters.width)
+        self.prototypes = Prototypes(parameters.prototypes or clusters, parameters.width)
+
+    def terms(self, seen: Representations) -> dict[str, Tensor]:
+        settings = self.settings
+        s_a, s_b = self.prototypes(seen.z_a), self.prototypes(seen.z_b)
+        q_a, q_b = (sinkhorn(s, settings.epsilon, settings.iterations) for s in (s_a, s_b))
+        loss = 0.5 * (
+            assignment_error(s_a, q_b, settings.temperature)
+            + assignment_error(s_b, q_a, settings.temperature)
+        )
+        return {"prediction": loss}
+
+    def begin_round(self, site: LocalRound) -> None:
+        self.prototypes.renormalise()
+
+    def after_step(self, progress: float) -> None:
+        self.prototypes.renormalise()
+
+    def shared(self) -> dict[str, nn.Module]:
+        return {**super().shared(), "prototypes": self.prototypes}
+
+    def assignments(self, h: Tensor) -> Tensor | None:
+        if len(self.prototypes.vectors) != self.clusters:
+            return None
+        scores: Tensor = self.prototypes(self.projector(h))
+        return (scores / self.settings.temperature).softmax(dim=1)
+
+
+def assignment_error(scores: Tensor, assignments: Tensor, temperature: float) -> Tensor:
+    """-mean_i Σ_k Q_ik log softmax(S_i/τ)_k, for `scores` S and `assignments` Q, (N, K)."""
+    if scores.shape != assignments.shape or scores.ndim != 2:
+        raise ValueError(
+            f"need two (N, K) tensors, got {tuple(scores.shape)} and {tuple(assignments.shape)}"
+        )
+    predicted = (scores.float() / temperature).log_softmax(dim=1)
+    return -(assignments * predicted).sum(dim=1).mean()
