@@ -11,6 +11,7 @@ from typing import Protocol
 from common.errors import unknown
 from common.layout import Layout
 from common.messages import Floats, Groups
+from server.aggregation.l_dawa import LayerwiseCosine, NormalisedLayerwiseCosine
 from server.aggregation.mean import LIMIT, ExactSum, WeightedMean
 from server.aggregation.mgda import MultiGradient
 from server.aggregation.orchestra import Orchestra
@@ -43,6 +44,8 @@ def mean(layout: Layout, received: Groups, examples: int) -> Aggregation:
 
 AGGREGATIONS: dict[str, Callable[[Layout, Groups, int], Aggregation]] = {
     "mean": mean,
+    "l-dawa": LayerwiseCosine,
+    "l-dawa-normalised": NormalisedLayerwiseCosine,
     "mgda": MultiGradient,
     "orchestra": Orchestra,
 }
