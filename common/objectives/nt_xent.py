@@ -17,7 +17,7 @@ def nt_xent(a: Tensor, b: Tensor, temperature: float) -> Tensor:
     """
     _check(a, b)
     rows = F.normalize(torch.cat([a, b]).float(), dim=1)
-    logits = rows @ rows.T / temperature
+    logits = product(rows, rows) / temperature
     logits.fill_diagonal_(-torch.inf)
     n = len(a)
     positives = torch.arange(2 * n, device=a.device).roll(n)
@@ -30,7 +30,7 @@ def info_nce(queries: Tensor, keys: Tensor, temperature: float) -> Tensor:
     `queries`, `keys`: (N, p), any length; row i of both is a positive pair.
     """
     _check(queries, keys)
-    cosines = F.normalize(queries.float(), dim=1) @ F.normalize(keys.float(), dim=1).T
+    cosines = product(F.normalize(queries.float(), dim=1), F.normalize(keys.float(), dim=1))
     return F.cross_entropy(cosines / temperature, torch.arange(len(keys), device=keys.device))
 
 
@@ -39,6 +39,13 @@ def symmetric_info_nce(
 ) -> Tensor:
     """½[NCE(z_a; t_b) + NCE(z_b; t_a)]: each view's projection against the other's target."""
     return 0.5 * (info_nce(z_a, t_b, temperature) + info_nce(z_b, t_a, temperature))
+
+
+def product(a: Tensor, b: Tensor) -> Tensor:
+    """a bᵀ (N, M) in the precision of a: autocast would round it to bfloat16, whose steps near 1
+    are as large as the differences of cosines that a temperature of .1 tells apart."""
+    with torch.autocast(a.device.type, enabled=False):
+        return a @ b.T
 
 
 def _check(a: Tensor, b: Tensor) -> None:
