@@ -10,7 +10,7 @@ from typing import Annotated, Any
 import click
 import typer
 from rich.console import Console
-from rich.table import Table
+from rich.table import Column, Table
 
 from common import recipes
 from common.errors import UserError, unknown
@@ -110,13 +110,21 @@ def simulate_command(
 
 @app.command("recipes")
 def recipes_command(json_file: JsonOption = None) -> None:
-    """List the recipes: what each is, and what its sites share."""
-    found = [recipes.load(name) for name in recipes.names()]
-    table = Table("recipe", "family", "shared", "stages", "source")
+    """List the recipes: what each is, and what its sites share; and the published protocols."""
+    methods = Table(Column("recipe", no_wrap=True), "family", "shared", "stages", "source")
+    protocols = Table("recipe", "data", "sites", "rounds", title="published protocols")
     rows: list[dict[str, Any]] = []
-    for recipe in found:
-        stages = " → ".join(stage.objective for stage in recipe.plan().stages)
-        table.add_row(recipe.name, recipe.family, recipe.shared, stages, recipe.source)
+    for recipe in (recipes.load(name) for name in recipes.names()):
+        plan = recipe.plan()
+        stages = [stage.objective for stage in plan.stages]
+        if recipe.name.startswith(recipes.PUBLISHED):
+            sites = f"{plan.sites}, {plan.partition}"
+            rounds = f"{plan.rounds} × {plan.stages[0].local_epochs}"
+            protocols.add_row(recipe.name, plan.dataset, sites, rounds)
+        else:
+            methods.add_row(
+                recipe.name, recipe.family, recipe.shared, " → ".join(stages), recipe.source
+            )
         rows.append(
             {
                 "name": recipe.name,
@@ -124,10 +132,11 @@ def recipes_command(json_file: JsonOption = None) -> None:
                 "family": recipe.family,
                 "shared": recipe.shared,
                 "source": recipe.source,
-                "stages": [stage.objective for stage in recipe.plan().stages],
+                "stages": stages,
             }
         )
-    console.print(table)
+    console.print(methods)
+    console.print(protocols)
     write_json(json_file, rows)
 
 

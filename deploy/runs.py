@@ -9,6 +9,7 @@ from typing import Any
 
 from rich.console import Console
 
+from common import recipes
 from common.data import DATASETS
 from common.errors import UserError
 from common.lock import is_locked
@@ -28,7 +29,7 @@ def new_folder(runs: Path, recipe: str, wanted: Path | None) -> Path:
             raise UserError(f"{wanted} holds a run already: --resume {wanted} goes on with it")
         wanted.mkdir(parents=True, exist_ok=True)
         return wanted.absolute()
-    name = f"{time.strftime('%Y%m%d-%H%M%S')}-{recipe}"
+    name = f"{time.strftime('%Y%m%d-%H%M%S')}-{recipes.file_name(recipe)}"
     number = 1
     while True:
         folder = (runs / (name if number == 1 else f"{name}-{number}")).absolute()

@@ -147,9 +147,8 @@ def _run_folder(config: Mapping[str, Any]) -> Path:
     given = str(config.get("run-folder") or "")
     if given:
         return Path(given)
-    return (
-        covey_home() / "runs" / time.strftime(f"%Y%m%d-%H%M%S-{config.get('recipe') or 'fedmcc'}")
-    )
+    recipe = recipes.file_name(str(config.get("recipe") or "fedmcc"))
+    return covey_home() / "runs" / f"{time.strftime('%Y%m%d-%H%M%S')}-{recipe}"
 
 
 def _say(text: str) -> None:

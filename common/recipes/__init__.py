@@ -2,6 +2,9 @@
 
 A recipe's top level may set any option of a run; each `[[stages]]` table any option of a stage;
 `[about]` says what the method is. A method is data wherever it can be.
+
+Those in `published/` are called `published/<name>`: a paper's whole protocol (data, network, sites,
+rounds), for who wants its numbers and has a GPU. Each of their numbers says where it is from.
 """
 
 import tomllib
@@ -14,6 +17,7 @@ from common.errors import UserError, unknown
 from common.options import RUN_OPTIONS, Plan, settle
 
 FOLDER = Path(__file__).parent
+PUBLISHED = "published/"  # what the names of published protocols begin with
 
 
 @dataclass(frozen=True)
@@ -33,14 +37,21 @@ class Recipe:
 
 
 def names() -> list[str]:
-    """The recipes that ship with Covey, sorted."""
-    return sorted(path.stem for path in FOLDER.glob("*.toml"))
+    """The recipes that ship with Covey, sorted; the published protocols come last."""
+    paths = [*sorted(FOLDER.glob("*.toml")), *sorted(FOLDER.glob(f"{PUBLISHED}*.toml"))]
+    return [path.relative_to(FOLDER).with_suffix("").as_posix() for path in paths]
+
+
+def file_name(recipe: str) -> str:
+    """What stands for `recipe`, a name or a `.toml` file, within the name of a folder."""
+    return Path(recipe).stem if recipe.endswith(".toml") else recipe.replace("/", "-")
 
 
 def load(name: str) -> Recipe:
     """The recipe called `name`, or the one in the file `name` if that ends in `.toml`."""
-    path = Path(name) if name.endswith(".toml") else FOLDER / f"{name}.toml"
-    if not name.endswith(".toml") and name not in names():
+    own_file = name.endswith(".toml")
+    path = Path(name) if own_file else FOLDER / f"{name}.toml"
+    if not own_file and name not in names():
         raise unknown("recipe", name, names())
     try:
         document = tomllib.loads(path.read_text(encoding="utf-8"))
@@ -55,7 +66,7 @@ def load(name: str) -> Recipe:
     if not document.get("stages"):
         raise UserError(f"recipe {path}: it has no [[stages]]")
     return Recipe(
-        name=path.stem,
+        name=path.stem if own_file else name,
         title=about.get("title", path.stem),
         family=about.get("family", ""),
         shared=about.get("shared", ""),

@@ -71,7 +71,7 @@ def test_a_mistake_is_one_line(options, message: str) -> None:
 
 def test_an_unknown_recipe_names_the_nearest() -> None:
     with pytest.raises(UserError, match="did you mean 'fedmcc'"):
-        recipes.load("fedmc")
+        recipes.load("fedmccc")
 
 
 def test_a_recipe_file_with_a_mistake_is_one_line(tmp_path: Path) -> None:

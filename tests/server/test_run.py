@@ -141,7 +141,10 @@ def test_a_damaged_checkpoint_is_one_clear_line(tmp_path: Path) -> None:
         folder.checkpoint()
 
 
-@pytest.mark.parametrize("recipe", recipes.names())
+METHODS = [name for name in recipes.names() if not name.startswith(recipes.PUBLISHED)]
+
+
+@pytest.mark.parametrize("recipe", METHODS)
 @pytest.mark.parametrize("batchnorm", ["average", "local"])
 def test_every_recipe_runs_with_averaged_and_with_local_batchnorm(
     recipe: str, batchnorm: str, tmp_path: Path
