@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: install run test check format bench proto clean
+.PHONY: install run test check format bench bench-methods proto clean
 
 install: $(VENV)/.installed
 
@@ -32,6 +32,10 @@ bench: install
 	@"$(BIN)/python" -m pip install --quiet --disable-pip-version-check --editable ".[bench]"
 	@for script in round_overhead server_memory train_speed views; do \
 	    "$(BIN)/python" "benchmarks/$$script.py" || exit 1; done
+
+# Every recipe against every other (hours): docs/results/methods.csv and methods.html.
+bench-methods: install
+	@"$(BIN)/python" benchmarks/methods.py --jobs 2
 
 proto: install
 	@"$(BIN)/python" -m grpc_tools.protoc --proto_path=. --python_out=. --pyi_out=. --grpc_python_out=. client/resident/trainer.proto

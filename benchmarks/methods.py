@@ -23,7 +23,8 @@ from typing import Annotated, Any
 
 import torch
 import typer
-from _methods_run import Cell, Scale, finished_figures, run_cell
+from _methods_page import write_page
+from _methods_run import Cell, Scale, finished_figures, machine_in_words, run_cell
 
 from common import recipes as known
 from common.errors import UserError, unknown
@@ -31,34 +32,15 @@ from common.files import write_atomic
 from common.lock import locked
 
 RECIPES = (
-    "centralised",
-    "standalone",
-    "pixels",
-    "fedkmeans",
-    "kfed",
-    "fedsimclr",
-    "fedbyol",
-    "fedbyol-reg",
-    "fedcq-a",
-    "fedcq-b",
-    "fedcq-c",
-    "fedcq-byol",
-    "fedpropos",
-    "fedx",
-    "fedu2",
-    "orchestra",
-    "ccfc",
-    "ccfc++",
-    "fedcc",
-    "fedmc",
-    "fedmcc",
-    "fedmcc-nc",
-    "fedbyol-c",
-    "fedbyol-nc",
-    "fedbyol-reg-c",
-    "fedbyol-reg-nc",
-    "covey",
-)
+    "centralised", "standalone", "pixels", "fedkmeans", "kfed",
+    "fedsimclr", "fedmoco", "fedmoco-v3", "fedbyol", "fedsimsiam", "fedbarlow", "fedvicreg",
+    "fedswav",
+    "fedprox", "fedavgm", "fedadam", "ldawa", "fedu", "fedema", "fedema-constant", "fedu2",
+    "fedx", "orchestra", "fedpropos", "fedcq-a", "fedcq-b", "fedcq-c", "fedcq-byol",
+    "ccfc", "ccfc++", "fedcc", "fedmc", "fedmcc", "fedmcc-nc",
+    "fedbyol-c", "fedbyol-nc", "fedbyol-reg", "fedbyol-reg-c", "fedbyol-reg-nc", "covey",
+)  # fmt: skip
+TABLE = Path("docs/results/methods.csv")
 SETTING = ("recipe", "dataset", "images", "partition", "sites", "participation", "seed")
 SCALE = ("rounds", "local_steps", "encoder")
 FIGURES = ("acc", "nmi", "ari", "knn", "linear", "bytes", "seconds")
@@ -87,10 +69,13 @@ def main(
     jobs: Annotated[int, typer.Option(help="runs at a time, each in a process")] = 1,
     threads: Annotated[int, typer.Option(help="of each run")] = 1,
     runs: Annotated[Path, typer.Option(help="where the runs' folders go")] = Path("runs/methods"),
-    csv: Path = Path("docs/results/methods.csv"),
+    csv: Annotated[Path, typer.Option(help="rows are added to it")] = TABLE,
+    html: Annotated[Path | None, typer.Option(help="the page [default: beside the CSV]")] = None,
+    machine: Annotated[str, typer.Option(help="in words, for the page; empty: this one's")] = "",
+    html_only: Annotated[bool, typer.Option("--html-only", help="page of the CSV, no run")] = False,
     tables: Annotated[bool, typer.Option(hidden=True)] = True,
 ) -> None:
-    """Run what is missing, then write the CSV."""
+    """Run what is missing, a row of the CSV each; at the end write the page."""
     torch.set_num_threads(threads)
     scale = Scale(images, sites, rounds, local_epochs, batch_size, encoder, participation, held_out)
     cells = list(
@@ -102,6 +87,8 @@ def main(
             [int(s) for s in split(seeds)],
         )
     )
+    if html_only:
+        cells = []
     failed = 0
     for number, (cell, result) in enumerate(results(cells, runs, jobs, threads), start=1):
         where = f"[{number}/{len(cells)}] {cell.title}"
@@ -112,6 +99,12 @@ def main(
         print(f"{where}: nmi {result['nmi']:.3f} acc {result['acc']:.3f}", flush=True)
         if tables:
             save_row(csv, result, runs)
+    rows = read_rows(csv) if tables else []
+    if rows:
+        more = f"--local-epochs {local_epochs} --batch-size {batch_size} --held-out {held_out}"
+        page = html or csv.with_suffix(".html")
+        write_page(page, rows, machine or machine_in_words(), more)
+        print(page)
     if failed:
         print(f"{failed} of {len(cells)} runs failed")
         raise typer.Exit(1)

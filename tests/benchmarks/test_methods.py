@@ -1,0 +1,275 @@
+"""The benchmark of all methods: a tiny matrix of it, how rounds are shared, what the page shows."""
+
+import csv
+import importlib
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from common import recipes
+from common.errors import UserError
+
+FOLDER = Path(__file__).parents[2] / "benchmarks"
+TINY = {
+    "recipes": "fedsimclr,standalone",
+    "datasets": "digits",
+    "images": 120,
+    "sites": 2,
+    "partitions": "iid",
+    "seeds": "0",
+    "rounds": 1,
+    "batch_size": 64,
+    "held_out": 50,
+}
+COLUMNS = (
+    "recipe,dataset,images,partition,sites,participation,seed,rounds,local_steps,encoder,"
+    "acc,nmi,ari,knn,linear,bytes,seconds,purity,pooled_acc,pooled_nmi,std,commit"
+)
+
+
+def script(name: str):
+    """A script of `benchmarks/`, which is no package: its siblings are found by their names."""
+    sys.path.insert(0, str(FOLDER))
+    try:
+        return importlib.import_module(name)
+    finally:
+        sys.path.remove(str(FOLDER))
+
+
+methods, run, page, plot = (
+    script(name) for name in ("methods", "_methods_run", "_methods_page", "_methods_plot")
+)
+
+
+def call(folder: Path, **options) -> None:
+    methods.main(**{**TINY, **options}, runs=folder / "runs", csv=folder / "methods.csv")
+
+
+def read(folder: Path) -> list[dict[str, str]]:
+    with (folder / "methods.csv").open(newline="") as file:
+        return list(csv.DictReader(file))
+
+
+@pytest.fixture(scope="module")
+def matrix(tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp("matrix")
+    call(folder)
+    return folder
+
+
+def test_a_matrix_leaves_a_row_for_each_run(matrix: Path) -> None:
+    assert (matrix / "methods.csv").read_text().splitlines()[0] == COLUMNS
+    rows = {row["recipe"]: row for row in read(matrix)}
+    assert set(rows) == {"fedsimclr", "standalone"}
+    for row in rows.values():
+        assert (row["images"], row["sites"], row["rounds"]) == ("120", "2", "1")
+        assert row["local_steps"] == "1"  # 48 training images of a site in batches of 64
+        for score in ("acc", "nmi", "ari", "purity", "knn", "linear", "pooled_acc", "pooled_nmi"):
+            assert -1 <= float(row[score]) <= 1
+        assert int(row["bytes"]) > 0 and float(row["seconds"]) > 0 and float(row["std"]) > 0
+
+
+def test_the_figures_are_those_of_the_runs_own_record(matrix: Path) -> None:
+    (row,) = (row for row in read(matrix) if row["recipe"] == "fedsimclr")
+    (folder,) = (matrix / "runs").glob("fedsimclr-*")
+    events = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+    (trained,) = (e for e in events if e["event"] == "round")
+    (stage,) = (e for e in events if e["event"] == "stage")
+    assert float(row["nmi"]) == round(stage["nmi"], 6)
+    assert int(row["bytes"]) == sum(e["bytes_down"] + e["bytes_up"] for e in (trained, stage))
+    assert float(row["seconds"]) == pytest.approx(2 * trained["seconds"]["train"], abs=1e-6)
+
+
+def test_a_site_alone_is_judged_on_everybodys_images(matrix: Path) -> None:
+    (row,) = (row for row in read(matrix) if row["recipe"] == "standalone")
+    assert (row["acc"], row["nmi"]) == (row["pooled_acc"], row["pooled_nmi"])
+    plan = cell("standalone", seed=1).plan
+    assert plan.alone == 2 and plan.recipe == "fedsimclr"
+
+
+def test_a_second_call_runs_nothing(matrix: Path, monkeypatch) -> None:
+    before = (matrix / "methods.csv").read_bytes()
+
+    def unexpected(*_arguments) -> None:
+        raise AssertionError("a finished run was run again")
+
+    monkeypatch.setattr(run, "simulate", unexpected)
+    call(matrix)
+    assert (matrix / "methods.csv").read_bytes() == before
+
+
+def test_a_finished_run_keeps_its_figures_and_not_its_states(matrix: Path) -> None:
+    for folder in (matrix / "runs").glob("*-digits-*"):
+        names = {path.name for path in folder.iterdir()}
+        assert {"figures.json", "metrics.jsonl", "run.json", "encoder.safetensors"} <= names
+        assert not names & set(run.NOT_NEEDED)
+
+
+def test_the_page_shows_every_recipe_and_stands_alone(matrix: Path) -> None:
+    text = (matrix / "methods.html").read_text()
+    for name in ("fedsimclr", "standalone"):
+        assert f'<th scope="row">{name}</th>' in text
+    assert "<script" not in text and "http://" not in text and "https://" not in text
+    assert text.count("<svg") == 2  # NMI against bytes, and against seconds
+    for part in (
+        "python benchmarks/methods.py --datasets digits",
+        "--images 120",
+        "--local-epochs 1",
+    ):
+        assert f"<span>{part}</span>" in text
+    assert "CPU cores" in text
+
+
+def test_a_run_that_fails_is_one_line_and_the_others_go_on(
+    tmp_path: Path, monkeypatch, capsys
+) -> None:
+    original = run.simulate
+
+    def failing(plan, folder):
+        if plan.alone:
+            raise UserError("no power\nat all")
+        original(plan, folder)
+
+    monkeypatch.setattr(run, "simulate", failing)
+    with pytest.raises(methods.typer.Exit) as exit_:
+        call(tmp_path, recipes="standalone,pixels")
+    assert exit_.value.exit_code == 1
+    assert "standalone digits iid seed 0: FAILED: UserError: no power\n" in capsys.readouterr().out
+    assert [row["recipe"] for row in read(tmp_path)] == ["pixels"]
+
+
+def test_a_child_process_that_dies_is_one_line(tmp_path: Path, monkeypatch) -> None:
+    dead = subprocess.CompletedProcess([], -9, stdout="", stderr="")
+    monkeypatch.setattr(methods.subprocess, "run", lambda *_, **__: dead)
+    ((_, reason),) = methods.results([cell("fedbyol")], tmp_path, jobs=2, threads=1)
+    assert reason == "the process ended with -9"
+
+
+def test_the_options_of_a_child_process_are_its_cell(monkeypatch) -> None:
+    cells = []
+    monkeypatch.setattr(methods, "results", lambda given, *_: cells.extend(given) or iter(()))
+    app = methods.typer.Typer()
+    app.command()(methods.main)
+    one = cell("fedbyol", seed=3)
+    app([*one.options(), "--no-tables"], standalone_mode=False)
+    assert cells == [one]
+
+
+def cell(name: str, seed: int = 0, rounds: int = 3, partition: str = "iid"):
+    scale = run.Scale(120, 3, rounds, 2, 64, "small-convnet", 1.0, 50)
+    return run.Cell.of(scale, name, "digits", partition, seed)
+
+
+@pytest.mark.parametrize(
+    ("own", "rounds", "shares"),
+    [
+        ([12], 5, [5]),
+        ([8, 4], 12, [8, 4]),
+        ([8, 4], 15, [10, 5]),
+        ([8, 4], 1, [1, 0]),
+        ([8, 4], 2, [1, 1]),
+        ([12, 0], 7, [7, 0]),
+        ([0], 7, [0]),
+        ([10, 1, 1], 3, [1, 1, 1]),
+        ([10, 1, 1], 6, [4, 1, 1]),
+        ([1, 1, 1], 5, [2, 2, 1]),
+    ],
+)
+def test_stages_share_the_rounds_in_proportion(own, rounds, shares) -> None:
+    assert run.share_rounds(own, rounds) == shares
+
+
+@pytest.mark.parametrize("name", [n for n in methods.RECIPES if methods.is_there(n)])
+def test_every_recipe_has_equal_rounds_epochs_batches_and_encoder(name: str) -> None:
+    plan = cell(name, rounds=12).plan
+    assert plan.rounds == (0 if name == "pixels" else 12)
+    assert {(s.local_epochs, s.batch_size) for s in plan.stages} == {(2, 64)}
+    assert plan.encoder == ("pixels" if name == "pixels" else "small-convnet")
+
+
+def test_every_recipe_of_the_project_is_in_the_list() -> None:
+    listed = {run.Cell.recipe_of(name) for name in methods.RECIPES} | set(methods.RECIPES)
+    own_scale = [name for name in recipes.names() if name.startswith(recipes.PUBLISHED)]
+    assert set(recipes.names()) - set(own_scale) <= listed
+
+
+def test_two_settings_never_share_a_folder() -> None:
+    cells = [
+        cell("fedbyol"),
+        cell("fedbyol", seed=1),
+        cell("fedbyol", rounds=4),
+        cell("fedbyol", partition="p-skew(0.5)"),
+        cell("fedsimclr"),
+        cell("centralised"),
+        cell("standalone"),
+    ]
+    assert len({one.folder(Path()) for one in cells}) == len(cells)
+    assert cell("centralised", partition="p-skew(0.5)") == cell("centralised")
+
+
+def test_an_unknown_recipe_is_named(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="fedsimclrr"):
+        call(tmp_path, recipes="fedsimclrr")
+
+
+def row(name: str, seed: int = 0, partition: str = "iid", **values):
+    base = dict.fromkeys(methods.FIGURES + methods.MORE, 0.5) | {"commit": "abc", "bytes": 1000}
+    setting = {
+        "recipe": name, "dataset": "digits", "images": 120, "partition": partition, "sites": 2,
+        "participation": 1.0, "seed": seed, "rounds": 3, "local_steps": 3, "encoder": "convnet",
+    }  # fmt: skip
+    return {**setting, **base, **values}
+
+
+def test_a_table_has_means_and_deviations_over_seeds_the_best_marked() -> None:
+    rows = [row("fedsimclr", 0, nmi=0.5), row("fedsimclr", 1, nmi=0.7), row("fedbyol", 0, nmi=0.55)]
+    rows.append(row("centralised", 0, nmi=0.9, sites=1))
+    text = page.render(rows, "a machine", "")
+    (table,) = page._group(page.groups_of(rows)[0], rows, "")["tables"]
+    names = [line["name"] for line in table["lines"]]
+    assert names == ["centralised", "fedsimclr", "fedbyol"]  # by NMI
+    ceiling, first, second = (line["scores"][0] for line in table["lines"])
+    assert (first["text"], first["spread"], first["best"]) == ("0.600", "±.141", True)
+    assert (second["spread"], second["best"], ceiling["best"]) == ("", False, False)
+    assert [line["seeds"] for line in table["lines"]] == [1, 2, 1]
+    assert "1 of 2 seeds" in text and "a machine" in text
+
+
+def test_scales_are_not_mixed_and_references_join_each() -> None:
+    rows = [
+        row("fedbyol"),
+        row("fedbyol", rounds=9),
+        row("pixels", rounds=0, encoder="pixels"),
+        row("centralised", sites=1),
+    ]
+    groups = page.groups_of(rows)
+    held = [[(r["recipe"], r["rounds"]) for r in rows if group.holds(r)] for group in groups]
+    assert held == [
+        [("fedbyol", 3), ("pixels", 0), ("centralised", 3)],
+        [("fedbyol", 9), ("pixels", 0)],
+    ]
+
+
+def test_the_front_is_what_none_beats_in_both() -> None:
+    points = {"a": (1, 0.5), "b": (2, 0.4), "c": (2, 0.6), "d": (9, 0.6), "e": (0, 0.1)}
+    entries = [plot.Entry(name, *point) for name, point in points.items()]
+    assert [entry.name for entry in plot.front(entries)] == ["e", "a", "c"]
+
+
+def test_thirty_names_on_few_costs_do_not_cover_each_other() -> None:
+    entries = [plot.Entry(f"recipe-{i}", 1e6 * (1 + i % 4), 0.5 + 0.004 * i) for i in range(30)]
+    x, y = plot._scales(entries, [])
+    taken = [plot._around(x(e.cost), plot._height(y, e.merit)) for e in entries]
+    points = len(taken)
+    list(plot._labels(entries, [], x, y, taken))
+    names = taken[points:]
+    covered = sum(a.overlap(b) for i, a in enumerate(names) for b in names[:i])
+    assert len(names) == 30 and covered < 0.01 * sum(b.overlap(b) for b in names)
+
+
+def test_names_are_escaped() -> None:
+    text = page.render([row("<b>fed</b>")], "<i>machine</i>", "")
+    assert "<b>fed" not in text and "<i>machine" not in text
