@@ -13,8 +13,9 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
-from common.centroids import Centroids
-from common.kmeans import kmeans
+from client.clusters import local_clusters
+from client.clusters import nearest as nearest  # noqa: PLC0414 (for who measures by centroids)
+from client.kfed import k_fed_clusters
 from common.messages import Counts, Floats
 from common.objectives.base import Objective
 from common.views import Views
@@ -52,46 +53,8 @@ def embed(
     return Embedded(torch.cat(points), torch.cat(heads) if heads else None)
 
 
-@dataclass(frozen=True)
-class LocalClusters:
-    """A site's own clusters: what is sent, and which of them each image is in (N,)."""
-
-    centroids: Centroids
-    labels: Tensor
-
-
-def local_clusters(
-    points: Tensor, k: int, min_count: int, generator: torch.Generator
-) -> LocalClusters:
-    """k-means on unit-length `points` (N, d), k capped by the distinct ones.
-
-    There are at most as many clusters as can have `min_count` images each, and one that has fewer
-    is dissolved into its neighbours: no centroid stands for a handful of images. A site with fewer
-    images than that in all sends none.
-    """
-    most = max(1, min(k, len(points) // min_count))
-    found = kmeans(points, most, spherical=True, generator=generator)
-    kept = found.counts >= min_count
-    if not bool(kept.any()):
-        none = Centroids(np.zeros((0, points.shape[1]), np.float32), np.zeros(0, np.int64))
-        return LocalClusters(none, torch.zeros(len(points), dtype=torch.long, device=points.device))
-    centres = found.centroids[kept]
-    labels = nearest(points, centres)
-    counts = torch.bincount(labels, minlength=len(centres))
-    sent = Centroids(
-        F.normalize(centres, dim=1).cpu().numpy().astype(np.float32),
-        counts.cpu().numpy().astype(np.int64),
-    )
-    return LocalClusters(sent, labels)
-
-
-CLUSTERINGS = {"k-means": local_clusters, "lloyd": local_clusters}
+CLUSTERINGS = {"k-means": local_clusters, "k-fed": k_fed_clusters, "lloyd": local_clusters}
 """How a site finds its own clusters, by the stage's `centroids`."""
-
-
-def nearest(points: Tensor, centres: Tensor) -> Tensor:
-    """Index (N,) of the centre (K, d) with the largest inner product."""
-    return torch.cat([(chunk @ centres.T).argmax(dim=1) for chunk in points.split(CHUNK)])
 
 
 def count_table(clusters: Tensor, labels: Tensor | None, k: int, classes: int) -> Counts:

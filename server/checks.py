@@ -57,7 +57,9 @@ def read_reply(message: Message, site: str, asked: Instruction, expected: Expect
         raise Refused(f"{reply.examples} examples: it announced {expected.images}")
     _check_tables(reply, asked, expected)
     _check_sums(reply, expected, len(asked.classes))
-    if asked.kind == "train":
+    if asked.kind == "lloyd":
+        _check_step(reply, expected, asked.plan.clusters)
+    if asked.kind in ("train", "prepare"):
         _check_groups(reply, asked.layout, expected.sizes)
     return reply
 
@@ -99,6 +101,18 @@ def _check_sums(reply: Reply, expected: Expected, classes: int) -> None:
             raise Refused(f"moments.{name}: {moment.shape} instead of {moment_shapes[name][0]}")
         # Two points of the unit sphere differ by at most 2, so the square of that by 4.
         _check_bound(f"moments.{name}", moment, expected.images * (4 if name == "within" else 1))
+
+
+def _check_step(reply: Reply, expected: Expected, clusters: int) -> None:
+    """Counts beside the sums, and each set's inertia: at most 2, opposite, for each image."""
+    if "lloyd" not in reply.tables:
+        raise Refused("tables.lloyd: missing")
+    for number in range(expected.centroids // clusters):
+        name = f"inertia.{number}"
+        if name not in reply.sums:
+            raise Refused(f"sums.{name}: missing")
+        if not -0.001 <= reply.sums[name] / expected.images <= 2.001:  # but for rounding
+            raise Refused(f"sums.{name}: no inertia of {expected.images} images")
 
 
 def _check_bound(name: str, values: NDArray[np.float64], images: int) -> None:

@@ -4,13 +4,14 @@ Replies are folded as they arrive and dropped; a bad one is refused by name and 
 """
 
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from flwr.app import Message
 from flwr.serverapp import Grid
 
-from common.layout import Layout
+from common.layout import Layout, module_of
 from common.messages import Instruction, Reply, wire_size
 from server.aggregation import Aggregation, aggregation
 from server.checks import Expected, Refused, read_reply
@@ -21,7 +22,7 @@ from server.roster import SiteInfo
 
 class Exchange:
     """Asks `nodes` (site -> node id) the same thing. `layout`: of what is sent; `width`: of the
-    embeddings."""
+    embeddings; `returned`: the modules that answers bring back, if not all."""
 
     def __init__(
         self,
@@ -30,18 +31,22 @@ class Exchange:
         sites: Mapping[str, SiteInfo],
         layout: Layout,
         width: int,
+        returned: Collection[str] = (),
     ) -> None:
         self.asked = asked
         self.nodes = nodes
         self._sites = sites
         self._width = width
-        self._sizes = {name: len(array) for name, array in asked.groups.items()}
+        back = {
+            name: array
+            for name, array in asked.groups.items()
+            if not returned or module_of(name) in returned
+        }
+        self._sizes = {name: len(array) for name, array in back.items()}
         images = sum(sites[name].examples for name in nodes)
         self.measured = Measurements(width, asked.plan.clusters, len(asked.classes), images)
-        stage = asked.plan.stages[asked.stage]
-        self.update: Aggregation = aggregation(
-            stage.aggregation, layout, asked.groups, max(images, 1)
-        )
+        rule = asked.plan.stages[asked.stage].aggregation if asked.kind == "train" else "mean"
+        self.update: Aggregation = aggregation(rule, layout, back, max(images, 1))
         self.answered: list[str] = []
         self.refused: dict[str, str] = {}
         self.bytes_down = self.bytes_up = 0
@@ -51,6 +56,18 @@ class Exchange:
     def missing(self) -> list[str]:
         """Sites that were asked and neither answered nor were refused."""
         return sorted(self.nodes.keys() - set(self.answered) - self.refused.keys())
+
+    @property
+    def cost(self) -> "Cost":
+        """What it took; all that is kept of one whose sums have been used."""
+        phases = self.measured.seconds()
+        return Cost(self.bytes_down, self.bytes_up, self.seconds, phases)
+
+    @property
+    def share(self) -> float:
+        """Of the images of all sites that have joined, those of the sites that answered."""
+        answered = sum(self._sites[name].examples for name in self.answered)
+        return answered / sum(site.examples for site in self._sites.values())
 
     def hold(self, grid: Grid) -> None:
         """Ask, and fold until all have answered or the plan's deadline has passed."""
@@ -84,7 +101,7 @@ class Exchange:
         sent = 0 if centroids is None else len(centroids.counts)
         expected = Expected(self._sizes, self._width, images, sent)
         reply: Reply = read_reply(message, site, self.asked, expected)
-        if reply.kind == "train":
+        if reply.kind in ("train", "prepare"):
             try:
                 self.update.fold(reply.groups, reply.examples)
             except ValueError as error:
@@ -92,20 +109,31 @@ class Exchange:
         self.measured.fold(reply)
 
 
-def account(*exchanges: Exchange) -> dict[str, Any]:
-    """Who answered, bytes and seconds, over the exchanges of one event of the run."""
-    last = exchanges[-1]
-    total = sum(exchange.seconds for exchange in exchanges)
+@dataclass(frozen=True)
+class Cost:
+    """What an exchange took: bytes, seconds in all and by phase."""
+
+    bytes_down: int
+    bytes_up: int
+    seconds: float
+    phases: dict[str, float]
+
+
+def account(last: Exchange, before: Sequence[Cost] = ()) -> dict[str, Any]:
+    """Who answered the `last` exchange of one event of the run; its bytes and seconds with those
+    of the exchanges `before` it."""
+    costs = [*before, last.cost]
+    total = sum(cost.seconds for cost in costs)
     phases: dict[str, float] = {}
-    for exchange in exchanges:
-        for name, seconds in exchange.measured.seconds().items():
+    for cost in costs:
+        for name, seconds in cost.phases.items():
             phases[name] = phases.get(name, 0.0) + seconds
     phases = {"total": total, **phases, "wait": max(0.0, total - sum(phases.values()))}
     return {
         "answered": sorted(last.answered),
         "missing": last.missing,
         "refused": last.refused,
-        "bytes_down": sum(exchange.bytes_down for exchange in exchanges),
-        "bytes_up": sum(exchange.bytes_up for exchange in exchanges),
+        "bytes_down": sum(cost.bytes_down for cost in costs),
+        "bytes_up": sum(cost.bytes_up for cost in costs),
         "seconds": {name: round(value, 4) for name, value in phases.items()},
     }

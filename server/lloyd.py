@@ -1,64 +1,108 @@
 """Federated k-means: Lloyd's algorithm over the sites' sums and counts.
 
+With all sites in an exchange a step is exactly the pooled spherical k-means', however the images
+are spread: the sites send the sum S_c and the number N_c of the images nearest to centroid c, and
+the new centroid is the direction of ΣS_c. A centroid without images stays.
+
+With some of the sites (partial participation, a site that did not answer) it is a mini-batch step,
+in which the images of the others count as they were last seen, fading:
+
+    S_c ← (1 - q)·S_c + ΣS_c,        N_c ← (1 - q)·N_c + ΣN_c,
+
+with q the share of the federation's images that are behind the exchange. In expectation N_c stays
+the size of the whole cluster, and with q = 1 this is the step above. (Mini-batch k-means (Sculley,
+WWW 2010) never forgets what a centroid was given while it was elsewhere; this is k-means by moving
+averages, as of VQ-VAE's codebook: van den Oord et al., NeurIPS 2017, arXiv 1711.00937, appendix
+A.1.) The first S_c and N_c are those of the merged local centroids.
+
 Several sets of centroids, from different seeds, step side by side in the same exchanges; the one
-with the least inertia is kept. With all sites in every exchange each step is exactly the pooled
-algorithm's, however the images are spread; with some of them it is a step on their images.
+with the least inertia is kept.
 """
 
+import math
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
 from common.centroids import Centroids, unit
+from common.messages import Floats
 from common.seeds import derive_seed
 from server.centroids import merge_centroids
 from server.measurements import Measurements
+from server.merging import identify
 
 RESTARTS = 8
-STEPS = 25  # at most; spherical k-means has mostly settled by then
-SETTLED = 1e-6  # of the inertia: a smaller gain ends it
+STEPS = 25  # at most, with all sites; spherical k-means has mostly settled by then
+MOST = 4 * STEPS  # with a part of them
+SETTLED = 1e-8  # squared shift of every centroid: smaller ones end it
+
+Sums = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Clustering:
+    """Sets of k centroids under way: `points` (R·k, d) of unit length, one set below the other;
+    `sums` (R·k, d) and `counts` (R·k,) of the images behind each; `inertia` (R,): Σ 1 - cos to the
+    nearest, of the centroids before the last step."""
+
+    points: Floats
+    sums: Sums
+    counts: Sums
+    inertia: Sums
+
+    def sent(self) -> Centroids:
+        """What the sites are to count by."""
+        return Centroids(self.points, np.rint(self.counts).astype(np.int64))
 
 
 def starts(
     local: Sequence[tuple[str, Centroids]], first: Centroids, k: int, seed: int
-) -> Centroids:
-    """`RESTARTS` sets of k centroids (R·k, d), one below the other: `first`, and k-means of the
-    sites' local centroids from other seeds with a single start each."""
-    sets = [first.points]
+) -> Clustering:
+    """`RESTARTS` sets of k centroids: `first`, and k-means of the sites' local centroids from other
+    seeds with a single start each."""
+    sets = [first]
     for number in range(1, RESTARTS):
         merged = merge_centroids(local, None, k, derive_seed(seed, "restart", number), restarts=1)
-        sets.append(merged.centroids.points)
-    points = np.concatenate(sets)
-    return Centroids(points, np.zeros(len(points), np.int64))
+        sets.append(merged.centroids)
+    points = np.concatenate([centroids.points for centroids in sets])
+    counts = np.concatenate([centroids.counts for centroids in sets]).astype(np.float64)
+    return Clustering(points, points * counts[:, None], counts, np.zeros(RESTARTS))
 
 
-def step(sent: Centroids, measured: Measurements) -> Centroids:
-    """The next sets of centroids: the direction of the sum of the images nearest to each, with
-    their number. A centroid without images (or with fewer than `min-count` at every site) stays."""
-    sums, counts = measured.moment("sums"), np.array(measured.sizes("lloyd"), np.int64)
-    assert sums is not None
-    moved = unit(sums)
-    still = np.linalg.norm(moved, axis=1) == 0
-    return Centroids(np.where(still[:, None], sent.points, moved), counts)
+def steps(participation: float) -> int:
+    """Exchanges at most: as often as each site is asked with full participation, up to `MOST`."""
+    return min(MOST, math.ceil(STEPS / participation))
 
 
-def inertias(measured: Measurements) -> list[float]:
-    """Σ 1 - cos to the nearest centroid, for each set."""
-    found = (measured.sum(f"inertia.{number}") for number in range(RESTARTS))
-    return [value for value in found if value is not None]
-
-
-def best(sets: Centroids, by: Sequence[float]) -> Centroids:
-    """The set with the least inertia; its clusters ordered by size."""
-    k = len(sets.counts) // len(by)
-    chosen = int(np.argmin(by))
-    part = slice(chosen * k, (chosen + 1) * k)
-    order = np.argsort(-sets.counts[part], kind="stable")
-    return Centroids(sets.points[part][order], sets.counts[part][order])
-
-
-def has_settled(before: Sequence[float], now: Sequence[float]) -> bool:
-    """Whether no set has gained more than a millionth since the step before."""
-    return bool(before) and all(
-        old - new <= SETTLED * max(old, 1e-12) for old, new in zip(before, now, strict=True)
+def step(now: Clustering, measured: Measurements, share: float) -> Clustering:
+    """The next sets of centroids. `share` q in [0, 1]: of the federation's images, those that
+    `measured` is of. A site leaves out clusters below its `min-count`."""
+    kept = 1 - share
+    found, sizes = measured.moment("sums"), measured.sizes("lloyd")
+    inertia = [measured.sum(f"inertia.{number}") for number in range(len(now.inertia))]
+    assert found is not None  # replies without these are refused
+    sums = kept * now.sums + found
+    still = np.linalg.norm(sums, axis=1, keepdims=True) == 0
+    return Clustering(
+        np.where(still, now.points, unit(sums)),
+        sums,
+        kept * now.counts + sizes,
+        kept * now.inertia + np.array(inertia, np.float64),
     )
+
+
+def has_settled(before: Clustering, now: Clustering) -> bool:
+    """Whether no centroid has moved."""
+    shifts = np.square(now.points.astype(np.float64) - before.points).sum(axis=1)
+    return bool(shifts.max() <= SETTLED)
+
+
+def best(sets: Clustering, previous: Centroids | None) -> Centroids:
+    """The set with the least inertia; its clusters are matched with `previous`."""
+    k = len(sets.counts) // len(sets.inertia)
+    chosen = int(np.argmin(sets.inertia))
+    part = slice(chosen * k, (chosen + 1) * k)
+    sent = sets.sent()
+    return identify(Centroids(sent.points[part], sent.counts[part]), previous)

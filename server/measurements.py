@@ -16,7 +16,8 @@ from common import metrics
 from common.centroids import Centroids
 from common.messages import Counts, Floats, Reply
 from server.aggregation import ExactSum
-from server.centroids import MERGES, Merged
+from server.centroids import MERGES
+from server.merging import Merged
 
 RIDGE = 1e-4  # of the probe, relative to the mean squared embedding: only against singular sums
 

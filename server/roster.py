@@ -52,16 +52,15 @@ class Roster:
         end = time.monotonic() + patience
         while True:
             self.refresh()
-            if len(self.sites) >= self._plan.sites:
+            if len(self.sites) >= self._plan.expected_sites:
                 return
             if time.monotonic() >= end:
                 break
             time.sleep(POLL)
-        if len(self.sites) < max(1, self._plan.quorum * self._plan.sites):
-            raise UserError(
-                f"only {len(self.sites)} of {self._plan.sites} sites joined in {patience:.0f} s"
-            )
-        self._warn(f"started with {len(self.sites)} of {self._plan.sites} sites")
+        joined, expected = len(self.sites), self._plan.expected_sites
+        if joined < max(1, self._plan.quorum * expected):
+            raise UserError(f"only {joined} of {expected} sites joined in {patience:.0f} s")
+        self._warn(f"started with {joined} of {expected} sites")
 
     def refresh(self) -> dict[str, int]:
         """Greet nodes that are new; the sites that are there now, name -> node id."""
@@ -70,11 +69,13 @@ class Roster:
         self._greet({node: name for node, name in online.items() if node not in known})
         return {name: node for name, node in sorted(self._nodes.items()) if node in online}
 
-    def choose(self, round_number: int, available: Iterable[str]) -> list[str]:
-        """The sites of a round: a seeded sample of the plan's `participation`, at least one."""
+    def choose(self, round_number: int, available: Iterable[str], step: int = 0) -> list[str]:
+        """The sites of a round, or of one of the steps 1, 2, ... at its end: a seeded sample of the
+        plan's `participation`, at least one."""
         names = sorted(available)
         count = max(1, round(self._plan.participation * len(names)))
-        rng = np.random.default_rng(derive_seed(self._plan.seed, "participation", round_number))
+        about = (round_number, "step", step) if step else (round_number,)
+        rng = np.random.default_rng(derive_seed(self._plan.seed, "participation", *about))
         return sorted(rng.permutation(names)[:count].tolist())
 
     @property

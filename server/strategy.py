@@ -6,7 +6,7 @@ training give its final centroids and scores. The state after every round is on 
 begins.
 """
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -21,7 +21,7 @@ from common.messages import Floats, Instruction, Kind
 from common.options import Plan, Stage
 from common.seeds import derive_seed
 from server import lloyd
-from server.exchange import Exchange, account
+from server.exchange import Cost, Exchange, account
 from server.measurements import Measurements, drop_none
 from server.model import GlobalModel
 from server.optimisers import OPTIMISERS
@@ -45,7 +45,7 @@ class CoveyStrategy(Strategy):
         self.model = GlobalModel(plan, site.channels, site.side)
         self.state = folder.checkpoint() or Checkpoint(0, 0, {})
         self._training: Exchange | None = None
-        self._solved: list[Exchange] = []  # with which the stage began, until it is accounted for
+        self._solved: list[Cost] = []  # of what the stage began with, until it is accounted for
 
     def start(  # type: ignore[override]
         self, grid: Grid, initial_arrays: ArrayRecord | None = None, **_: Any
@@ -76,11 +76,23 @@ class CoveyStrategy(Strategy):
             assert gram is not None and within is not None  # replies without them are refused
             groups = self.model.solve(index, self.state.groups, gram, within)
             self.state = replace(self.state, groups=groups)
-            self._solved = [exchange]
+            self._solved = [exchange.cost]
+
+    def _prepare(self, grid: Grid, number: int) -> list[Cost]:
+        """Before a round of an objective that `prepares`: the mean of what the sites share first,
+        from the model that all have received; what it cost."""
+        module = self.model.objective(self.state.closed).prepares
+        if not module:
+            return []
+        exchange = self._hold(grid, "prepare", number)
+        groups = {**self.state.groups, **exchange.update.result()}
+        self.state = replace(self.state, groups=groups)
+        return [exchange.cost]
 
     def _train_round(self, grid: Grid, number: int) -> None:
         index, stage_round = self.plan.stage_of(number)
         stage = self.plan.stages[index]
+        spent = self._prepare(grid, number)
         exchange = self._hold(grid, "train", number)
         measured = exchange.measured
         seed = derive_seed(self.plan.seed, "merge", number)
@@ -97,7 +109,7 @@ class CoveyStrategy(Strategy):
                 "loss": measured.losses(),
                 "received": received,
                 "cluster_sizes": measured.sizes(by),
-                **account(exchange),
+                **account(exchange, spent),
             }
         )
         self._warn_of_collapse(number, received)
@@ -120,11 +132,13 @@ class CoveyStrategy(Strategy):
         merged = measured.merge(stage.centroids, self.state.centroids, seed)
         if merged is None:
             raise UserError(f"stage {stage.name!r}: no site has enough images for one centroid")
-        held = [*self._solved, assessed]
+        spent = [*self._solved, assessed.cost]
         self._solved = []
-        self.state = replace(self.state, centroids=merged.centroids)
+        centroids = merged.centroids
         if stage.centroids == "lloyd":
-            held += self._refine_centroids(grid, measured.centroids, seed)
+            sets = lloyd.starts(measured.centroids, centroids, self.plan.clusters, seed)
+            centroids = lloyd.best(self._refine(grid, sets, spent), self.state.centroids)
+        self.state = replace(self.state, centroids=centroids)
         scored = self._hold(grid, "score", number, probe=measured.probe())
         by = _clusterer(stage, scored.measured)
         figures = _figures(measured, scored.measured, by)
@@ -139,32 +153,24 @@ class CoveyStrategy(Strategy):
                 **figures,
                 "cluster_sizes": scored.measured.sizes(by),
                 **({} if table is None else {"table": table.tolist()}),
-                **account(*held, scored),
+                **account(scored, spent),
             }
         )
         self._warn_of_collapse(number, figures)
         self._advance(replace(self.state, closed=index + 1))
 
-    def _refine_centroids(
-        self, grid: Grid, local: Sequence[tuple[str, Centroids]], seed: int
-    ) -> list[Exchange]:
-        """Federated Lloyd steps from the merged centroids and from other starts; the exchanges
-        that they took."""
-        assert self.state.centroids is not None
-        clusters, number = self.plan.clusters, self.state.round
-        sets = lloyd.starts(local, self.state.centroids, clusters, seed)
-        held: list[Exchange] = []
-        before: list[float] = []
-        for _ in range(lloyd.STEPS):
-            exchange = self._hold(grid, "lloyd", number, centroids=sets)
-            held.append(exchange)
-            now = lloyd.inertias(exchange.measured)
-            sets = lloyd.step(sets, exchange.measured)
-            if lloyd.has_settled(before, now):
+    def _refine(self, grid: Grid, sets: lloyd.Clustering, spent: list[Cost]) -> lloyd.Clustering:
+        """Federated Lloyd steps from `sets`, each of which asks a part of the sites where rounds
+        do; `spent` gets what they cost."""
+        for number in range(1, lloyd.steps(self.plan.participation) + 1):
+            exchange = self._hold(
+                grid, "lloyd", self.state.round, centroids=sets.sent(), step=number
+            )
+            spent.append(exchange.cost)
+            before, sets = sets, lloyd.step(sets, exchange.measured, exchange.share)
+            if lloyd.has_settled(before, sets):
                 break
-            before = now
-        self.state = replace(self.state, centroids=lloyd.best(sets, now))
-        return held
+        return sets
 
     def _advance(self, state: Checkpoint) -> None:
         self.state = state
@@ -178,11 +184,12 @@ class CoveyStrategy(Strategy):
         *,
         centroids: Centroids | None = None,
         probe: Floats | None = None,
+        step: int = 0,
     ) -> Exchange:
         """One exchange with quorum: asks again, a few times, while too few answer."""
         reasons: dict[str, str] = {}
         for attempt in range(1, ATTEMPTS + 1):
-            exchange = self._open(kind, number, centroids, probe)
+            exchange = self._open(kind, number, centroids, probe, step)
             exchange.hold(grid)
             reasons |= exchange.refused
             for site, reason in sorted(exchange.refused.items()):
@@ -206,10 +213,12 @@ class CoveyStrategy(Strategy):
         number: int,
         centroids: Centroids | None = None,
         probe: Floats | None = None,
+        step: int = 0,
     ) -> Exchange:
         index = self.state.closed
         online = self.roster.refresh()
-        names = self.roster.choose(number, online) if kind == "train" else sorted(online)
+        in_part = kind in ("prepare", "train", "lloyd")
+        names = self.roster.choose(number, online, step) if in_part else sorted(online)
         known = self.state.centroids
         width = self.model.width(index, kind)
         if known is not None and known.points.shape[1] != width:
@@ -227,7 +236,9 @@ class CoveyStrategy(Strategy):
             classes=self.roster.classes,
         )
         nodes = {name: online[name] for name in names}
-        return Exchange(asked, nodes, self.roster.sites, self.model.layout(index), width)
+        prepared = self.model.objective(index).prepares
+        returned = (prepared,) if kind == "prepare" else ()
+        return Exchange(asked, nodes, self.roster.sites, self.model.layout(index), width, returned)
 
     # What Flower asks of a strategy. `start` holds exchanges as a whole; these are the same steps
     # one by one, for a loop other than ours.
@@ -237,6 +248,7 @@ class CoveyStrategy(Strategy):
     ) -> Iterable[Message]:
         """The messages of a training round, one per chosen site."""
         self._enter_stage(grid, self.state.closed)
+        self._prepare(grid, server_round)
         self._training = self._open("train", server_round)
         return list(self._training.messages().values())
 
@@ -268,7 +280,8 @@ class CoveyStrategy(Strategy):
     def summary(self) -> None:
         """Say the plan in a line per stage."""
         for stage in self.plan.stages:
-            print(f"{stage.name}: {stage.objective}, {stage.rounds} rounds", flush=True)
+            rounds = f"{stage.rounds} rounds" if stage.rounds else "no training"
+            print(f"{stage.name}: {stage.objective}, {rounds}", flush=True)
 
     def warn(self, text: str, number: int) -> None:
         """Say it, and write it into the run's metrics."""
