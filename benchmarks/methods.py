@@ -160,30 +160,40 @@ def results(
     if jobs == 1:
         yield from ((cell, run_cell(cell, runs)) for cell in missing)
         return
+    started: list[subprocess.Popen[str]] = []
     with ThreadPoolExecutor(jobs) as pool:
-        waiting = {pool.submit(run_apart, cell, runs, threads): cell for cell in missing}
+        waiting = {pool.submit(run_apart, cell, runs, threads, started): cell for cell in missing}
         try:
             for done in as_completed(waiting):
                 yield waiting[done], done.result()
-        except BaseException:
+        except BaseException:  # Ctrl-C, say: what is under way is resumed by the next call
             pool.shutdown(wait=False, cancel_futures=True)
+            for process in started:
+                process.terminate()
             raise
 
 
-def run_apart(cell: Cell, runs: Path, threads: int) -> Row | str:
-    """`run_cell` in a process of its own: this script, for one cell and without tables."""
+def run_apart(
+    cell: Cell, runs: Path, threads: int, started: list[subprocess.Popen[str]]
+) -> Row | str:
+    """`run_cell` in a process of its own, which is added to `started`: this script, for one cell
+    and without tables."""
     command = [sys.executable, __file__, *cell.options(), "--runs", str(runs)]
     command += ["--jobs", "1", "--threads", str(threads), "--no-tables"]
     environment = {**os.environ, "OMP_NUM_THREADS": str(threads)}
-    done = subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
+    process = subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment
+    )
+    started.append(process)
+    out, err = process.communicate()
     row = finished_figures(cell, runs)
     if row is not None:
         return row
-    for line in done.stdout.splitlines():
+    for line in out.splitlines():
         if "FAILED: " in line:
             return line.split("FAILED: ", 1)[1]
-    last = done.stderr.strip().splitlines()[-1:] or [""]
-    return f"the process ended with {done.returncode} {last[0]}".strip()
+    last = err.strip().splitlines()[-1:] or [""]
+    return f"the process ended with {process.returncode} {last[0]}".strip()
 
 
 def read_rows(path: Path) -> list[Row]:

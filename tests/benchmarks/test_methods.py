@@ -5,6 +5,7 @@ import importlib
 import json
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -142,10 +143,32 @@ def test_a_run_that_fails_is_one_line_and_the_others_go_on(
 
 
 def test_a_child_process_that_dies_is_one_line(tmp_path: Path, monkeypatch) -> None:
-    dead = subprocess.CompletedProcess([], -9, stdout="", stderr="")
-    monkeypatch.setattr(methods.subprocess, "run", lambda *_, **__: dead)
+    dying = [sys.executable, "-c", "import os; os.kill(os.getpid(), 9)"]
+    original = subprocess.Popen
+    monkeypatch.setattr(methods.subprocess, "Popen", lambda _, **how: original(dying, **how))
     ((_, reason),) = methods.results([cell("fedbyol")], tmp_path, jobs=2, threads=1)
     assert reason == "the process ended with -9"
+
+
+def test_an_interrupted_matrix_ends_its_processes(tmp_path: Path, monkeypatch) -> None:
+    waiting = [sys.executable, "-c", "import time; time.sleep(60)"]
+    started, original = [], subprocess.Popen
+
+    def start(_, **how):
+        started.append(original(waiting, **how))
+        return started[-1]
+
+    def interrupted(_):
+        while len(started) < 2:
+            time.sleep(0.01)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(methods.subprocess, "Popen", start)
+    monkeypatch.setattr(methods, "as_completed", interrupted)
+    cells = [cell("fedbyol", seed=seed) for seed in range(5)]
+    with pytest.raises(KeyboardInterrupt):
+        list(methods.results(cells, tmp_path, jobs=2, threads=1))
+    assert [process.wait(5) for process in started] == [-15, -15]
 
 
 def test_the_options_of_a_child_process_are_its_cell(monkeypatch) -> None:
