@@ -19,6 +19,7 @@ from common.objectives.contrastive_quant import contrastive_quant
 from common.objectives.decorrelated import Decorrelated
 from common.objectives.decorrelated import Parameters as DecorrelatedParameters
 from common.objectives.fedx import FedX
+from common.objectives.frozen import Frozen
 from common.objectives.moco_v2 import MoCoV2
 from common.objectives.moco_v3 import MoCoV3
 from common.objectives.momentum_contrast import MomentumContrast
@@ -50,6 +51,7 @@ OBJECTIVES: dict[str, type[Objective]] = {
     "propos": ProPos,
     "fedx": FedX,
     "projection": Projection,
+    "frozen": Frozen,
 }
 """Stage-1 objectives: each is built as `Kind(encoder, settings, clusters)`."""
 

@@ -7,12 +7,14 @@ import numpy as np
 import pytest
 from flwr.app import ArrayRecord, ConfigRecord
 from safetensors.numpy import load_file
+from torch.nn.modules.batchnorm import _BatchNorm
 
 from client.trainer import Trainer
 from client.workshop import Workshop, pick_device
 from common import recipes
 from common.data.planned import planned_data, planned_partition
 from common.errors import UserError
+from common.objectives import build_stage
 from deploy import simulate as simulate_module
 from deploy.in_process import grid_of, sites_of
 from deploy.simulate import simulate
@@ -149,9 +151,14 @@ METHODS = [name for name in recipes.names() if not name.startswith(recipes.PUBLI
 def test_every_recipe_runs_with_averaged_and_with_local_batchnorm(
     recipe: str, batchnorm: str, tmp_path: Path
 ) -> None:
-    simulate(plan(recipe, rounds="1", batchnorm=batchnorm), tmp_path / "run")
+    rounds = [min(1, stage.rounds) for stage in recipes.load(recipe).plan().stages]
+    the_plan = plan(recipe, rounds=",".join(map(str, rounds)), batchnorm=batchnorm)
+    simulate(the_plan, tmp_path / "run")
     groups = load_file(tmp_path / "run" / "checkpoint.safetensors")
-    assert any(name.endswith(".buffers") for name in groups) == (batchnorm == "average")
+    objective = build_stage(the_plan, len(rounds) - 1, 1, 8, 10)
+    has_statistics = any(isinstance(m, _BatchNorm) for m in objective.modules())
+    sent = batchnorm == "average" and has_statistics
+    assert any(name.endswith(".buffers") for name in groups) == sent
 
 
 def test_partial_participation_asks_a_seeded_part_of_the_sites(tmp_path: Path) -> None:
