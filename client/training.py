@@ -25,7 +25,7 @@ def train_round(
 ) -> dict[str, float]:
     """Train the workbench's objective for `stage.local_epochs`; the sum of each loss term over the
     images seen, by name."""
-    objective, views, chance = bench.objective.train(), bench.views, site.chance
+    objective, chance = bench.objective.train(), site.chance
     parameters = [p for p in objective.parameters() if p.requires_grad]
     optimiser = build_optimiser(stage, parameters)
     received = [p.detach().clone() for p in parameters] if stage.proximal else []
@@ -41,9 +41,7 @@ def train_round(
             done = (stage_round - 1 + step / steps) / stage.rounds  # of the stage
             for group in optimiser.param_groups:
                 group["lr"] = learning_rate(stage, done)
-            index = data.rows[rows].to(data.images.device)
-            images = data.images[index].to(bench.device, non_blocking=True)
-            batch = Batch(*views.pair(images, chance), rows, chance)
+            batch = view_batch(bench, data, rows, chance)
             with bench.precision():
                 terms = objective.terms(objective.represent(batch))
             loss = torch.stack(list(terms.values())).sum()
@@ -58,6 +56,13 @@ def train_round(
                 totals[name] = totals.get(name, 0) + term.detach() * len(rows)
     objective.end_round(site)
     return {name: float(total) for name, total in totals.items()}
+
+
+def view_batch(bench: Workbench, data: LocalData, rows: Tensor, chance: torch.Generator) -> Batch:
+    """Two views of each of the training images `rows`, on the device."""
+    index = data.rows[rows].to(data.images.device)
+    images = data.images[index].to(bench.device, non_blocking=True)
+    return Batch(*bench.views.pair(images, chance), rows, chance)
 
 
 def learning_rate(stage: Stage, done: float) -> float:

@@ -12,11 +12,11 @@ from torch import Tensor
 
 from client import measure
 from client.assignments import write_assignments
-from client.training import LocalData, train_round
+from client.training import LocalData, shuffled_batches, train_round, view_batch
 from client.workshop import Workbench
 from common.errors import UserError
 from common.messages import Instruction, Reply
-from common.objectives.base import LocalRound
+from common.objectives.base import Batch, LocalRound
 from common.options import Stage
 from common.seeds import generator
 
@@ -71,6 +71,7 @@ class Work:
         if kind == "train":
             return self._reply(self._look() | self._train())
         asked = {
+            "prepare": self._prepare,
             "assess": self._look,
             "moments": self._sum_moments,
             "lloyd": self._sum_by_centroid,
@@ -189,6 +190,14 @@ class Work:
             raise UserError(f"{instruction.kind}: the message has no centroids")
         return torch.from_numpy(instruction.centroids.points).to(self.bench.device)
 
+    def _prepare(self) -> dict[str, Any]:
+        """What the objective shares before the round."""
+        objective = self.bench.objective.eval()
+        with self._phase("prepare"), torch.no_grad(), self.bench.precision():
+            objective.prepare(self._local_round("prepare"))
+        groups = self.bench.shared_groups((objective.prepares,))
+        return {"groups": groups, "layout": self.bench.layout.digest}
+
     def _train(self) -> dict[str, Any]:
         """The local epochs of one round; what is shared afterwards."""
         bench, stage, number = self.bench, self.stage, self.instruction.round
@@ -196,18 +205,25 @@ class Work:
             memory = bench.merge(self.state, number, stage)
             data = LocalData(self.trainer.images, self.train_index)
             stage_round = number - self.plan.rounds_before(self.instruction.stage)
-            totals = train_round(bench, stage, stage_round, data, self._local_round())
+            totals = train_round(bench, stage, stage_round, data, self._local_round("train"))
         self.sums |= {f"loss.{name}": total for name, total in totals.items()}
         self.sums["seen"] = len(self.train_index) * stage.local_epochs
         self.kept = bench.own_tensors() | bench.remember(memory, number, stage)
         return {"groups": bench.shared_groups(), "layout": bench.layout.digest}
 
-    def _local_round(self) -> LocalRound:
-        sent = self.instruction.centroids
+    def _local_round(self, purpose: str) -> LocalRound:
+        sent, chance = self.instruction.centroids, self._generator(purpose)
+        data = LocalData(self.trainer.images, self.train_index)
+
+        def views() -> Iterator[Batch]:
+            for rows in shuffled_batches(len(data.rows), self.stage.batch_size, chance):
+                yield view_batch(self.bench, data, rows, chance)
+
         return LocalRound(
+            views=views,
             embed=lambda: self._embed().points[self.train_index],
             centroids=None if sent is None else self._centres(),
-            chance=self._generator("train"),
+            chance=chance,
         )
 
     def _reply(self, parts: dict[str, Any]) -> Reply:

@@ -5,7 +5,7 @@ with its encoder and heads, the views, the layout of what is shared. Nothing of 
 `set_up` writes every tensor anew before each use.
 """
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 
 import torch
@@ -97,9 +97,11 @@ class Workbench:
         kept = {f"{MEMORY}{name}": tensor for name, tensor in memory.items()}
         return own | kept | {ROUND: torch.tensor(number)}
 
-    def shared_groups(self) -> dict[str, Floats]:
-        """What is sent: one flat array per group; running statistics only where averaged."""
-        groups = layout.flatten(self.objective.shared())
+    def shared_groups(self, modules: Collection[str] = ()) -> dict[str, Floats]:
+        """What is sent: one flat array per group of `modules`, or of all that is shared; running
+        statistics only where averaged."""
+        shared = self.objective.shared()
+        groups = layout.flatten({n: m for n, m in shared.items() if not modules or n in modules})
         if self.local_statistics:
             groups = {name: g for name, g in groups.items() if not name.endswith(BUFFERS)}
         return groups

@@ -47,6 +47,11 @@ def tensors(modules: Mapping[str, nn.Module]) -> dict[str, dict[str, Tensor]]:
     return {name: group for name, group in groups.items() if group}
 
 
+def module_of(group: str) -> str:
+    """The name of the module that a group belongs to."""
+    return group.removesuffix(BUFFERS)
+
+
 def layout_of(modules: Mapping[str, nn.Module]) -> Layout:
     """The layout of `modules`."""
     return Layout(

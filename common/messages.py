@@ -25,10 +25,11 @@ Floats = NDArray[np.float32]
 Counts = NDArray[np.int64]
 Groups = Mapping[str, Floats]
 
-Kind = Literal["hello", "train", "moments", "assess", "lloyd", "score"]
+Kind = Literal["hello", "prepare", "train", "moments", "assess", "lloyd", "score"]
 """What a site is asked for:
 
 - hello: who are you, what do your images look like
+- prepare: what the objective shares before a round, from the model that all received
 - train: measure the state that you received, then train it on your images
 - moments: sums over two views of each image, from which the server solves a projection
 - assess: a stage has ended: local centroids and moments of the final state, no training

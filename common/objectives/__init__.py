@@ -29,6 +29,7 @@ from common.objectives.propos import ProPos
 from common.objectives.regularised import Regularised
 from common.objectives.simclr import SimCLR
 from common.objectives.simsiam import SimSiam
+from common.objectives.spectral import Spectral
 from common.objectives.swav import SwAV
 from common.objectives.uniform import Parameters as UniformParameters
 from common.objectives.uniform import Uniform
@@ -51,6 +52,7 @@ OBJECTIVES: dict[str, type[Objective]] = {
     "propos": ProPos,
     "fedx": FedX,
     "projection": Projection,
+    "spectral": Spectral,
     "frozen": Frozen,
 }
 """Stage-1 objectives: each is built as `Kind(encoder, settings, clusters)`."""

@@ -3,6 +3,7 @@
 To add one, write `common/objectives/<name>.py` with a subclass of `Objective` and enter it in
 `OBJECTIVES` (`common/objectives/__init__.py`). In a round the trainer calls
 
+    objective.prepare(site)                      # only where the objective `prepares`
     objective.begin_round(site)                  # what the objective may look at, once
     for each epoch:
         objective.begin_epoch(site)
@@ -14,7 +15,7 @@ To add one, write `common/objectives/<name>.py` with a subclass of `Objective` a
     objective.end_round(site)
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, fields
 from itertools import pairwise
 from typing import Any, ClassVar, NamedTuple
@@ -59,11 +60,13 @@ class LocalRound:
 
     `embed()`: unit-length embeddings (n, d) of the site's n training images, without augmentation,
     by the networks as they are now, in the stage's embedding space; rows as in `Batch.rows`.
+    `views()`: pairs of views of the site's training images, in batches, each image once.
     `centroids`: the global ones (K, d) in that space, None before there are any. `chance`: for
     everything random.
     """
 
     embed: Callable[[], Tensor]
+    views: Callable[[], Iterator[Batch]]
     centroids: Tensor | None
     chance: torch.Generator
 
@@ -79,11 +82,15 @@ class Objective(nn.Module):
     parameters_type: ClassVar[type[Any]] = NoParameters
     """A frozen dataclass of numbers with defaults: the objective's own parameters."""
 
-    trains: ClassVar[bool] = True
+    trains: bool = True
     """Whether there is a loss; a stage of an objective without one has rounds = 0."""
 
-    solves: ClassVar[bool] = False
+    solves: bool = False
     """Whether a stage begins with `solve`, for which every site sends moments."""
+
+    prepares: str = ""
+    """The shared module that a round begins with: every site fills it in `prepare`, from the model
+    that all have received, and the mean over the sites is what the round is trained with."""
 
     encoder: Encoder
     projector: nn.Module
@@ -104,6 +111,9 @@ class Objective(nn.Module):
     def terms(self, seen: Representations) -> dict[str, Tensor]:
         """Name -> weighted scalar; what is minimised is their sum."""
         raise NotImplementedError
+
+    def prepare(self, site: LocalRound) -> None:
+        """Called without gradient, in evaluation mode: fill the module that `prepares` names."""
 
     def begin_round(self, site: LocalRound) -> None:
         """Called before a round's first step. The networks are as received, or as merged."""
@@ -158,6 +168,7 @@ class Around(Objective):
     def __init__(self, inner: Objective) -> None:
         super().__init__()
         self.inner = inner
+        self.trains, self.solves, self.prepares = inner.trains, inner.solves, inner.prepares
         self.encoder = inner.encoder
         self.projector = inner.projector
 
@@ -166,6 +177,9 @@ class Around(Objective):
 
     def terms(self, seen: Representations) -> dict[str, Tensor]:
         return self.inner.terms(seen)
+
+    def prepare(self, site: LocalRound) -> None:
+        self.inner.prepare(site)
 
     def begin_round(self, site: LocalRound) -> None:
         self.inner.begin_round(site)
@@ -187,6 +201,9 @@ class Around(Objective):
 
     def received(self) -> dict[str, nn.Module]:
         return self.inner.received()
+
+    def solve(self, gram: Tensor, within: Tensor) -> None:
+        self.inner.solve(gram, within)
 
     def start_from(self, centroids: Tensor) -> None:
         self.inner.start_from(centroids)
