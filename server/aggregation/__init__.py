@@ -22,8 +22,10 @@ __all__ = ["AGGREGATIONS", "LIMIT", "Aggregation", "ExactSum", "WeightedMean", "
 class Aggregation(Protocol):
     """Folds the sites' groups (name -> flat float32 array) into one set of groups."""
 
-    examples: int
-    """Images behind what was folded."""
+    @property
+    def examples(self) -> int:
+        """Images behind what was folded."""
+        ...
 
     def fold(self, groups: Groups, examples: int) -> None:
         """Add one site's arrays. `ValueError`, before anything is added, for what does not fit.
