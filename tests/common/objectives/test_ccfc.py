@@ -31,7 +31,12 @@ def views(n: int = 8) -> Batch:
 
 
 def local_round(points: Tensor, centroids: Tensor | None) -> LocalRound:
-    return LocalRound(lambda: points, centroids, torch.Generator().manual_seed(0))
+    return LocalRound(
+        embed=lambda: points,
+        views=lambda: iter(()),
+        centroids=centroids,
+        chance=torch.Generator().manual_seed(0),
+    )
 
 
 def draw(*shape: int) -> Tensor:

@@ -31,7 +31,12 @@ def views(n: int = 24, seed: int = 1) -> Batch:
 
 
 def site() -> LocalRound:
-    return LocalRound(lambda: torch.eye(4), None, torch.Generator().manual_seed(0))
+    return LocalRound(
+        embed=lambda: torch.eye(4),
+        views=lambda: iter(()),
+        centroids=None,
+        chance=torch.Generator().manual_seed(0),
+    )
 
 
 def unit(*shape: int, seed: int = 3) -> Tensor:
