@@ -80,8 +80,7 @@ def show_result(console: Console, record: RunRecord) -> None:
         table.add_row(
             row["stage"],
             *(f"{row[name]:.3f}" if row[name] is not None else "–" for name in SCORES),
-            f"{row['seconds_per_round']:.1f}",
-            f"{(row['bytes_down_per_round'] + row['bytes_up_per_round']) / 1e6:.1f}",
+            *_per_round(row),
         )
     console.print(table)
     console.print(
@@ -90,12 +89,18 @@ def show_result(console: Console, record: RunRecord) -> None:
     )
 
 
+def _per_round(row: Mapping[str, Any]) -> tuple[str, str]:
+    if not row["rounds"]:
+        return "–", "–"
+    sent = row["bytes_down_per_round"] + row["bytes_up_per_round"]
+    return f"{row['seconds_per_round']:.1f}", f"{sent / 1e6:.1f}"
+
+
 def summary_rows(record: RunRecord) -> list[dict[str, Any]]:
-    """One row per finished stage: scores, and means over its training rounds."""
+    """One row per finished stage: scores, and means over its training rounds (None without)."""
     rows = []
     for stage in record.stages:
         events = [e for e in record.rounds if e["stage"] == stage["stage"]]
-        count = max(1, len(events))
         rows.append(
             {
                 "stage": stage["stage_name"],
@@ -105,12 +110,16 @@ def summary_rows(record: RunRecord) -> list[dict[str, Any]]:
                 "purity": stage.get("purity"),
                 "silhouette": stage.get("silhouette"),
                 "effective_rank": stage.get("effective_rank"),
-                "seconds_per_round": sum(e["seconds"]["total"] for e in events) / count,
-                "bytes_down_per_round": sum(e["bytes_down"] for e in events) / count,
-                "bytes_up_per_round": sum(e["bytes_up"] for e in events) / count,
+                "seconds_per_round": _mean([e["seconds"]["total"] for e in events]),
+                "bytes_down_per_round": _mean([e["bytes_down"] for e in events]),
+                "bytes_up_per_round": _mean([e["bytes_up"] for e in events]),
             }
         )
     return rows
+
+
+def _mean(values: list[float]) -> float | None:
+    return sum(values) / len(values) if values else None
 
 
 def size(count: float) -> str:

@@ -139,7 +139,7 @@ def sites(record: RunRecord) -> list[Site]:
     """Every site that the run knows or that a round named."""
     known = record.run.get("sites")
     facts: dict[str, Any] = dict(known) if isinstance(known, dict) else {}
-    states = [_states(event) for event in record.rounds]
+    states = [_states(event) for event in record.rounds or record.stages]
     for name in sorted({name for round_states in states for name in round_states}):
         facts.setdefault(name, {})
     facts = {name: fact if isinstance(fact, dict) else {} for name, fact in facts.items()}

@@ -59,9 +59,9 @@ def learning(record: RunRecord) -> list[Figure]:
 def _curves(record: RunRecord, title: str, keys: Sequence[str], note: str) -> Figure | None:
     names = {metric.key: metric.name for metric in METRICS}
     series = [one for key in keys if (one := _measured(record, key, names[key])).points]
-    if not series:
-        return None
     rounds = planned_rounds(record)
+    if not series or not rounds:
+        return None
     label = f"{', '.join(one.name for one in series)} against rounds"
     svg = line_chart(
         series, bands(record, 0), rounds, label=label, written="{:.2f}".format, bounds=(0, 1)

@@ -89,7 +89,7 @@ def planned_stages(record: RunRecord) -> list[Event]:
 
 def planned_rounds(record: RunRecord) -> int:
     """Training rounds of the plan, or as many as were seen."""
-    seen = record.rounds[-1]["round"] if record.rounds else 1
+    seen = record.rounds[-1]["round"] if record.rounds else 0
     return max(seen, sum(rounds_of(stage) for stage in planned_stages(record)))
 
 

@@ -8,21 +8,30 @@ from typing import Any
 
 from common import recipes
 from common.errors import UserError
+from common.options import STAGE_OPTIONS
 from server.report import formats
 from server.report.headline import planned_stages
 from server.report.record import RunRecord
 
 FIRST = (
-    "dataset", "images", "sites", "partition", "size-skew", "seed", "encoder", "views", "clusters",
-    "batchnorm", "participation", "quorum", "deadline", "min-count", "evaluation-share",
-    "precision",
+    "dataset", "images", "side", "sites", "alone", "partition", "size-skew", "seed", "encoder",
+    "views", "clusters", "normalisation", "batchnorm", "participation", "quorum", "deadline",
+    "min-count", "evaluation-share", "precision",
 )  # fmt: skip
 MAIN = ("dataset", "images", "sites", "partition", "seed", "encoder")
 STAGE = (
     "objective", "rounds", "local-epochs", "batch-size", "learning-rate", "weight-decay",
     "contrastive-weight", "clusters-from", "embedding", "parameters",
 )  # fmt: skip
-ZEROES = {"images": "all", "size-skew": "equal sizes", "clusters": "as many as classes"}
+OTHER = tuple(name for name in STAGE_OPTIONS if name not in STAGE)
+"""Shown only where a stage has another value than the default."""
+ZEROES = {
+    "images": "all",
+    "side": "as they are",
+    "alone": "all sites",
+    "size-skew": "equal sizes",
+    "clusters": "as many as classes",
+}
 COMMANDS = {
     "in-process": ("covey", "simulate"),
     "ray": ("covey", "simulate", "--engine", "ray"),
@@ -50,13 +59,18 @@ def _told(name: str, value: Any) -> str:
 
 
 def stage_settings(record: RunRecord) -> list[tuple[str, list[str]]]:
-    """The stages' options as (name, one value per stage); those that no stage has are left out."""
+    """The stages' options as (name, one value per stage); those that no stage has, or of the rarer
+    ones that all have at the default, are left out."""
     stages = planned_stages(record)
     return [
         (name, [_value(stage.get(name)) or formats.NONE for stage in stages])
-        for name in STAGE
-        if any(stage.get(name) not in (None, {}) for stage in stages)
+        for name in (*STAGE, *OTHER)
+        if any(stage.get(name) not in _untold(name) for stage in stages)
     ]
+
+
+def _untold(name: str) -> tuple[Any, ...]:
+    return (None, {}, STAGE_OPTIONS[name].default) if name in OTHER else (None, {})
 
 
 def versions(record: RunRecord) -> list[tuple[str, str]]:
@@ -97,7 +111,7 @@ def _stage_options(stages: list[dict[str, Any]], usual: list[dict[str, Any]]) ->
     if len(stages) != len(usual):
         return {}
     found = {}
-    for name in STAGE:
+    for name in (*STAGE, *OTHER):
         values = [stage.get(name) for stage in stages]
         expected = [stage.get(name) for stage in usual]
         if name == "parameters":

@@ -237,6 +237,7 @@ def test_refused_and_missing_rounds_are_counted_with_their_site(tmp_path) -> Non
         {"rounds": "3,2", "sites": 9, "learning-rate": "0.00123456789", "participation": 0.5},
         {"parameters": "temperature=0.2,momentum=0.9", "partition": "dirichlet(0.1)"},
         {"parameters": "temperature=0.2 symmetric=true", "images": 500, "batch-size": "64"},
+        {"centroids": "k-means,lloyd", "proximal": "0.1", "normalisation": "group", "side": 28},
     ],
 )
 def test_the_command_gives_the_plan_of_the_run(options, tmp_path) -> None:
