@@ -28,7 +28,9 @@ def views(seed: int = 1, n: int = 8) -> Batch:
 
 
 def site() -> LocalRound:
-    return LocalRound(embed=lambda: torch.eye(8), centroids=None, chance=chance())
+    return LocalRound(
+        embed=lambda: torch.eye(8), views=lambda: iter(()), centroids=None, chance=chance()
+    )
 
 
 def slow_relation(x: Tensor, y: Tensor, others: Tensor, tau: float, tau_mean: float) -> Tensor:

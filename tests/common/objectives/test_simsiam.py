@@ -107,7 +107,7 @@ def trained(parameters: str, seed: int) -> Tensor:
     part, views = build_stage(plan, 0, 1, 8, 10), build_views("digits", "digits", 8)
     bench = Workbench(part, views, layout.layout_of(part.shared()), {}, CPU, False, False)
     chance = torch.Generator().manual_seed(seed)
-    site = LocalRound(lambda: torch.empty(0), None, chance)
+    site = LocalRound(lambda: torch.empty(0), lambda: iter(()), None, chance)
     train_round(bench, plan.stages[0], 1, LocalData(images, torch.arange(120)), site)
     return embed(part, views, images, "projector", CPU).points
 

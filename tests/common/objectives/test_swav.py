@@ -156,7 +156,9 @@ def test_prototypes_are_shared_and_of_unit_length_whenever_they_are_used() -> No
     torch.testing.assert_close(lengths(part), torch.ones(6))
     chance = torch.Generator()
     for moment in (
-        lambda: part.begin_round(LocalRound(lambda: torch.empty(0), None, chance)),
+        lambda: part.begin_round(
+            LocalRound(lambda: torch.empty(0), lambda: iter(()), None, chance)
+        ),
         lambda: part.after_step(0.5),
     ):
         before = part.prototypes.vectors.detach().clone()
