@@ -106,7 +106,7 @@ def trainer(plan: Plan, data: ImageData, device: torch.device) -> Callable[[], f
     site = Trainer("site", data, folder, workshop)
     shared = build_stage(plan, 0, data.channels, data.side, plan.clusters).shared()
     ask = Instruction(
-        "train", "bench", 1, plan, 0, layout_of(shared).digest, layout.flatten(shared)
+        "train", "bench", 1, plan, 0, layout_of(shared).digest, groups=layout.flatten(shared)
     )
 
     def run() -> float:

@@ -11,6 +11,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from client.measure import Embedded
 from client.state import StateStore
 from client.work import Work
 from client.workshop import Workshop
@@ -36,6 +37,7 @@ class Trainer:
         self.workshop = workshop
         device = workshop.device
         self.images = place(torch.from_numpy(data.images), device)
+        self.seen: tuple[str, Embedded] | None = None  # the images by the state of this digest
         self.labels = None if data.labels is None else torch.from_numpy(data.labels).to(device)
 
     def handle(self, instruction: Instruction) -> Reply:
@@ -48,7 +50,8 @@ class Trainer:
         store = StateStore(self.folder / instruction.run)
         training = instruction.kind == "train"
         state = store.load(instruction.round + (not training)) or {}
-        bench.set_up(instruction.groups, state)
+        if instruction.groups:
+            bench.set_up(instruction.groups, state)
         work = Work(self, instruction, bench, state)
         reply = work.answer()
         if training and work.kept:

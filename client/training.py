@@ -33,7 +33,8 @@ def train_round(
     steps = stage.local_epochs * batches(n, stage.batch_size)
     totals: dict[str, Tensor] = {}
     step = 0
-    objective.begin_round(site)
+    with bench.precision():
+        objective.begin_round(site)
     for _ in range(stage.local_epochs):
         objective.begin_epoch(site)
         objective.train()

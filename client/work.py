@@ -15,7 +15,7 @@ from client.assignments import write_assignments
 from client.training import LocalData, shuffled_batches, train_round, view_batch
 from client.workshop import Workbench
 from common.errors import UserError
-from common.messages import Instruction, Reply
+from common.messages import NEEDS_MODEL, Instruction, Reply
 from common.objectives.base import Batch, LocalRound
 from common.options import Stage
 from common.seeds import generator
@@ -79,6 +79,18 @@ class Work:
         }
         return self._reply(asked[kind]())
 
+    def _seen(self) -> measure.Embedded:
+        """The site's images by the state that the message is about: remembered from an earlier
+        message about the same one, or embedded now."""
+        instruction, seen = self.instruction, self.trainer.seen
+        if seen is not None and seen[0] == instruction.state:
+            return seen[1]
+        if self.bench.layout.groups and not instruction.groups:
+            raise UserError(NEEDS_MODEL)
+        embedded = self._embed()
+        self.trainer.seen = (instruction.state, embedded)
+        return embedded
+
     def _embed(self) -> measure.Embedded:
         with self._phase("embed"), self.bench.precision():
             return measure.embed(
@@ -91,7 +103,7 @@ class Work:
 
     def _look(self) -> dict[str, Any]:
         """Measure the received state: local clusters and their table, spread, moments, kNN."""
-        seen = self._embed()
+        seen = self._embed() if self.instruction.kind == "train" else self._seen()
         classes = len(self.instruction.classes)
         with self._phase("cluster"):
             clusters = measure.CLUSTERINGS[self.stage.centroids](
@@ -134,7 +146,7 @@ class Work:
     def _score(self) -> dict[str, Any]:
         """Assign with the merged centroids, count what the probe gets right, keep assignments."""
         instruction, centres = self.instruction, self._centres()
-        seen = self._embed()
+        seen = self._seen()
         classes, k = len(instruction.classes), len(centres)
         with self._phase("score"):
             by_centroid = measure.nearest(seen.points, centres)
@@ -173,7 +185,7 @@ class Work:
 
     def _sum_by_centroid(self) -> dict[str, Any]:
         """One step of Lloyd's algorithm for each of the sets of K centroids that were sent."""
-        points = self._embed().points
+        points = self._seen().points
         sets = self._centres().split(self.plan.clusters)
         with self._phase("cluster"):
             found = [measure.lloyd_sums(points, s, self.plan.min_count) for s in sets]
@@ -200,6 +212,7 @@ class Work:
 
     def _train(self) -> dict[str, Any]:
         """The local epochs of one round; what is shared afterwards."""
+        self.trainer.seen = None
         bench, stage, number = self.bench, self.stage, self.instruction.round
         with self._phase("train"):
             memory = bench.merge(self.state, number, stage)

@@ -70,6 +70,15 @@ def flatten(modules: Mapping[str, nn.Module]) -> dict[str, NDArray[np.float32]]:
     }
 
 
+def digest_of(groups: Mapping[str, NDArray[np.float32]]) -> str:
+    """SHA-256 (16 hex digits) of the numbers in all groups."""
+    digest = hashlib.sha256()
+    for name in sorted(groups):
+        digest.update(f"{name}/{len(groups[name])}/".encode())
+        digest.update(np.ascontiguousarray(groups[name]).data)
+    return digest.hexdigest()[:16]
+
+
 @torch.no_grad()
 def load(modules: Mapping[str, nn.Module], groups: Mapping[str, NDArray[np.float32]]) -> None:
     """Write flat arrays into `modules`; groups that are not given stay as they are.

@@ -39,6 +39,9 @@ Kind = Literal["hello", "prepare", "train", "moments", "assess", "lloyd", "score
 
 HEADER = "header"
 
+NEEDS_MODEL = "the site does not remember this state: send the model"
+"""How a site refuses a message without groups whose `state` it has not seen."""
+
 T = TypeVar("T")
 
 
@@ -52,8 +55,9 @@ class Instruction:
 
     `round` counts training rounds over all stages from 1, `stage` the plan's stages from 0.
     `centroids` are the global ones so far, or with `lloyd` those to count by. `layout` is the
-    digest that the site's own model must have. `probe` is (d + 1, C): weights and a last row of
-    biases.
+    digest that the site's own model must have, `state` that of `groups`: a message without groups
+    is about a state that the site has embedded its images with before. `probe` is (d + 1, C):
+    weights and a last row of biases.
     """
 
     kind: Kind
@@ -62,6 +66,7 @@ class Instruction:
     plan: Plan
     stage: int = 0
     layout: str = ""
+    state: str = ""
     groups: Groups = field(default_factory=dict)
     centroids: Centroids | None = None
     probe: Floats | None = None
@@ -78,6 +83,7 @@ class Instruction:
                 "stage": self.stage,
                 "plan": self.plan.to_json(),
                 "layout": self.layout,
+                "state": self.state,
                 "classes": list(self.classes),
             }
         )
@@ -99,6 +105,7 @@ class Instruction:
             plan=Plan.from_json(_get(header, "plan", str)),
             stage=_get(header, "stage", int),
             layout=_get(header, "layout", str),
+            state=_get(header, "state", str),
             groups=_arrays(record, "groups", np.float32, 1),
             centroids=_centroids(record),
             probe=probe.get("weights"),

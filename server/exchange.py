@@ -37,10 +37,11 @@ class Exchange:
         self.nodes = nodes
         self._sites = sites
         self._width = width
+        brings = asked.kind in ("train", "prepare")
         back = {
             name: array
             for name, array in asked.groups.items()
-            if not returned or module_of(name) in returned
+            if brings and (not returned or module_of(name) in returned)
         }
         self._sizes = {name: len(array) for name, array in back.items()}
         images = sum(sites[name].examples for name in nodes)

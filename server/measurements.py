@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from common import metrics
 from common.centroids import Centroids
 from common.messages import Counts, Floats, Reply
+from common.options import Stage
 from server.aggregation import ExactSum
 from server.centroids import MERGES
 from server.merging import Merged
@@ -149,6 +150,25 @@ class Measurements:
         self._sizes[name] = self._sizes.get(name, np.zeros_like(sizes)) + sizes
         if self.classes and table.shape[1] == self.classes:
             self._tables[name] = self._tables.get(name, np.zeros_like(table)) + table
+
+
+def clusterer(stage: Stage, measured: Measurements) -> str:
+    """What assigns images to clusters: "head" where the stage says so and there is one."""
+    return "head" if stage.clusters_from == "head" and measured.sizes("head") else "centroids"
+
+
+def final_figures(assessed: Measurements, scored: Measurements, by: str) -> dict[str, Any]:
+    """A stage's figures of merit, from its last two exchanges."""
+    return drop_none(
+        {
+            **scored.clustering(by),
+            "knn": assessed.share("knn_correct", "held"),
+            "linear": scored.share("probe_correct", "held"),
+            "silhouette": scored.share("silhouette", "images"),
+            **assessed.rank(),
+            **assessed.spread(),
+        }
+    )
 
 
 def drop_none(values: Mapping[str, Any]) -> dict[str, Any]:

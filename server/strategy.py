@@ -15,20 +15,18 @@ from flwr.serverapp import Grid
 from flwr.serverapp.strategy import Result, Strategy
 
 from common import metrics
-from common.centroids import Centroids
 from common.errors import UserError
-from common.messages import Floats, Instruction, Kind
-from common.options import Plan, Stage
+from common.messages import Kind
+from common.options import Plan
 from common.seeds import derive_seed
 from server import lloyd
+from server.asking import Asking, Question
 from server.exchange import Cost, Exchange, account
-from server.measurements import Measurements, drop_none
+from server.measurements import clusterer, final_figures
 from server.model import GlobalModel
 from server.optimisers import OPTIMISERS
 from server.roster import Roster
 from server.run_folder import Checkpoint, RunFolder
-
-ATTEMPTS = 3  # at an exchange whose quorum was missed, before the run fails
 
 
 class CoveyStrategy(Strategy):
@@ -43,6 +41,7 @@ class CoveyStrategy(Strategy):
         self.roster = roster
         site = next(iter(roster.sites.values()))
         self.model = GlobalModel(plan, site.channels, site.side)
+        self.asking = Asking(plan, folder.path.name, roster, self.model, self.warn)
         self.state = folder.checkpoint() or Checkpoint(0, 0, {})
         self._training: Exchange | None = None
         self._solved: list[Cost] = []  # of what the stage began with, until it is accounted for
@@ -71,7 +70,7 @@ class CoveyStrategy(Strategy):
         groups = self.model.enter(index, self.state.groups, self.state.centroids)
         self.state = replace(self.state, groups=groups, memory={})
         if self.model.objective(index).solves:
-            exchange = self._hold(grid, "moments", self.state.round)
+            exchange = self._ask(grid, "moments", self.state.round)
             gram, within = (exchange.measured.moment(name) for name in ("gram", "within"))
             assert gram is not None and within is not None  # replies without them are refused
             groups = self.model.solve(index, self.state.groups, gram, within)
@@ -84,7 +83,7 @@ class CoveyStrategy(Strategy):
         module = self.model.objective(self.state.closed).prepares
         if not module:
             return []
-        exchange = self._hold(grid, "prepare", number)
+        exchange = self._ask(grid, "prepare", number)
         groups = {**self.state.groups, **exchange.update.result()}
         self.state = replace(self.state, groups=groups)
         return [exchange.cost]
@@ -93,11 +92,11 @@ class CoveyStrategy(Strategy):
         index, stage_round = self.plan.stage_of(number)
         stage = self.plan.stages[index]
         spent = self._prepare(grid, number)
-        exchange = self._hold(grid, "train", number)
+        exchange = self._ask(grid, "train", number)
         measured = exchange.measured
         seed = derive_seed(self.plan.seed, "merge", number)
         merged = measured.merge(stage.centroids, self.state.centroids, seed)
-        by = _clusterer(stage, measured)
+        by = clusterer(stage, measured)
         received = measured.clustering(by) | measured.spread()
         self.folder.log(
             {
@@ -126,7 +125,7 @@ class CoveyStrategy(Strategy):
         """The stage's final figures: centroids and moments of the final state, then the scores of
         the merged centroids and the probe."""
         stage, number = self.plan.stages[index], self.state.round
-        assessed = self._hold(grid, "assess", number)
+        assessed = self._ask(grid, "assess", number)
         measured = assessed.measured
         seed = derive_seed(self.plan.seed, "close", number)
         merged = measured.merge(stage.centroids, self.state.centroids, seed)
@@ -139,9 +138,9 @@ class CoveyStrategy(Strategy):
             sets = lloyd.starts(measured.centroids, centroids, self.plan.clusters, seed)
             centroids = lloyd.best(self._refine(grid, sets, spent), self.state.centroids)
         self.state = replace(self.state, centroids=centroids)
-        scored = self._hold(grid, "score", number, probe=measured.probe())
-        by = _clusterer(stage, scored.measured)
-        figures = _figures(measured, scored.measured, by)
+        scored = self._ask(grid, "score", number, probe=measured.probe())
+        by = clusterer(stage, scored.measured)
+        figures = final_figures(measured, scored.measured, by)
         table = scored.measured.table(by)
         self.folder.log(
             {
@@ -163,7 +162,7 @@ class CoveyStrategy(Strategy):
         """Federated Lloyd steps from `sets`, each of which asks a part of the sites where rounds
         do; `spent` gets what they cost."""
         for number in range(1, lloyd.steps(self.plan.participation) + 1):
-            exchange = self._hold(
+            exchange = self._ask(
                 grid, "lloyd", self.state.round, centroids=sets.sent(), step=number
             )
             spent.append(exchange.cost)
@@ -176,69 +175,9 @@ class CoveyStrategy(Strategy):
         self.state = state
         self.folder.save(state)
 
-    def _hold(
-        self,
-        grid: Grid,
-        kind: Kind,
-        number: int,
-        *,
-        centroids: Centroids | None = None,
-        probe: Floats | None = None,
-        step: int = 0,
-    ) -> Exchange:
-        """One exchange with quorum: asks again, a few times, while too few answer."""
-        reasons: dict[str, str] = {}
-        for attempt in range(1, ATTEMPTS + 1):
-            exchange = self._open(kind, number, centroids, probe, step)
-            exchange.hold(grid)
-            reasons |= exchange.refused
-            for site, reason in sorted(exchange.refused.items()):
-                self.warn(f"round {number}: {site} refused: {reason}", number)
-            asked, answered = len(exchange.nodes), len(exchange.answered)
-            if answered >= max(1.0, self.plan.quorum * asked):
-                return exchange
-            self.warn(
-                f"round {number} ({kind}): {answered} of {asked} sites gave a usable answer, "
-                f"too few for the quorum {self.plan.quorum:g} (attempt {attempt})",
-                number,
-            )
-        why = "; ".join(f"{site}: {reason}" for site, reason in sorted(reasons.items())[:3])
-        raise UserError(
-            f"round {number}: the quorum was missed {ATTEMPTS} times ({why or 'no answers'})"
-        )
-
-    def _open(
-        self,
-        kind: Kind,
-        number: int,
-        centroids: Centroids | None = None,
-        probe: Floats | None = None,
-        step: int = 0,
-    ) -> Exchange:
-        index = self.state.closed
-        online = self.roster.refresh()
-        in_part = kind in ("prepare", "train", "lloyd")
-        names = self.roster.choose(number, online, step) if in_part else sorted(online)
-        known = self.state.centroids
-        width = self.model.width(index, kind)
-        if known is not None and known.points.shape[1] != width:
-            known = None  # of another embedding
-        asked = Instruction(
-            kind=kind,
-            run=self.folder.path.name,
-            round=number,
-            plan=self.plan,
-            stage=index,
-            layout=self.model.layout(index).digest,
-            groups=self.state.groups,
-            centroids=known if centroids is None else centroids,
-            probe=probe,
-            classes=self.roster.classes,
-        )
-        nodes = {name: online[name] for name in names}
-        prepared = self.model.objective(index).prepares
-        returned = (prepared,) if kind == "prepare" else ()
-        return Exchange(asked, nodes, self.roster.sites, self.model.layout(index), width, returned)
+    def _ask(self, grid: Grid, kind: Kind, number: int, **more: Any) -> Exchange:
+        """One exchange about the state as it is (`Asking.hold`)."""
+        return self.asking.hold(grid, self.state, Question(kind, number, **more))
 
     # What Flower asks of a strategy. `start` holds exchanges as a whole; these are the same steps
     # one by one, for a loop other than ours.
@@ -249,7 +188,7 @@ class CoveyStrategy(Strategy):
         """The messages of a training round, one per chosen site."""
         self._enter_stage(grid, self.state.closed)
         self._prepare(grid, server_round)
-        self._training = self._open("train", server_round)
+        self._training = self.asking.open(self.state, Question("train", server_round))
         return list(self._training.messages().values())
 
     def aggregate_train(
@@ -294,23 +233,6 @@ class CoveyStrategy(Strategy):
                 f"embeddings are collapsing: their std is {figures['std']:.3f} of a healthy one",
                 number,
             )
-
-
-def _clusterer(stage: Stage, measured: Measurements) -> str:
-    return "head" if stage.clusters_from == "head" and measured.sizes("head") else "centroids"
-
-
-def _figures(assessed: Measurements, scored: Measurements, by: str) -> dict[str, Any]:
-    return drop_none(
-        {
-            **scored.clustering(by),
-            "knn": assessed.share("knn_correct", "held"),
-            "linear": scored.share("probe_correct", "held"),
-            "silhouette": scored.share("silhouette", "images"),
-            **assessed.rank(),
-            **assessed.spread(),
-        }
-    )
 
 
 def _named(nodes: Mapping[str, int], replies: Iterable[Message]) -> Iterator[tuple[str, Message]]:

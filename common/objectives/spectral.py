@@ -4,12 +4,14 @@ With z on the sphere of radius √r and R = E[z zᵀ] over all images and both v
     L = -2·E[z_a·z_b] + tr(R²)
 is the spectral contrastive loss: its repulsion needs no negative images, only their second moment.
 A site that holds one class lacks the other classes' images, but not their moment: a round begins
-with R̄, the mean over the sites of their R under the model that all have received, and each trains
-on
-    L_k = -2·E_k[z_a·z_b] + α·tr(R_k²) + 2(1 - α)·tr(R_k R̄),
-R_k of its batch. At the first step its gradient, averaged over the sites, is the pooled one's; with
-more local steps R̄ grows stale, against which α, the weight of the own batch, holds. (The R̄ of the
-round before, which would save an exchange, is too stale: training swings; `docs/covey.md`.)
+with R̄, the mean over the sites of their R⁰_k under the model that all have received, and each
+trains on
+    L_k = -2·E_k[z_a·z_b] + tr(R_k²) + 2·tr(R_k (R̄ - R⁰_k)),
+R_k of its batch. The gradient of the last two terms is that of 2·tr(R_k (R̄ + R_k - R⁰_k)) with the
+bracket held fixed: everybody's moment, moved on by as much as the own one has moved, which is a
+control variate (as in SCAFFOLD: Karimireddy et al., ICML 2020) and keeps local steps from
+overshooting. At the first step the mean of the sites' gradients is the pooled loss's, however the
+images are spread; with one site L_k is L at every step.
 Shared: encoder, projector, and R̄, p × p numbers. Local: nothing.
 BatchNorm in training mode subtracts a one-class site's class: use `normalisation = "group"`.
 Sources: the loss: HaoChen, Wei, Gaidon and Ma, NeurIPS 2021 (arXiv 2106.04156), eq. 6; sharing the
@@ -28,9 +30,8 @@ from common.objectives.base import LocalRound, Objective, Representations, mlp
 
 @dataclass(frozen=True)
 class Parameters:
-    """`own` α; `squared_radius` r; `hidden` and `width`: the projector's layers."""
+    """`squared_radius` r; `hidden` and `width`: the projector's layers."""
 
-    own: float = 0.1
     squared_radius: float = 4.0
     hidden: int = 256
     width: int = 64
@@ -52,28 +53,39 @@ class Spectral(Objective):
 
     def __init__(self, encoder: Encoder, parameters: Parameters, clusters: int) -> None:
         super().__init__()
-        if not 0 <= parameters.own <= 1:
-            raise ValueError(f"own must be in [0, 1], got {parameters.own}")
         self.parameters_ = parameters
         self.encoder = encoder
         self.projector = mlp(encoder.feature_dim, parameters.hidden, parameters.width)
         self.moment = SecondMoment(parameters.width)
+        self._others: Tensor | None = None  # R̄ - R⁰_k, in a round
 
     def prepare(self, site: LocalRound) -> None:
+        self.moment.value.copy_(self._measured(site))
+
+    @torch.no_grad()
+    def begin_round(self, site: LocalRound) -> None:
+        self.eval()
+        self._others = self.moment.value - self._measured(site)
+        self.train()
+
+    def end_round(self, site: LocalRound) -> None:
+        self._others = None
+
+    def _measured(self, site: LocalRound) -> Tensor:
         """R of the site's images: the mean over batches of two views, weighted by their sizes."""
         total, images = torch.zeros_like(self.moment.value), 0
         for batch in site.views():
             z = self.projector(self.encoder(torch.cat([batch.a, batch.b])))
             total += second_moment(self._on_sphere(z)) * len(batch.a)
             images += len(batch.a)
-        self.moment.value.copy_(total / images)
+        return total / images
 
     def terms(self, seen: Representations) -> dict[str, Tensor]:
         z_a, z_b = (self._on_sphere(z) for z in (seen.z_a, seen.z_b))
         moment = second_moment(torch.cat([z_a, z_b]))
         return {
             "attraction": -2 * (z_a * z_b).sum(dim=1).mean(),
-            "repulsion": shared_repulsion(moment, self.moment.value, self.parameters_.own),
+            "repulsion": repulsion(moment, self._others),
         }
 
     def shared(self) -> dict[str, nn.Module]:
@@ -91,9 +103,11 @@ def second_moment(z: Tensor) -> Tensor:
     return moment
 
 
-def shared_repulsion(moment: Tensor, received: Tensor, own: float) -> Tensor:
-    """α·tr(R²) + 2(1 - α)·tr(R R̄) of symmetric R, R̄ (p, p)."""
-    if moment.shape != received.shape or moment.shape[0] != moment.shape[-1]:
-        raise ValueError(f"moments {tuple(moment.shape)} and {tuple(received.shape)} do not fit")
-    repulsion: Tensor = own * moment.square().sum() + 2 * (1 - own) * (moment * received).sum()
-    return repulsion
+def repulsion(moment: Tensor, others: Tensor | None) -> Tensor:
+    """tr(R²) + 2·tr(R D) of symmetric R and D (p, p); without D, tr(R²)."""
+    if others is None:
+        return moment.square().sum()
+    if moment.shape != others.shape:
+        raise ValueError(f"moments {tuple(moment.shape)} and {tuple(others.shape)} do not fit")
+    total: Tensor = moment.square().sum() + 2 * (moment * others).sum()
+    return total

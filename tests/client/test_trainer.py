@@ -43,7 +43,7 @@ def ask(kind="train", round_number=1, the_plan=None, **parts) -> Instruction:
         the_plan,
         stage,
         layout.layout_of(shared).digest,
-        layout.flatten(shared),
+        groups=layout.flatten(shared),
         classes=CLASSES,
         **parts,
     )

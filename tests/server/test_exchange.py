@@ -29,7 +29,7 @@ def instruction(kind="train") -> Instruction:
         PLAN,
         0,
         LAYOUT.digest,
-        {"encoder": np.zeros(4, np.float32)},
+        groups={"encoder": np.zeros(4, np.float32)},
         classes=("a", "b"),
     )
 

@@ -98,12 +98,7 @@ def test_a_resumed_run_ends_with_the_same_bits(
     finished: Path, tmp_path: Path, monkeypatch, moment: str, number: int
 ) -> None:
     folder = tmp_path / "whole"
-    kill = {
-        "before the round": "_open",
-        "in the round": "_hold",
-        "after the checkpoint": "_advance",
-    }
-    name = kill[moment]
+    name = "_advance" if moment == "after the checkpoint" else "_ask"
     original = getattr(CoveyStrategy, name)
 
     def dying(self, *args, **kwargs):

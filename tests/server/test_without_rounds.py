@@ -12,6 +12,7 @@ from rich.console import Console
 from safetensors.numpy import load_file
 
 from client import measure
+from client.trainer import Trainer
 from client.work import Work
 from common import recipes
 from common.check import check_plan
@@ -22,6 +23,8 @@ from deploy.evaluate import PROTOCOLS, Asked, evaluate_run
 from deploy.progress import show_event, show_result, summary_rows
 from deploy.simulate import simulate
 from server import lloyd
+from server.asking import Asking
+from server.exchange import Exchange
 from server.report import read_run, write_report
 from server.strategy import CoveyStrategy
 
@@ -111,7 +114,7 @@ def test_a_run_killed_in_such_a_stage_ends_with_the_same_bits(
     finished, tmp_path: Path, monkeypatch, recipe: str, kind: str
 ) -> None:
     last = len(plan(recipe).stages) - 1
-    original = CoveyStrategy._hold
+    original = CoveyStrategy._ask
     held = 0
 
     def dying(self, grid, asked, *args, **kwargs):
@@ -123,7 +126,7 @@ def test_a_run_killed_in_such_a_stage_ends_with_the_same_bits(
         return exchange
 
     with monkeypatch.context() as patched:
-        patched.setattr(CoveyStrategy, "_hold", dying)
+        patched.setattr(CoveyStrategy, "_ask", dying)
         with pytest.raises(Killed):
             simulate(plan(recipe), tmp_path / "run")
     simulate(plan(recipe), tmp_path / "run")
@@ -132,19 +135,50 @@ def test_a_run_killed_in_such_a_stage_ends_with_the_same_bits(
         assert (tmp_path / "run" / result).read_bytes() == (finished(recipe) / result).read_bytes()
 
 
+# The model travels once in such a stage: the sites remember their embeddings.
+
+
+@pytest.mark.parametrize("forgetful", [False, True])
+def test_the_model_is_sent_again_only_to_sites_that_forgot(
+    finished, tmp_path: Path, monkeypatch, forgetful: bool
+) -> None:
+    held: list[Exchange] = []
+    hold, handle = Exchange.hold, Trainer.handle
+
+    def watched(self, grid):
+        hold(self, grid)
+        held.append(self)
+
+    def restarted(self, instruction):
+        if forgetful and self.site == "site-1":
+            self.seen = None
+        return handle(self, instruction)
+
+    monkeypatch.setattr(Exchange, "hold", watched)
+    monkeypatch.setattr(Trainer, "handle", restarted)
+    simulate(plan("fedkmeans"), tmp_path / "run")
+    kinds = {(e.asked.kind, bool(e.asked.groups), tuple(e.refused)) for e in held}
+    without = {(kind, False, ("site-1",) if forgetful else ()) for kind in ("lloyd", "score")}
+    again = {("lloyd", True, ()), ("score", True, ())} if forgetful else set()
+    assert kinds == {("train", True, ()), ("assess", True, ()), *without, *again}
+    one, two = (f / "centroids.safetensors" for f in (tmp_path / "run", finished("fedkmeans")))
+    assert one.read_bytes() == two.read_bytes()
+    assert not events(tmp_path / "run", "warning")
+
+
 # Federated k-means under partial participation.
 
 
 def test_each_step_asks_its_own_seeded_part_of_the_sites(tmp_path: Path, monkeypatch) -> None:
     asked: list[tuple[str, tuple[str, ...]]] = []
-    original = CoveyStrategy._open
+    original = Asking.open
 
-    def watched(self, kind, *args, **kwargs):
-        exchange = original(self, kind, *args, **kwargs)
-        asked.append((kind, tuple(exchange.nodes)))
+    def watched(self, state, question, **kwargs):
+        exchange = original(self, state, question, **kwargs)
+        asked.append((question.kind, tuple(exchange.nodes)))
         return exchange
 
-    monkeypatch.setattr(CoveyStrategy, "_open", watched)
+    monkeypatch.setattr(Asking, "open", watched)
     monkeypatch.setattr(lloyd, "STEPS", 4)
     for name in ("one", "two"):
         simulate(plan("fedkmeans-pixels", participation=0.5, sites=4), tmp_path / name)

@@ -11,16 +11,16 @@ from torch import Tensor, nn
 from common import recipes
 from common.encoders import Encoder
 from common.objectives.base import Batch, LocalRound
-from common.objectives.spectral import Parameters, Spectral, second_moment, shared_repulsion
+from common.objectives.spectral import Parameters, Spectral, repulsion, second_moment
 from deploy.simulate import simulate
 from server.exchange import Exchange
 from server.report import read_run
 
 
-def linear_spectral(own: float) -> Spectral:
+def linear_spectral() -> Spectral:
     """On features that are handed in, with a linear projector."""
     torch.manual_seed(0)
-    objective = Spectral(Encoder(nn.Flatten(), 6), Parameters(own=own, width=3), 10)
+    objective = Spectral(Encoder(nn.Flatten(), 6), Parameters(width=3), 10)
     objective.projector = nn.Linear(6, 3)
     return objective
 
@@ -67,7 +67,7 @@ def on_sphere(objective: Spectral, images: Tensor) -> Tensor:
 
 
 def test_alone_it_is_the_spectral_contrastive_loss() -> None:
-    objective, seen = linear_spectral(own=1.0), batch(5, seed=1)
+    objective, seen = linear_spectral(), batch(5, seed=1)
     fast = torch.stack(list(objective.terms(objective.represent(seen)).values())).sum()
     slow = slow_spectral_loss(on_sphere(objective, seen.a), on_sphere(objective, seen.b))
     torch.testing.assert_close(fast, slow, atol=1e-5, rtol=1e-5)
@@ -77,8 +77,8 @@ def test_alone_it_is_the_spectral_contrastive_loss() -> None:
 
 
 def test_the_sites_first_steps_together_are_the_pooled_step_however_images_are_spread() -> None:
-    """own = 0: Σ_k n_k/n ∇L_k = ∇L exactly, where the sites' batches could not differ more."""
-    objective = linear_spectral(own=0.0)
+    """Σ_k n_k/n ∇L_k = ∇L exactly, where the sites' images could not differ more."""
+    objective = linear_spectral()
     sites = [batch(4, seed=-2), batch(7, seed=0), batch(3, seed=3)]
     pooled = whole(*sites)
     slow = slow_spectral_loss(on_sphere(objective, pooled.a), on_sphere(objective, pooled.b))
@@ -90,12 +90,27 @@ def test_the_sites_first_steps_together_are_the_pooled_step_however_images_are_s
         moments.append(objective.moment.value * len(site.a) / len(pooled.a))
     with torch.no_grad():
         objective.moment.value.copy_(torch.stack(moments).sum(0))
-    mean = sum(gradient(objective, site) * len(site.a) / len(pooled.a) for site in sites)
+    mean = torch.zeros_like(expected)
+    for site in sites:
+        objective.begin_round(site_of(site))
+        mean += gradient(objective, site) * len(site.a) / len(pooled.a)
     torch.testing.assert_close(mean, expected, atol=1e-5, rtol=1e-5)
 
 
+def test_one_site_trains_on_the_plain_loss_however_far_it_has_moved() -> None:
+    objective, seen = linear_spectral(), batch(6, seed=1)
+    with torch.no_grad():
+        objective.prepare(site_of(seen))
+    objective.begin_round(site_of(seen))
+    with torch.no_grad():
+        objective.projector.weight.add_(0.5)
+    loss = torch.stack(list(objective.terms(objective.represent(seen)).values())).sum()
+    slow = slow_spectral_loss(on_sphere(objective, seen.a), on_sphere(objective, seen.b))
+    torch.testing.assert_close(loss, slow, atol=1e-5, rtol=1e-5)
+
+
 def test_prepare_is_the_moment_of_all_images_whatever_the_batches() -> None:
-    objective, parts = linear_spectral(own=0.1), [batch(4, seed=1), batch(6, seed=2)]
+    objective, parts = linear_spectral(), [batch(4, seed=1), batch(6, seed=2)]
     with torch.no_grad():
         objective.prepare(site_of(*parts))
         z = torch.cat([on_sphere(objective, view) for view in whole(*parts)[:2]])
@@ -105,9 +120,7 @@ def test_prepare_is_the_moment_of_all_images_whatever_the_batches() -> None:
 
 def test_mistakes_are_named() -> None:
     with pytest.raises(ValueError, match="do not fit"):
-        shared_repulsion(torch.eye(3), torch.eye(2), 0.1)
-    with pytest.raises(ValueError, match="own must be in"):
-        linear_spectral(own=1.5)
+        repulsion(torch.eye(3), torch.eye(2))
 
 
 def test_a_round_begins_with_the_mean_of_the_sites_moments(tmp_path: Path, monkeypatch) -> None:
