@@ -5,12 +5,11 @@ import signal
 import sys
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import click
 import typer
 from rich.console import Console
-from rich.table import Column, Table
 
 from common import recipes
 from common.errors import UserError, unknown
@@ -111,33 +110,9 @@ def simulate_command(
 @app.command("recipes")
 def recipes_command(json_file: JsonOption = None) -> None:
     """List the recipes: what each is, and what its sites share; and the published protocols."""
-    methods = Table(Column("recipe", no_wrap=True), "family", "shared", "stages", "source")
-    protocols = Table("recipe", "data", "sites", "rounds", title="published protocols")
-    rows: list[dict[str, Any]] = []
-    for recipe in (recipes.load(name) for name in recipes.names()):
-        plan = recipe.plan()
-        stages = [stage.objective for stage in plan.stages]
-        if recipe.name.startswith(recipes.PUBLISHED):
-            sites = f"{plan.sites}, {plan.partition}"
-            rounds = f"{plan.rounds} × {plan.stages[0].local_epochs}"
-            protocols.add_row(recipe.name, plan.dataset, sites, rounds)
-        else:
-            methods.add_row(
-                recipe.name, recipe.family, recipe.shared, " → ".join(stages), recipe.source
-            )
-        rows.append(
-            {
-                "name": recipe.name,
-                "title": recipe.title,
-                "family": recipe.family,
-                "shared": recipe.shared,
-                "source": recipe.source,
-                "stages": stages,
-            }
-        )
-    console.print(methods)
-    console.print(protocols)
-    write_json(json_file, rows)
+    from deploy.recipe_list import list_recipes  # noqa: PLC0415
+
+    write_json(json_file, list_recipes(console))
 
 
 @app.command("datasets")
