@@ -58,7 +58,7 @@ RunArgument = Annotated[Path, typer.Argument(metavar="RUN", help="a run's folder
 @app.command("run")
 @with_run_options
 def run_command(
-    recipe: RecipeArgument = "fedmcc",
+    recipe: RecipeArgument = recipes.DEFAULT,
     resume: ResumeOption = None,
     run_folder: FolderOption = None,
     json_file: JsonOption = None,
@@ -78,7 +78,7 @@ def run_command(
 @app.command("simulate")
 @with_run_options
 def simulate_command(
-    recipe: RecipeArgument = "fedmcc",
+    recipe: RecipeArgument = recipes.DEFAULT,
     engine: Annotated[
         str, typer.Option(help="in-process, or ray (Flower's simulation engine)")
     ] = "in-process",

@@ -10,6 +10,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
+from common import recipes
 from deploy.run_options import with_run_options
 
 server_app = typer.Typer(
@@ -130,7 +131,7 @@ def log_command(
 def submit(
     recipe: Annotated[
         str, typer.Argument(metavar="RECIPE", help="a name from `covey recipes`, or a .toml file")
-    ] = "fedmcc",
+    ] = recipes.DEFAULT,
     server: Annotated[
         Path, typer.Option(help="the folder of the running server", metavar="DIR")
     ] = Path(),

@@ -147,7 +147,7 @@ def _run_folder(config: Mapping[str, Any]) -> Path:
     given = str(config.get("run-folder") or "")
     if given:
         return Path(given)
-    recipe = recipes.file_name(str(config.get("recipe") or "fedmcc"))
+    recipe = recipes.file_name(str(config.get("recipe") or recipes.DEFAULT))
     return covey_home() / "runs" / f"{time.strftime('%Y%m%d-%H%M%S')}-{recipe}"
 
 

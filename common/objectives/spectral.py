@@ -6,12 +6,15 @@ is the spectral contrastive loss: its repulsion needs no negative images, only t
 A site that holds one class lacks the other classes' images, but not their moment: a round begins
 with R̄, the mean over the sites of their R⁰_k under the model that all have received, and each
 trains on
-    L_k = -2·E_k[z_a·z_b] + tr(R_k²) + 2·tr(R_k (R̄ - R⁰_k)),
-R_k of its batch. The gradient of the last two terms is that of 2·tr(R_k (R̄ + R_k - R⁰_k)) with the
-bracket held fixed: everybody's moment, moved on by as much as the own one has moved, which is a
-control variate (as in SCAFFOLD: Karimireddy et al., ICML 2020) and keeps local steps from
-overshooting. At the first step the mean of the sites' gradients is the pooled loss's, however the
-images are spread; with one site L_k is L at every step.
+    L_k = -2·E_k[z_a·z_b] + β·tr(R_k²) + 2·tr(R_k (R̄ - β·R⁰_k)),
+R_k of its batch. The gradient of the last two terms is that of 2·tr(R_k (R̄ + β(R_k - R⁰_k))) with
+the bracket held fixed: everybody's moment, moved on by β times what the own one has moved (a
+control variate, as in SCAFFOLD: Karimireddy et al., ICML 2020), so that local steps do not
+overshoot. β says how far the own moment speaks for everybody's: the share of R̄ that it explains,
+    β = 1 - ‖R⁰_k - R̄‖² / ‖R̄‖²,   at least `own`:
+about 1 where sites are alike, its least where each has a class of its own; nobody sets it by hand.
+At the first step the mean of the sites' gradients is the pooled loss's, however the images are
+spread and whatever β; with one site L_k is L at every step.
 Shared: encoder, projector, and R̄, p × p numbers. Local: nothing.
 BatchNorm in training mode subtracts a one-class site's class: use `normalisation = "group"`.
 Sources: the loss: HaoChen, Wei, Gaidon and Ma, NeurIPS 2021 (arXiv 2106.04156), eq. 6; sharing the
@@ -30,9 +33,11 @@ from common.objectives.base import LocalRound, Objective, Representations, mlp
 
 @dataclass(frozen=True)
 class Parameters:
-    """`squared_radius` r; `hidden` and `width`: the projector's layers."""
+    """`squared_radius` r; `own`: the least β, about a site's share of the images; `hidden` and
+    `width`: the projector's layers."""
 
-    squared_radius: float = 4.0
+    squared_radius: float = 2.0
+    own: float = 0.1
     hidden: int = 256
     width: int = 64
 
@@ -57,7 +62,7 @@ class Spectral(Objective):
         self.encoder = encoder
         self.projector = mlp(encoder.feature_dim, parameters.hidden, parameters.width)
         self.moment = SecondMoment(parameters.width)
-        self._others: Tensor | None = None  # R̄ - R⁰_k, in a round
+        self._everybody: tuple[Tensor, Tensor] | None = None  # R̄ - β·R⁰_k and β, in a round
 
     def prepare(self, site: LocalRound) -> None:
         self.moment.value.copy_(self._measured(site))
@@ -65,11 +70,13 @@ class Spectral(Objective):
     @torch.no_grad()
     def begin_round(self, site: LocalRound) -> None:
         self.eval()
-        self._others = self.moment.value - self._measured(site)
+        own = self._measured(site)
+        weight = explained(own, self.moment.value).clamp_min(self.parameters_.own)
+        self._everybody = (self.moment.value - weight * own, weight)
         self.train()
 
     def end_round(self, site: LocalRound) -> None:
-        self._others = None
+        self._everybody = None
 
     def _measured(self, site: LocalRound) -> Tensor:
         """R of the site's images: the mean over batches of two views, weighted by their sizes."""
@@ -85,7 +92,7 @@ class Spectral(Objective):
         moment = second_moment(torch.cat([z_a, z_b]))
         return {
             "attraction": -2 * (z_a * z_b).sum(dim=1).mean(),
-            "repulsion": repulsion(moment, self._others),
+            "repulsion": repulsion(moment, *(self._everybody or ())),
         }
 
     def shared(self) -> dict[str, nn.Module]:
@@ -103,11 +110,17 @@ def second_moment(z: Tensor) -> Tensor:
     return moment
 
 
-def repulsion(moment: Tensor, others: Tensor | None) -> Tensor:
-    """tr(R²) + 2·tr(R D) of symmetric R and D (p, p); without D, tr(R²)."""
+def explained(own: Tensor, mean: Tensor) -> Tensor:
+    """1 - ‖R⁰_k - R̄‖² / ‖R̄‖² of moments (p, p): 1 where they are equal, and below 0 where the own
+    one is farther from R̄ than nothing is."""
+    return 1 - (own - mean).square().sum() / mean.square().sum().clamp_min(1e-12)
+
+
+def repulsion(moment: Tensor, others: Tensor | None = None, weight: Tensor | float = 1) -> Tensor:
+    """β·tr(R²) + 2·tr(R D) of symmetric R and D (p, p), β = `weight`; without D, tr(R²)."""
     if others is None:
         return moment.square().sum()
     if moment.shape != others.shape:
         raise ValueError(f"moments {tuple(moment.shape)} and {tuple(others.shape)} do not fit")
-    total: Tensor = moment.square().sum() + 2 * (moment * others).sum()
+    total: Tensor = weight * moment.square().sum() + 2 * (moment * others).sum()
     return total

@@ -17,6 +17,7 @@ from common.errors import UserError, unknown
 from common.options import RUN_OPTIONS, Plan, settle
 
 FOLDER = Path(__file__).parent
+DEFAULT = "covey"  # where a command names no recipe
 PUBLISHED = "published/"  # what the names of published protocols begin with
 
 

@@ -16,7 +16,7 @@ def test_the_flower_app_knows_exactly_the_run_options() -> None:
     """`flwr run . --run-config` only overrides keys that pyproject.toml declares."""
     config = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["flwr"]["app"]["config"]
     assert config.keys() == {"recipe", "run-folder", *RUN_OPTIONS, *STAGE_OPTIONS}
-    assert set(config.values()) == {"fedmcc", ""}
+    assert set(config.values()) == {recipes.DEFAULT, ""}
 
 
 @pytest.mark.parametrize("name", recipes.names())

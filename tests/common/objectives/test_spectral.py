@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from common import recipes
 from common.encoders import Encoder
 from common.objectives.base import Batch, LocalRound
-from common.objectives.spectral import Parameters, Spectral, repulsion, second_moment
+from common.objectives.spectral import Parameters, Spectral, explained, repulsion, second_moment
 from deploy.simulate import simulate
 from server.exchange import Exchange
 from server.report import read_run
@@ -63,7 +63,7 @@ def slow_spectral_loss(z_a: Tensor, z_b: Tensor) -> Tensor:
 
 def on_sphere(objective: Spectral, images: Tensor) -> Tensor:
     z = objective.projector(objective.encoder(images))
-    return 2.0 * z / z.norm(dim=1, keepdim=True)
+    return Parameters().squared_radius ** 0.5 * z / z.norm(dim=1, keepdim=True)
 
 
 def test_alone_it_is_the_spectral_contrastive_loss() -> None:
@@ -115,7 +115,30 @@ def test_prepare_is_the_moment_of_all_images_whatever_the_batches() -> None:
         objective.prepare(site_of(*parts))
         z = torch.cat([on_sphere(objective, view) for view in whole(*parts)[:2]])
     torch.testing.assert_close(objective.moment.value, second_moment(z))
-    assert objective.moment.value.trace().item() == pytest.approx(4.0, abs=1e-5)
+    assert objective.moment.value.trace().item() == pytest.approx(2.0, abs=1e-5)
+
+
+def test_the_own_moment_speaks_for_everybody_as_far_as_it_is_everybodys() -> None:
+    mean = torch.diag(torch.tensor([1.0, 1.0, 0.0]))
+    assert explained(mean, mean) == 1
+    assert explained(torch.zeros(3, 3), mean) == 0
+    assert explained(torch.diag(torch.tensor([2.0, 0.0, 0.0])), mean) == 0
+    assert explained(torch.diag(torch.tensor([0.0, 0.0, 2.0])), mean) < 0
+
+
+def test_at_a_site_unlike_the_others_only_its_own_share_moves_the_moment_on() -> None:
+    objective, site = linear_spectral(), batch(6, seed=1)
+    with torch.no_grad():
+        own = second_moment(torch.cat([on_sphere(objective, view) for view in site[:2]]))
+        rare = torch.linalg.eigh(own).eigenvectors[:, 0]  # where the site has least
+        received = 2.0 * torch.outer(rare, rare)
+        objective.moment.value.copy_(received)
+    objective.begin_round(site_of(site))
+    assert explained(own, received) < 0.1
+    z = torch.cat([on_sphere(objective, view) for view in site[:2]])
+    expected = repulsion(second_moment(z), received - 0.1 * own, 0.1)
+    terms = objective.terms(objective.represent(site))
+    torch.testing.assert_close(terms["repulsion"], expected, atol=1e-5, rtol=1e-5)
 
 
 def test_mistakes_are_named() -> None:
@@ -150,7 +173,7 @@ def test_a_round_begins_with_the_mean_of_the_sites_moments(tmp_path: Path, monke
         mean = prepared.update.result()
         assert mean.keys() == {"moment"}
         assert np.array_equal(trained.asked.groups["moment"], mean["moment"])
-        assert np.trace(mean["moment"].reshape(64, 64)) == pytest.approx(4.0, abs=1e-3)
+        assert np.trace(mean["moment"].reshape(64, 64)) == pytest.approx(2.0, abs=1e-3)
         others = [name for name in trained.asked.groups if name != "moment"]
         for name in others:
             assert np.array_equal(trained.asked.groups[name], prepared.asked.groups[name])
