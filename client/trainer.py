@@ -18,7 +18,12 @@ from client.workshop import Workshop
 from common.data import ImageData
 from common.errors import UserError
 from common.messages import Instruction, Reply
+from common.options import Plan
 from common.seeds import generator
+
+
+Seen = tuple[Plan, int, str]
+"""What embeddings are by: the plan, the stage, which decides the space, the digest of the state."""
 
 
 class Trainer:
@@ -37,7 +42,7 @@ class Trainer:
         self.workshop = workshop
         device = workshop.device
         self.images = place(torch.from_numpy(data.images), device)
-        self.seen: tuple[str, Embedded] | None = None  # the images by the state of this digest
+        self.seen: tuple[Seen, Embedded] | None = None  # the images by the last state assessed
         self.labels = None if data.labels is None else torch.from_numpy(data.labels).to(device)
 
     def handle(self, instruction: Instruction) -> Reply:
@@ -49,7 +54,8 @@ class Trainer:
         bench = self.workshop.bench(instruction, data.channels, data.side, data.kind)
         store = StateStore(self.folder / instruction.run)
         training = instruction.kind == "train"
-        state = store.load(instruction.round + (not training)) or {}
+        before = instruction.kind in ("prepare", "train")  # of the round; the others come after it
+        state = store.load(instruction.round + (not before)) or {}
         if instruction.groups:
             bench.set_up(instruction.groups, state)
         work = Work(self, instruction, bench, state)

@@ -83,12 +83,13 @@ class Work:
         """The site's images by the state that the message is about: remembered from an earlier
         message about the same one, or embedded now."""
         instruction, seen = self.instruction, self.trainer.seen
-        if seen is not None and seen[0] == instruction.state:
+        about = (instruction.plan, instruction.stage, instruction.state)
+        if seen is not None and seen[0] == about:
             return seen[1]
         if self.bench.layout.groups and not instruction.groups:
             raise UserError(NEEDS_MODEL)
         embedded = self._embed()
-        self.trainer.seen = (instruction.state, embedded)
+        self.trainer.seen = (about, embedded)
         return embedded
 
     def _embed(self) -> measure.Embedded:

@@ -96,6 +96,35 @@ def test_local_batchnorm_statistics_are_not_sent(tmp_path: Path) -> None:
     assert set(reply.groups) == {"encoder", "projector"}
 
 
+@pytest.mark.parametrize("kind", ["prepare", "train"])
+def test_a_round_begun_again_finds_the_running_statistics_it_found_the_first_time(
+    kind: str, tmp_path: Path
+) -> None:
+    """The server was killed after the site had trained: those of the round itself are taken back,
+    whichever message the round begins with."""
+    options = {"objective": "spectral", "batchnorm": "local"}
+    site, the_plan = trainer(tmp_path), plan(**options)
+    site.handle(ask(the_plan=the_plan))
+    first = site.handle(ask(kind, 2, the_plan))
+    site.handle(ask("train", 2, the_plan))
+    again = site.handle(ask(kind, 2, the_plan))
+    for name, array in first.groups.items():
+        assert np.array_equal(again.groups[name], array)
+
+
+def test_embeddings_are_remembered_for_the_stage_that_they_are_of(tmp_path: Path) -> None:
+    """Two stages of one state, in spaces of the same width."""
+    options = {"rounds": "1,0", "embedding": "encoder,projector", "parameters": "width=256"}
+    the_plan = recipes.load("fedkmeans").plan({"clusters": 10, **options})
+    first = ask("assess", the_plan=the_plan, state="0123456789abcdef")
+    site = trainer(tmp_path)
+    before = site.handle(first)
+    second = site.handle(replace(first, stage=1))
+    alone = trainer(tmp_path / "fresh").handle(replace(first, stage=1))
+    assert np.array_equal(second.moments["gram"], alone.moments["gram"])
+    assert not np.array_equal(second.moments["gram"], before.moments["gram"])
+
+
 def test_nothing_that_is_sent_has_one_row_per_image(tmp_path: Path) -> None:
     """Labels, images and embeddings stay: no array is as long as the site's images."""
     images = 97  # a size that nothing else has
