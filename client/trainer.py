@@ -21,7 +21,6 @@ from common.messages import Instruction, Reply
 from common.options import Plan
 from common.seeds import generator
 
-
 Seen = tuple[Plan, int, str]
 """What embeddings are by: the plan, the stage, which decides the space, the digest of the state."""
 
