@@ -49,5 +49,11 @@ class BYOL(TargetObjective):
 
 def prediction_error(predicted: Tensor, target: Tensor) -> Tensor:
     """mean_i 2 - 2 cos(p_i, sg t_i), for (N, p) tensors; between 0 and 4."""
-    cosine = F.cosine_similarity(predicted.float(), target.detach().float(), dim=1)
-    return 2 - 2 * cosine.mean()
+    return cosine_distance(predicted, target.detach())
+
+
+def cosine_distance(a: Tensor, b: Tensor) -> Tensor:
+    """mean_i 2 - 2 cos(a_i, b_i), for (N, p) tensors, with gradients to both; between 0 and 4."""
+    if a.shape != b.shape or a.ndim != 2:
+        raise ValueError(f"need two (N, p) tensors, got {tuple(a.shape)} and {tuple(b.shape)}")
+    return 2 - 2 * F.cosine_similarity(a.float(), b.float(), dim=1).mean()

@@ -120,9 +120,10 @@ def pseudo_labels(site: LocalRound, clusters: int) -> Tensor:
     """Labels (n,) in [0, clusters) of the site's training images: the nearest global centroid or,
     before there are global ones, the site's own."""
     points = site.embed()
-    if site.centroids is None:
-        return kmeans(points, clusters, generator=site.chance, spherical=True).labels
-    nearest: Tensor = (points @ F.normalize(site.centroids.to(points), dim=1).T).argmax(dim=1)
+    with torch.autocast(points.device.type, enabled=False):
+        if site.centroids is None:
+            return kmeans(points, clusters, generator=site.chance, spherical=True).labels
+        nearest: Tensor = (points @ F.normalize(site.centroids.to(points), dim=1).T).argmax(dim=1)
     return nearest
 
 

@@ -25,7 +25,7 @@ from common.encoders import Encoder
 from common.errors import unknown
 from common.objectives.base import Around, Objective, Representations, mlp
 from common.objectives.byol import prediction_error
-from common.objectives.nt_xent import nt_xent
+from common.objectives.nt_xent import nt_xent, product
 
 
 @dataclass(frozen=True)
@@ -57,7 +57,7 @@ class CentroidHead(nn.Module):
             self.centroids.data.copy_(centroids)
 
     def forward(self, h: Tensor) -> Tensor:
-        cosines: Tensor = F.normalize(h, dim=1) @ F.normalize(self.centroids, dim=1).T
+        cosines = product(F.normalize(h.float(), dim=1), F.normalize(self.centroids, dim=1))
         return cosines / self.temperature
 
 

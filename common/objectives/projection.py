@@ -30,8 +30,8 @@ from common.objectives.base import Objective, Representations
 class Parameters:
     """`width`: directions kept; `ridge` ε: relative to the mean variance between views."""
 
-    width: int = 128
-    ridge: float = 0.1
+    width: int = 256
+    ridge: float = 0.01
 
 
 class UnitLinear(nn.Module):

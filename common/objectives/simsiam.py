@@ -14,11 +14,11 @@ Source: Chen and He, "Exploring Simple Siamese Representation Learning", CVPR 20
 
 from dataclasses import dataclass
 
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from common.encoders import Encoder
 from common.objectives.base import Objective, Representations, mlp
+from common.objectives.byol import cosine_distance
 
 
 @dataclass(frozen=True)
@@ -61,10 +61,3 @@ class SimSiam(Objective):
 
     def shared(self) -> dict[str, nn.Module]:
         return {**super().shared(), "predictor": self.predictor}
-
-
-def cosine_distance(a: Tensor, b: Tensor) -> Tensor:
-    """mean_i 2 - 2 cos(a_i, b_i), for (N, p) tensors, with gradients to both; between 0 and 4."""
-    if a.shape != b.shape or a.ndim != 2:
-        raise ValueError(f"need two (N, p) tensors, got {tuple(a.shape)} and {tuple(b.shape)}")
-    return 2 - 2 * F.cosine_similarity(a.float(), b.float(), dim=1).mean()

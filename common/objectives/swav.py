@@ -39,7 +39,8 @@ class Parameters:
 
 
 class Prototypes(nn.Module):
-    """K vectors of unit length; cosines (N, K) of projections (N, p) with them."""
+    """K vectors, of unit length in training; inner products (N, K) with them of projections
+    (N, p) scaled to unit length."""
 
     def __init__(self, count: int, width: int) -> None:
         super().__init__()
@@ -95,7 +96,9 @@ class SwAV(Objective):
     def assignments(self, h: Tensor) -> Tensor | None:
         if len(self.prototypes.vectors) != self.clusters:
             return None
-        scores: Tensor = self.prototypes(self.projector(h))
+        # Of a state just averaged, as sites score it, they are shorter than 1.
+        lengths = self.prototypes.vectors.norm(dim=1)
+        scores: Tensor = self.prototypes(self.projector(h)) / lengths
         return (scores / self.settings.temperature).softmax(dim=1)
 
 
