@@ -36,7 +36,7 @@ class Parameters:
     """`squared_radius` r; `own`: the least β, about a site's share of the images; `hidden` and
     `width`: the projector's layers."""
 
-    squared_radius: float = 2.0
+    squared_radius: float = 4.0
     own: float = 0.1
     hidden: int = 256
     width: int = 64

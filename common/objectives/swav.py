@@ -97,7 +97,7 @@ class SwAV(Objective):
         if len(self.prototypes.vectors) != self.clusters:
             return None
         # Of a state just averaged, as sites score it, they are shorter than 1.
-        lengths = self.prototypes.vectors.norm(dim=1)
+        lengths = self.prototypes.vectors.norm(dim=1).clamp_min(1e-12)
         scores: Tensor = self.prototypes(self.projector(h)) / lengths
         return (scores / self.settings.temperature).softmax(dim=1)
 

@@ -217,6 +217,17 @@ def test_autocast_does_not_take_digits() -> None:
     assert exact == mixed
 
 
+@pytest.mark.parametrize("is_global", [True, False])
+def test_autocast_does_not_change_a_pseudo_label(is_global: bool) -> None:
+    """A round begins under mixed precision, in which a cosine has two or three digits."""
+    points = torch.nn.functional.normalize(draw(300, 64).detach(), dim=1)
+    centroids = points[:10] if is_global else None
+    exact = pseudo_labels(local_round(points, centroids), 10)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        mixed = pseudo_labels(local_round(points, centroids), 10)
+    assert torch.equal(exact, mixed)
+
+
 def test_decorrelated_adds_its_weighted_term_and_shares_what_is_inside() -> None:
     plain = objective("ccfc")
     around = objective("decorrelated", parameters="first=ccfc decorrelation-weight=0.3")

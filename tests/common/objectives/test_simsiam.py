@@ -14,7 +14,8 @@ from common.encoders import build_encoder
 from common.metrics import effective_rank, healthy_std, is_collapsed
 from common.objectives import build_objective, build_stage
 from common.objectives.base import Batch, LocalRound
-from common.objectives.simsiam import SimSiam, cosine_distance
+from common.objectives.byol import cosine_distance, prediction_error
+from common.objectives.simsiam import SimSiam
 from common.options import Stage
 from common.views import build_views
 
@@ -65,9 +66,10 @@ def test_cosine_distance_is_lightlys_up_to_its_constant() -> None:
     assert_equal_with_gradients(cosine_distance(a, b), 2 + 2 * loss(a, b), (a, b))
 
 
-def test_cosine_distance_names_shapes_that_do_not_fit() -> None:
-    with pytest.raises(ValueError, match=r"\(3, 2\) and \(4, 2\)"):
-        cosine_distance(torch.zeros(3, 2), torch.zeros(4, 2))
+@pytest.mark.parametrize("loss", [cosine_distance, prediction_error])
+def test_shapes_that_do_not_fit_are_named_and_not_broadcast(loss) -> None:
+    with pytest.raises(ValueError, match=r"\(1, 2\) and \(4, 2\)"):
+        loss(torch.zeros(1, 2), torch.zeros(4, 2))
 
 
 @pytest.mark.parametrize("stopped", [True, False])

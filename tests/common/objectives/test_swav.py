@@ -178,6 +178,18 @@ def test_as_many_prototypes_as_clusters_are_a_cluster_head() -> None:
     assert objective("prototypes=6").assignments(h) is None
 
 
+def test_prototypes_that_a_mean_over_sites_has_shortened_are_the_same_cluster_head() -> None:
+    """Sites score the state as it was averaged, before any round has made them longer again."""
+    part = objective("prototypes=0")
+    h = torch.rand(40, part.encoder.feature_dim, generator=torch.Generator().manual_seed(0))
+    before = part.eval().assignments(h)
+    with torch.no_grad():
+        part.prototypes.vectors.mul_(torch.tensor([[0.2], [1.0], [0.5], [0.9]]))
+    after = part.assignments(h)
+    assert before is not None and after is not None
+    torch.testing.assert_close(after, before)
+
+
 @pytest.mark.parametrize("parameters", ["prototypes=-1", "iterations=0", "epsilon=0.0"])
 def test_numbers_out_of_range_are_refused_in_one_line(parameters: str) -> None:
     with pytest.raises(UserError, match="objective 'swav'"):
