@@ -218,12 +218,16 @@ class Work:
         with self._phase("train"):
             memory = bench.merge(self.state, number, stage)
             data = LocalData(self.trainer.images, self.train_index)
-            stage_round = number - self.plan.rounds_before(self.instruction.stage)
-            totals = train_round(bench, stage, stage_round, data, self._local_round("train"))
+            totals = train_round(bench, stage, self._stage_round, data, self._local_round("train"))
         self.sums |= {f"loss.{name}": total for name, total in totals.items()}
         self.sums["seen"] = len(self.train_index) * stage.local_epochs
         self.kept = bench.own_tensors() | bench.remember(memory, number, stage)
         return {"groups": bench.shared_groups(), "layout": bench.layout.digest}
+
+    @property
+    def _stage_round(self) -> int:
+        """The message's round, counted from the stage's first, which is 1."""
+        return self.instruction.round - self.plan.rounds_before(self.instruction.stage)
 
     def _local_round(self, purpose: str) -> LocalRound:
         sent, chance = self.instruction.centroids, self._generator(purpose)
@@ -238,6 +242,7 @@ class Work:
             embed=lambda: self._embed().points[self.train_index],
             centroids=None if sent is None else self._centres(),
             chance=chance,
+            progress=(self._stage_round - 1) / self.stage.rounds,
         )
 
     def _reply(self, parts: dict[str, Any]) -> Reply:

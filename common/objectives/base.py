@@ -62,13 +62,14 @@ class LocalRound:
     by the networks as they are now, in the stage's embedding space; rows as in `Batch.rows`.
     `views()`: pairs of views of the site's training images, in batches, each image once.
     `centroids`: the global ones (K, d) in that space, None before there are any. `chance`: for
-    everything random.
+    everything random. `progress`: the share of the stage's rounds that lies behind.
     """
 
     embed: Callable[[], Tensor]
     views: Callable[[], Iterator[Batch]]
     centroids: Tensor | None
     chance: torch.Generator
+    progress: float = 0.0
 
 
 @dataclass(frozen=True)

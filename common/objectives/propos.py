@@ -9,8 +9,7 @@ Pseudo-labels are made anew before each epoch by spherical k-means over the site
 the stage's embedding space. In the first `warm_up` of the stage there are none, and it is BYOL.
 Differences from the authors' code: pseudo-labels come from the online and not from the target
 network; an absent cluster's logit is -inf and not -10; m rises to 1 as in our BYOL.
-Shared: encoder, projector, predictor. Local: the target network, and how far the stage has come
-(an epoch has to know it before its first step).
+Shared: encoder, projector, predictor. Local: the target network.
 Source: Huang et al., "Learning Representation for Clustering via Prototype Scattering and Positive
 Sampling", TPAMI 2022 (arXiv 2111.11821), and the authors' code.
 """
@@ -19,7 +18,7 @@ from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 
 from common.encoders import Encoder
 from common.kmeans import kmeans
@@ -38,16 +37,6 @@ class Parameters(byol.Parameters):
     warm_up: float = 0.05  # 50 of 1000 epochs
 
 
-class Clock(nn.Module):
-    """How far the stage has come at this site, in [0, 1]."""
-
-    progress: Tensor
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.register_buffer("progress", torch.zeros(()))
-
-
 class ProPos(byol.BYOL):
     """BYOL with sampled positives, and prototypes that repel each other."""
 
@@ -57,12 +46,11 @@ class ProPos(byol.BYOL):
         super().__init__(encoder, parameters, clusters)
         self.settings = parameters
         self.clusters = clusters
-        self.clock = Clock()
-        self._progress = 0.0  # the clock's, read once a round: reading a GPU in each step is slow
+        self._progress = 0.0  # of the stage: an epoch has to know it before its first step
         self._labels: Tensor | None = None
 
     def begin_round(self, site: LocalRound) -> None:
-        self._progress = round(float(self.clock.progress), 6)  # the digits of a float32
+        self._progress = site.progress
 
     def begin_epoch(self, site: LocalRound) -> None:
         self._labels = None
@@ -94,15 +82,7 @@ class ProPos(byol.BYOL):
         self._progress = progress
 
     def end_round(self, site: LocalRound) -> None:
-        self.clock.progress.fill_(self._progress)
         self._labels = None
-
-    def local(self) -> dict[str, nn.Module]:
-        return {**super().local(), "clock": self.clock}
-
-    def restart_local(self) -> None:
-        super().restart_local()
-        self.clock.progress.zero_()
 
 
 def prototype_scattering(

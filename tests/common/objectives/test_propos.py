@@ -1,6 +1,7 @@
 """Prototypes scatter as in the paper, absent clusters leave no trace, and warm-up is BYOL."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -14,6 +15,7 @@ from common.objectives.base import Batch, LocalRound
 from common.objectives.propos import prototype_scattering
 from common.options import Stage
 from deploy.simulate import simulate
+from server.roster import Roster
 
 
 def chance(seed: int = 0) -> torch.Generator:
@@ -157,19 +159,17 @@ def test_a_site_with_fewer_images_than_clusters_has_a_cluster_an_image() -> None
     assert torch.isfinite(terms["scattering"]) and terms["scattering"] > 0
 
 
-def test_progress_is_kept_by_the_site_and_a_first_round_starts_at_0() -> None:
+@pytest.mark.parametrize(("progress", "scattered"), [(0.0, False), (0.69, False), (0.7, True)])
+def test_a_round_knows_how_far_the_stage_is_whenever_the_site_last_took_part(
+    progress: float, scattered: bool
+) -> None:
     part = objective(parameters="warm-up=0.7")
-    part.after_step(0.7)
-    part.end_round(site())
-    again = objective(parameters="warm-up=0.7")
-    for name, module in part.local().items():
-        again.local()[name].load_state_dict(module.state_dict())
-    for resumed, scattered in ((again, True), (part, False)):
-        if not scattered:
-            resumed.restart_local()
-        resumed.begin_round(site())
-        resumed.begin_epoch(site())
-        assert ("scattering" in resumed.terms(resumed.represent(views()))) == scattered
+    for last in (0.0, 0.9):  # another site's progress, or this one's in a stage before
+        part.after_step(last)
+        part.end_round(site())
+        part.begin_round(replace(site(), progress=progress))
+        part.begin_epoch(site())
+        assert ("scattering" in part.terms(part.represent(views()))) == scattered
 
 
 def test_a_federation_warms_up_for_its_share_of_the_rounds(tmp_path: Path) -> None:
@@ -189,3 +189,17 @@ def test_a_federation_warms_up_for_its_share_of_the_rounds(tmp_path: Path) -> No
     losses = [e["loss"] for e in map(json.loads, lines) if e["event"] == "round"]
     assert ["scattering" in loss for loss in losses] == [False, True]
     assert 0 < losses[1]["scattering"] < 1
+
+
+def test_a_site_asked_for_the_first_time_after_the_warm_up_has_none(
+    tmp_path: Path, monkeypatch
+) -> None:
+    """Of two sites one takes part in the first round and the other in the second."""
+    turns = {1: ["site-0"], 2: ["site-1"]}
+    monkeypatch.setattr(Roster, "choose", lambda _self, number, _names, _step=0: turns[number])
+    options = {"dataset": "digits", "images": 60, "sites": 2, "rounds": 2, "local-epochs": 1}
+    plan = recipes.load("fedpropos").plan({**options, "parameters": "warm-up=0.5"})
+    simulate(plan, tmp_path / "run")
+    lines = (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()
+    losses = [e["loss"] for e in map(json.loads, lines) if e["event"] == "round"]
+    assert ["scattering" in loss for loss in losses] == [False, True]
