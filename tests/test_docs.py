@@ -1,4 +1,5 @@
-"""What the documents say, works: the walk-through of a new objective, commands and links."""
+"""What the documents say, works: the walk-through of a new objective, commands, links, and the
+tables of docs/methods.md, which say of each recipe what the recipe and its modules say."""
 
 import re
 from pathlib import Path
@@ -7,11 +8,20 @@ import pytest
 
 import common.objectives
 from common import recipes
+from common.objectives import build_stage
+from deploy.recipe_list import FAMILIES
 from deploy.simulate import simulate
 from server.report import read_run
 
 ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+METHODS = [name for name in recipes.names() if not name.startswith(recipes.PUBLISHED)]
+WORDS = {  # of modules, where a page has another name for them
+    "target": "target network",
+    "rotation": "rotation head",
+    "cluster_head": "cluster head",
+    "moment": "second moment",
+}
 
 
 def block(page: str, language: str) -> str:
@@ -43,7 +53,49 @@ def test_every_link_within_the_project_leads_somewhere(page: Path) -> None:
 @pytest.mark.parametrize("page", PAGES, ids=lambda p: p.name)
 def test_every_script_and_recipe_that_is_named_exists(page: Path) -> None:
     text = page.read_text()
-    for script in re.findall(r"benchmarks/\w+\.py", text):
-        assert (ROOT / script).exists(), script
-    for recipe in re.findall(r"covey (?:run|simulate|submit) (fed\w+)", text):
-        assert recipe in recipes.names()
+    for file in re.findall(r"(?:benchmarks|client|common|deploy|server|tests)/[\w/]+\.py", text):
+        assert (ROOT / file).exists(), file
+    for recipe in re.findall(r"covey (?:run|simulate|submit) (\w[\w/+-]*)", text):
+        assert recipe in recipes.names(), recipe
+
+
+def rows(heading: str) -> list[list[str]]:
+    """The cells of the table below a heading of docs/methods.md, without its head."""
+    text = (ROOT / "docs" / "methods.md").read_text()
+    section = re.search(rf"^## {re.escape(heading)}\n(.*?)(?=^## |\Z)", text, re.S | re.M)
+    assert section, heading
+    lines = [line for line in section[1].splitlines() if line.startswith("|")]
+    return [[cell.strip() for cell in line.strip("|").split("|")] for line in lines[2:]]
+
+
+def test_every_recipe_has_its_row_in_its_family_and_every_row_is_a_recipe() -> None:
+    found = {cells[0].strip("`"): family for family in FAMILIES for cells in rows(family)}
+    assert found == {name: recipes.load(name).family for name in METHODS}
+    assert sum(len(rows(family)) for family in FAMILIES) == len(METHODS)
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_a_row_says_what_the_recipe_says_and_what_its_modules_are(family: str) -> None:
+    for name, title, shared, stays, source in rows(family):
+        recipe = recipes.load(name.strip("`"))
+        assert (title, shared, source) == (recipe.title, recipe.shared, recipe.source)
+        kept: set[str] = set()
+        plan = recipe.plan({} if "encoder" in recipe.document else {"encoder": "small-convnet"})
+        for index, stage in enumerate(plan.stages):
+            objective = build_stage(plan, index, channels=1, side=8, clusters=4)
+            kept |= {WORDS.get(module, module) for module in objective.local()}
+            kept |= {"own model"} if stage.merge != "replace" else set()
+            if not shared.startswith("nothing"):
+                sent = [n for n, m in objective.shared().items() if m.state_dict()]
+                assert all(m in shared or WORDS[m] in shared for m in sent), name
+        assert set(stays.split(", ")) == (kept or {"nothing"}), name
+
+
+def test_every_recipe_has_proofs_and_every_proof_is_a_test() -> None:
+    proved = rows("What proves them")
+    named = [name for cells in proved for name in re.findall(r"`([^`]+)`", cells[0])]
+    assert sorted(named) == sorted(METHODS)
+    for _, *proofs in proved:
+        assert all(proofs)
+        for file, test in re.findall(r"`(\S+\.py)::(\w+)`", " ".join(proofs)):
+            assert f"\ndef {test}(" in (ROOT / file).read_text(), test
