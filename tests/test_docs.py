@@ -1,7 +1,12 @@
 """What the documents say, works: the walk-through of a new objective, commands, links, and the
 tables of docs/methods.md, which say of each recipe what the recipe and its modules say."""
 
+import ast
+import importlib.metadata
 import re
+import sys
+import tomllib
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -99,3 +104,28 @@ def test_every_recipe_has_proofs_and_every_proof_is_a_test() -> None:
         assert all(proofs)
         for file, test in re.findall(r"`(\S+\.py)::(\w+)`", " ".join(proofs)):
             assert f"\ndef {test}(" in (ROOT / file).read_text(), test
+
+
+def imported(room: str) -> Iterator[str]:
+    """The top-level names that a room's files import."""
+    for path in (ROOT / room).rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.Import):
+                yield from (alias.name.partition(".")[0] for alias in node.names)
+            elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
+                yield node.module.partition(".")[0]
+
+
+def test_every_package_that_is_imported_or_required_has_its_reason() -> None:
+    page = (ROOT / "docs" / "dependencies.md").read_text()
+    cells = re.findall(r"^\| ([\w, -]+) \|", page, re.M)
+    listed = {name.lower().replace("_", "-") for cell in cells for name in cell.split(", ")}
+    rooms = ("server", "client", "common", "deploy")
+    names = {name for room in rooms for name in imported(room)}
+    packages = importlib.metadata.packages_distributions()
+    for name in names - {*sys.stdlib_module_names, *rooms}:
+        assert listed & {one.lower().replace("_", "-") for one in packages[name]}, name
+    required = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["dependencies"]
+    for package in required:
+        name = re.match(r"[\w-]+", package)
+        assert name and name[0] in listed, package
