@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 
+from client import training
 from client.ledger import parts
 from client.site import open_site
 from client.trainer import Trainer
@@ -17,7 +18,7 @@ from common import layout, recipes
 from common.data import load
 from common.errors import UserError
 from common.messages import Instruction, Reply, decode, encode
-from common.objectives import build_stage
+from common.objectives import TRAINED, build_stage
 
 CPU = torch.device("cpu")
 CLASSES = tuple("0123456789")
@@ -110,6 +111,41 @@ def test_a_round_begun_again_finds_the_running_statistics_it_found_the_first_tim
     again = site.handle(ask(kind, 2, the_plan))
     for name, array in first.groups.items():
         assert np.array_equal(again.groups[name], array)
+
+
+@pytest.mark.parametrize("cut", [False, True])
+@pytest.mark.parametrize("objective", TRAINED)
+def test_sites_that_share_a_workbench_leave_nothing_in_it_for_each_other(
+    objective: str, cut: bool, tmp_path: Path, monkeypatch
+) -> None:
+    """Not even where a round ended in the middle."""
+    options = {"objective": objective, "encoder": "small-convnet", "merge": "fedema"}
+    instruction = ask(the_plan=plan(**options, **{"batch-size": 16}))
+    shared = Workshop(CPU)
+    first = Trainer("other", load("digits", images=64, seed=1), tmp_path / "other", shared)
+    if cut:
+        view = training.view_batch
+        batches = iter(range(2))
+
+        def failing(*args):
+            if next(batches, None) is None:
+                raise UserError("no power")
+            return view(*args)
+
+        with monkeypatch.context() as patched, pytest.raises(UserError, match="no power"):
+            patched.setattr(training, "view_batch", failing)
+            first.handle(replace(instruction, round=2))
+    else:
+        first.handle(replace(instruction, round=2))
+    after, alone = (
+        Trainer("ward", load("digits", images=48), tmp_path / name, workshop).handle(instruction)
+        for name, workshop in (("after", shared), ("alone", Workshop(CPU)))
+    )
+    assert after.sums == alone.sums
+    for name, array in alone.groups.items():
+        assert array.tobytes() == after.groups[name].tobytes(), name
+    state = "run/state-000001.safetensors"
+    assert (tmp_path / "after" / state).read_bytes() == (tmp_path / "alone" / state).read_bytes()
 
 
 def test_embeddings_are_remembered_for_the_stage_that_they_are_of(tmp_path: Path) -> None:
