@@ -4,12 +4,13 @@ import math
 
 import pytest
 import torch
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from common import recipes
 from common.encoders import build_encoder
 from common.errors import UserError
 from common.objectives import NAMES, OBJECTIVES, TRAINED, build_objective, build_stage
-from common.objectives.base import Batch
+from common.objectives.base import Batch, LocalRound
 from common.objectives.cluster import Cluster
 from common.objectives.nt_xent import nt_xent
 from common.objectives.target import TargetObjective, momentum_at
@@ -42,11 +43,46 @@ def test_every_shared_parameter_gets_a_gradient_and_no_local_one_does(name: str)
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_shared_local_and_received_together_are_all_there_is(name: str) -> None:
+def test_every_tensor_is_shared_or_local_or_received_and_only_one_of_these(name: str) -> None:
     part = objective(name)
-    ids = {id(p) for p in part.parameters()}
-    listed = [*part.shared().values(), *part.local().values(), *part.received().values()]
-    assert {id(p) for module in listed for p in module.parameters()} == ids
+    listed = [
+        id(tensor)
+        for module in [*part.shared().values(), *part.local().values(), *part.received().values()]
+        for tensor in [*module.parameters(), *module.buffers()]
+    ]
+    assert len(set(listed)) == len(listed)
+    assert set(listed) == {id(tensor) for tensor in [*part.parameters(), *part.buffers()]}
+
+
+class NoReading(TorchDispatchMode):
+    """Fails where the host needs a number of a tensor, for which it would wait for a GPU."""
+
+    NEEDS_ONE = ("_local_scalar_dense", "nonzero", "masked_select", "_unique2", "bincount")
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        assert func.overloadpacket.__name__ not in self.NEEDS_ONE, f"{func} reads a tensor"
+        return func(*args, **(kwargs or {}))
+
+
+@pytest.mark.parametrize("name", TRAINED)
+def test_a_step_reads_nothing_from_the_device_and_its_losses_are_float32(name: str) -> None:
+    """Under mixed precision, in its second step, in which queues and memories are not empty."""
+    part, batch = objective(name), views()
+    chance, width = torch.Generator().manual_seed(0), part.width("encoder")
+    points = torch.nn.functional.normalize(torch.randn(8, width, generator=chance), dim=1)
+    site = LocalRound(lambda: points, lambda: iter([batch]), None, chance, progress=0.5)
+    part.begin_round(site)
+    part.begin_epoch(site)
+    part.train()
+    with NoReading():
+        for _ in range(2):
+            with torch.autocast("cpu", dtype=torch.bfloat16):
+                terms = part.terms(part.represent(batch))
+            total(terms).backward()
+            part.after_step(0.5)
+        with pytest.raises(AssertionError, match="reads a tensor"):
+            batch.a.sum().item()
+    assert {term.dtype for term in terms.values()} == {torch.float32}
 
 
 @pytest.mark.parametrize("name", NAMES)
