@@ -34,8 +34,9 @@ from server.measurements import Measurements
 from server.merging import identify
 
 RESTARTS = 8
-STEPS = 25  # at most, with all sites; spherical k-means has mostly settled by then
-MOST = 4 * STEPS  # with a part of them
+STEPS = 12  # at most, with all sites: from merged local centroids little moves later
+STEPS_OF_EACH = 25  # exchanges that each site is in, where only a part is asked at a time
+MOST = 100  # exchanges in all
 SETTLED = 1e-8  # squared shift of every centroid: smaller ones end it
 
 Sums = NDArray[np.float64]
@@ -72,8 +73,10 @@ def starts(
 
 
 def steps(participation: float) -> int:
-    """Exchanges at most: as often as each site is asked with full participation, up to `MOST`."""
-    return min(MOST, math.ceil(STEPS / participation))
+    """Exchanges at most."""
+    if participation == 1:
+        return STEPS
+    return min(MOST, math.ceil(STEPS_OF_EACH / participation))
 
 
 def step(now: Clustering, measured: Measurements, share: float) -> Clustering:

@@ -30,7 +30,7 @@ from common.objectives.base import Objective, Representations
 class Parameters:
     """`width`: directions kept; `ridge` ε: relative to the mean variance between views."""
 
-    width: int = 256
+    width: int = 64
     ridge: float = 0.01
 
 

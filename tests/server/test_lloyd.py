@@ -219,7 +219,7 @@ def test_sites_in_turn_lead_to_what_all_sites_together_lead_to() -> None:
 
 
 def test_a_part_of_the_sites_gets_more_steps_up_to_a_bound() -> None:
-    assert [lloyd.steps(p) for p in (1.0, 0.5, 0.3, 0.001)] == [25, 50, 84, 100]
+    assert [lloyd.steps(p) for p in (1.0, 0.5, 0.3, 0.001)] == [12, 50, 84, 100]
 
 
 # Which set, and which cluster.
@@ -253,6 +253,6 @@ def test_it_settles_when_no_centroid_of_any_set_moves() -> None:
         taken += 1
         if lloyd.has_settled(before, now):
             break
-    assert 1 < taken < 2 * lloyd.STEPS
+    assert 1 < taken < 4 * lloyd.STEPS
     again = lloyd.step(now, measured([points], now), share=1.0)
     assert lloyd.has_settled(now, again)

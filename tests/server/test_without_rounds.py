@@ -179,7 +179,7 @@ def test_each_step_asks_its_own_seeded_part_of_the_sites(tmp_path: Path, monkeyp
         return exchange
 
     monkeypatch.setattr(Asking, "open", watched)
-    monkeypatch.setattr(lloyd, "STEPS", 4)
+    monkeypatch.setattr(lloyd, "STEPS_OF_EACH", 4)
     for name in ("one", "two"):
         simulate(plan("fedkmeans-pixels", participation=0.5, sites=4), tmp_path / name)
     half = len(asked) // 2
