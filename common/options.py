@@ -59,7 +59,12 @@ class Stage(_Options):
         default="constant", description="of the step size: constant, or down to 0 over the stage"
     )
     momentum: float = Field(default=0.0, ge=0, lt=1, description="of SGD")
-    weight_decay: float = Field(default=1e-5, ge=0, le=1, description="decoupled weight decay")
+    weight_decay: float = Field(
+        default=1e-5,
+        ge=0,
+        le=1,
+        description="of the parameters: decoupled with adam, added to the gradient with sgd",
+    )
     proximal: float = Field(
         default=0.0,
         ge=0,

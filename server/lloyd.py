@@ -1,8 +1,9 @@
 """Federated k-means: Lloyd's algorithm over the sites' sums and counts.
 
-With all sites in an exchange a step is exactly the pooled spherical k-means', however the images
-are spread: the sites send the sum S_c and the number N_c of the images nearest to centroid c, and
-the new centroid is the direction of ΣS_c. A centroid without images stays.
+With all sites in an exchange, and `min-count` 1, a step is exactly the pooled spherical k-means',
+however the images are spread: the sites send the sum S_c and the number N_c of the images nearest
+to centroid c, and the new centroid is the direction of ΣS_c. A centroid without images stays. (With
+a larger `min-count` a site leaves out what it has too few images of.)
 
 With some of the sites (partial participation, a site that did not answer) it is a mini-batch step,
 in which the images of the others count as they were last seen, fading:

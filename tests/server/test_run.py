@@ -125,6 +125,39 @@ def test_a_resumed_run_ends_with_the_same_bits(
     assert scores == [e["nmi"] for e in events(finished, "stage")]
 
 
+def test_whatever_sites_and_server_remember_a_resumed_run_ends_with_the_same_bits(
+    tmp_path: Path, monkeypatch
+) -> None:
+    """Queues, targets, the site's own model and statistics; the server optimiser's velocity. The
+    sites had already trained the round that the server has not kept."""
+    options = {
+        "rounds": 3,
+        "participation": 0.7,
+        "batchnorm": "local",
+        "merge": "fedema",
+        "server-optimiser": "momentum",
+        "encoder": "small-convnet",
+    }
+    the_plan = plan("fedmoco", **options)
+    simulate(the_plan, tmp_path / "one" / "run")
+    original = CoveyStrategy._ask
+
+    def dying(self, grid, kind, number, **more):
+        exchange = original(self, grid, kind, number, **more)
+        if (kind, number) == ("train", 3):
+            raise Killed
+        return exchange
+
+    with monkeypatch.context() as patched:
+        patched.setattr(CoveyStrategy, "_ask", dying)
+        with pytest.raises(Killed):
+            simulate(the_plan, tmp_path / "two" / "run")
+    simulate(the_plan, tmp_path / "two" / "run")
+    for path in sorted((tmp_path / "one").rglob("*.safetensors")):
+        other = tmp_path / "two" / path.relative_to(tmp_path / "one")
+        assert path.read_bytes() == other.read_bytes(), path.name
+
+
 def test_a_folder_with_another_run_is_refused(finished: Path) -> None:
     with pytest.raises(UserError, match="another plan"):
         simulate(plan(seed=9), finished)
