@@ -12,14 +12,12 @@ from _methods_plot import STYLE as PLOT_STYLE
 from _methods_plot import Entry, Level, pareto
 from _methods_template import PAGE
 from _methods_template import STYLE as PAGE_STYLE
-from jinja2 import DictLoader, Environment, StrictUndefined
-from markupsafe import Markup
 
 from common import recipes
 from common.errors import UserError
 from common.files import write_atomic
 from common.metrics import COLLAPSED
-from server.report import formats
+from server.report import fill, formats
 from server.report.style import STYLE
 
 REFERENCES = {
@@ -73,25 +71,16 @@ def write_page(path: Path, rows: Sequence[Row], machine: str, more: str) -> None
 
 def render(rows: Sequence[Row], machine: str, more: str) -> str:
     """The page as HTML."""
-    environment = Environment(
-        loader=DictLoader({"page": PAGE}),
-        autoescape=True,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        undefined=StrictUndefined,
-    )
-    style = Markup(STYLE + PLOT_STYLE + PAGE_STYLE)
-    groups = [_group(group, rows, more) for group in groups_of(rows)]
-    return environment.get_template("page").render(
-        style=style,
-        facts=_facts(rows),
-        machine=machine,
-        groups=groups,
-        about=_recipes(rows),
-        scores=SCORES,
-        collapsed=COLLAPSED,
-        commits=sorted({row["commit"] for row in rows}),
-    )
+    context = {
+        "facts": _facts(rows),
+        "machine": machine,
+        "groups": [_group(group, rows, more) for group in groups_of(rows)],
+        "about": _recipes(rows),
+        "scores": SCORES,
+        "collapsed": COLLAPSED,
+        "commits": sorted({row["commit"] for row in rows}),
+    }
+    return fill(PAGE, STYLE + PLOT_STYLE + PAGE_STYLE, context)
 
 
 def groups_of(rows: Sequence[Row]) -> list[Group]:

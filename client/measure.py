@@ -14,7 +14,6 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from client.clusters import local_clusters
-from client.clusters import nearest as nearest  # noqa: PLC0414 (for who measures by centroids)
 from client.kfed import k_fed_clusters
 from common.messages import Counts, Floats
 from common.objectives.base import Objective

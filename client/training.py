@@ -32,14 +32,13 @@ def train_round(
     n = len(data.rows)
     steps = stage.local_epochs * batches(n, stage.batch_size)
     totals: dict[str, Tensor] = {}
-    step = 0
+    step, done = 0, (stage_round - 1) / stage.rounds  # done: of the stage
     with bench.precision():
         objective.begin_round(site)
     for _ in range(stage.local_epochs):
         objective.begin_epoch(site)
         objective.train()
         for rows in shuffled_batches(n, stage.batch_size, chance):
-            done = (stage_round - 1 + step / steps) / stage.rounds  # of the stage
             for group in optimiser.param_groups:
                 group["lr"] = learning_rate(stage, done)
             batch = view_batch(bench, data, rows, chance)
@@ -52,7 +51,8 @@ def train_round(
                 pull_back(parameters, received, stage.proximal)
             optimiser.step()
             step += 1
-            objective.after_step((stage_round - 1 + step / steps) / stage.rounds)
+            done = (stage_round - 1 + step / steps) / stage.rounds
+            objective.after_step(done)
             for name, term in {"loss": loss, **terms}.items():
                 totals[name] = totals.get(name, 0) + term.detach() * len(rows)
     objective.end_round(site)

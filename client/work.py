@@ -12,6 +12,7 @@ from torch import Tensor
 
 from client import measure
 from client.assignments import write_assignments
+from client.clusters import nearest
 from client.training import LocalData, shuffled_batches, train_round, view_batch
 from client.workshop import Workbench
 from common.errors import UserError
@@ -150,7 +151,7 @@ class Work:
         seen = self._seen()
         classes, k = len(instruction.classes), len(centres)
         with self._phase("score"):
-            by_centroid = measure.nearest(seen.points, centres)
+            by_centroid = nearest(seen.points, centres)
             tables = {"centroids": measure.count_table(by_centroid, self.labels, k, classes)}
             if seen.head is not None:
                 tables["head"] = measure.count_table(

@@ -33,12 +33,12 @@ class Workbench:
     layout: Layout
     initial: Mapping[str, Tensor]
     device: torch.device
-    autocast: bool
+    wanted_precision: str
     local_statistics: bool
 
     def precision(self) -> torch.autocast:
         """Mixed precision where the plan wants it."""
-        return torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=self.autocast)
+        return mixed_precision(self.wanted_precision, self.device)
 
     def set_up(self, groups: Mapping[str, Floats], state: Mapping[str, Tensor]) -> None:
         """Write the received `groups` and the site's own `state` into the modules.
@@ -132,7 +132,7 @@ class Workshop:
                 layout=layout.layout_of(objective.shared()),
                 initial={k: v.clone() for k, v in objective.state_dict().items()},
                 device=self.device,
-                autocast=_autocast(plan.precision, self.device),
+                wanted_precision=plan.precision,
                 local_statistics=plan.batchnorm == "local",
             )
             self._key = key
@@ -157,5 +157,7 @@ def pick_device(name: str) -> torch.device:
     return device
 
 
-def _autocast(precision: str, device: torch.device) -> bool:
-    return precision == "bfloat16" or (precision == "auto" and device.type == "cuda")
+def mixed_precision(precision: str, device: torch.device) -> torch.autocast:
+    """Autocast to bfloat16 where a plan's `precision` says so: "auto" does on a GPU."""
+    on = precision == "bfloat16" or (precision == "auto" and device.type == "cuda")
+    return torch.autocast(device.type, dtype=torch.bfloat16, enabled=on)

@@ -20,6 +20,11 @@ class Centroids:
             )
 
 
+def of_width(centroids: Centroids | None, width: int) -> Centroids | None:
+    """The centroids, unless they are of an embedding of another width."""
+    return centroids if centroids is not None and centroids.points.shape[1] == width else None
+
+
 def unit(points: NDArray[np.floating]) -> NDArray[np.float32]:
     """Rows scaled to unit length (float32); a row of zeros stays zero."""
     wide = points.astype(np.float64)

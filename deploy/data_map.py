@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from sklearn.manifold import TSNE
 
-from client import measure
+from client.clusters import nearest
 from common.data.planned import planned_data
 from common.files import write_atomic
 from common.kmeans import kmeans
@@ -34,7 +34,7 @@ def write_map(folder: Path) -> None:
     if centres is None:
         chance = generator(trained.device, plan.seed, "map")
         centres = kmeans(points, plan.clusters, spherical=True, generator=chance).centroids
-    clusters = measure.nearest(points, centres)
+    clusters = nearest(points, centres)
     flat = TSNE(
         init="pca",
         perplexity=min(30, max(2, len(points) // 4)),

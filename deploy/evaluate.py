@@ -20,6 +20,7 @@ from rich.console import Console
 from torch import Tensor
 
 from client import measure
+from client.clusters import nearest
 from common import metrics
 from common.data import ImageData, load, load_test
 from common.errors import UserError, unknown
@@ -176,8 +177,8 @@ def clustering(trained: Trained, z: Tensor, labels: Tensor, classes: int) -> dic
 
     figures = {"kmeans": scores(found.labels, clusters)}
     if trained.centroids is not None:
-        nearest = measure.nearest(z, trained.centroids)
-        figures["centroids"] = scores(nearest, len(trained.centroids))
+        assigned = nearest(z, trained.centroids)
+        figures["centroids"] = scores(assigned, len(trained.centroids))
     return figures
 
 

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from client import measure
+from client.clusters import nearest
 from client.trainer import Trainer
 from client.workshop import Workshop
 from common.data import ImageData
@@ -141,7 +142,7 @@ def _look(trained: Trained, site: _Site, classes: int) -> Reply:
         ),
     }
     assert trained.centroids is not None
-    nearest = measure.nearest(site.z, trained.centroids)
+    assigned = nearest(site.z, trained.centroids)
     k = len(trained.centroids)
     return Reply(
         kind="assess",
@@ -149,6 +150,6 @@ def _look(trained: Trained, site: _Site, classes: int) -> Reply:
         round=0,
         examples=len(train),
         sums=sums,
-        tables={"centroids": measure.count_table(nearest, site.labels, k, classes)},
+        tables={"centroids": measure.count_table(assigned, site.labels, k, classes)},
         moments=measure.moments(site.h[train], site.labels[train], classes, trained.plan.min_count),
     )

@@ -17,7 +17,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from client import measure
 from client.training import shuffled_batches
-from client.workshop import pick_device
+from client.workshop import mixed_precision, pick_device
 from common.data import ImageData
 from common.encoders import Encoder
 from common.errors import UserError
@@ -60,9 +60,7 @@ class Trained:
 
     def precision(self) -> torch.autocast:
         """Mixed precision where the sites had it on such a device."""
-        wanted, device = self.plan.precision, self.device.type
-        on = wanted == "bfloat16" or (wanted == "auto" and device == "cuda")
-        return torch.autocast(device, dtype=torch.bfloat16, enabled=on)
+        return mixed_precision(self.plan.precision, self.device)
 
     def views(self, data: ImageData) -> Views:
         """The views of the data set's own preset."""

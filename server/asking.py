@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from flwr.serverapp import Grid
 
-from common.centroids import Centroids
+from common.centroids import Centroids, of_width
 from common.errors import UserError
 from common.layout import digest_of
 from common.messages import Floats, Groups, Instruction, Kind
@@ -95,7 +95,7 @@ class Asking:
             layout=layout.digest,
             state=self._digest(state.groups),
             groups={} if bare else state.groups,
-            centroids=question.centroids or _fitting(state.centroids, width),
+            centroids=question.centroids or of_width(state.centroids, width),
             probe=question.probe,
             classes=self._roster.classes,
         )
@@ -109,8 +109,3 @@ class Asking:
         if self._digested[0] is not groups:
             self._digested = (groups, digest_of(groups))
         return self._digested[1]
-
-
-def _fitting(centroids: Centroids | None, width: int) -> Centroids | None:
-    """The centroids, unless they are of another embedding."""
-    return centroids if centroids is not None and centroids.points.shape[1] == width else None

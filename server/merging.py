@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.optimize import linear_sum_assignment
 
-from common.centroids import Centroids, unit
+from common.centroids import Centroids, of_width, unit
 from common.errors import UserError
 
 Points = NDArray[np.float32]
@@ -79,12 +79,11 @@ def nearest(points: Points, centres: Points) -> Members:
 
 
 def _comparable(previous: Centroids | None, k: int, width: int) -> Centroids | None:
-    """`previous`, unless it is of another embedding."""
-    if previous is None or previous.points.shape[1] != width:
-        return None
-    if len(previous.points) != k:
-        raise ValueError(f"{len(previous.points)} previous centroids for {k} clusters")
-    return previous
+    """`previous`, unless it is of another embedding; `ValueError` if it is not of k clusters."""
+    fitting = of_width(previous, width)
+    if fitting is not None and len(fitting.points) != k:
+        raise ValueError(f"{len(fitting.points)} previous centroids for {k} clusters")
+    return fitting
 
 
 def _emptied(previous: Centroids | None) -> Centroids:

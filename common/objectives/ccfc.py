@@ -22,7 +22,6 @@ Sources: Yan et al., "CCFC: Bridging Federated Clustering and Contrastive Learni
 
 import copy
 from dataclasses import dataclass
-from typing import Self
 
 import torch
 import torch.nn.functional as F
@@ -32,7 +31,7 @@ from common.encoders import Encoder
 from common.kmeans import kmeans
 from common.objectives.base import LocalRound, Objective, Representations, mlp
 from common.objectives.byol import prediction_error
-from common.objectives.target import Target
+from common.objectives.target import ReceivedModel
 
 
 @dataclass(frozen=True)
@@ -60,17 +59,11 @@ class CCFC(Objective):
         )
         self.predictor = mlp(parameters.width, parameters.bottleneck, parameters.width)
         heads = nn.Sequential(self.projector, self.predictor)
-        self.global_model = Target(copy.deepcopy(encoder), copy.deepcopy(heads)).eval()
+        self.global_model = ReceivedModel(copy.deepcopy(encoder), copy.deepcopy(heads))
 
     def begin_round(self, site: LocalRound) -> None:
         heads = nn.Sequential(self.projector, self.predictor)
-        self.global_model.encoder.load_state_dict(self.encoder.state_dict())
-        self.global_model.projector.load_state_dict(heads.state_dict())
-
-    def train(self, mode: bool = True) -> Self:
-        super().train(mode)
-        self.global_model.eval()  # its running statistics are received, too
-        return self
+        self.global_model.become(self.encoder, heads)
 
     def terms(self, seen: Representations) -> dict[str, Tensor]:
         p = self.predictor(torch.cat([seen.z_a, seen.z_b]))

@@ -75,8 +75,6 @@ HEADS: dict[str, Callable[[int, int, float], nn.Module]] = {
 class Cluster(Around):
     """Contrastive clustering on top of `inner`, a stage-1 objective."""
 
-    parameters_type = Parameters
-
     def __init__(
         self, encoder: Encoder, parameters: Parameters, clusters: int, first: Objective
     ) -> None:

@@ -92,8 +92,6 @@ class AtPrecisions(Representations):
 class ContrastiveQuant(Around):
     """The loss of `inner` summed over a variant's pairs, for an objective without a predictor."""
 
-    parameters_type = Parameters
-
     def __init__(self, settings: Parameters, inner: Objective) -> None:
         super().__init__(inner)
         if settings.variant not in VARIANTS:

@@ -36,8 +36,6 @@ class Parameters:
 class Decorrelated(Around):
     """`inner` with its projections decorrelated; everything else is `inner`'s."""
 
-    parameters_type = Parameters
-
     def __init__(
         self, encoder: Encoder, parameters: Parameters, clusters: int, first: Objective
     ) -> None:

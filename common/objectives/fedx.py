@@ -17,7 +17,6 @@ Source: Han et al., "FedX: Unsupervised Federated Learning with Cross Knowledge 
 
 import copy
 from dataclasses import dataclass
-from typing import Self
 
 import torch
 import torch.nn.functional as F
@@ -26,7 +25,7 @@ from torch import Tensor, nn
 from common.encoders import Encoder
 from common.objectives.base import LocalRound, Objective, Representations, mlp
 from common.objectives.nt_xent import nt_xent
-from common.objectives.target import Target
+from common.objectives.target import ReceivedModel
 
 
 @dataclass(frozen=True)
@@ -51,19 +50,13 @@ class FedX(Objective):
         self.encoder = encoder
         self.projector = mlp(encoder.feature_dim, parameters.hidden, parameters.width)
         self.predictor = mlp(parameters.width, parameters.hidden, parameters.width)
-        self.teacher = Target(copy.deepcopy(self.encoder), copy.deepcopy(self.projector))
+        self.teacher = ReceivedModel(copy.deepcopy(self.encoder), copy.deepcopy(self.projector))
         self._current: Tensor | None = None
         self._others: Tensor | None = None  # images (M, C, H, W) of the step before
 
     def begin_round(self, site: LocalRound) -> None:
-        self.teacher.encoder.load_state_dict(self.encoder.state_dict())
-        self.teacher.projector.load_state_dict(self.projector.state_dict())
+        self.teacher.become(self.encoder, self.projector)
         self._current = self._others = None
-
-    def train(self, mode: bool = True) -> Self:
-        super().train(mode)
-        self.teacher.eval()  # it stays what was received, its running statistics too
-        return self
 
     @torch.no_grad()
     def _targets(self, a: Tensor, b: Tensor, z_a: Tensor, z_b: Tensor) -> tuple[Tensor, Tensor]:

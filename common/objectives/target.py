@@ -7,6 +7,7 @@ m rising from its start to 1 by half a cosine over the stage (BYOL, appendix J: 
 
 import copy
 import math
+from typing import Self
 
 import torch
 from torch import Tensor, nn
@@ -25,6 +26,23 @@ class Target(nn.Module):
     def forward(self, images: Tensor) -> Tensor:
         projections: Tensor = self.projector(self.encoder(images))
         return projections
+
+    def become(self, encoder: nn.Module, projector: nn.Module) -> None:
+        """Take over all tensors of other networks of the same layout."""
+        self.encoder.load_state_dict(encoder.state_dict())
+        self.projector.load_state_dict(projector.state_dict())
+
+
+class ReceivedModel(Target):
+    """The model as a site received it: always in evaluation mode, since its running statistics
+    are received, too."""
+
+    def __init__(self, encoder: nn.Module, projector: nn.Module) -> None:
+        super().__init__(encoder, projector)
+        self.eval()
+
+    def train(self, mode: bool = True) -> Self:
+        return super().train(False)
 
 
 class TargetObjective(Objective):
@@ -55,8 +73,7 @@ class TargetObjective(Objective):
 
     def restart_local(self) -> None:
         """The target becomes the online networks: at a site's first round in a run."""
-        self.target.encoder.load_state_dict(self.encoder.state_dict())
-        self.target.projector.load_state_dict(self.projector.state_dict())
+        self.target.become(self.encoder, self.projector)
 
 
 def momentum_at(start: float, progress: float) -> float:

@@ -37,8 +37,6 @@ class Parameters:
 class Uniform(Around):
     """`inner` with its projections pulled towards the uniform distribution on the sphere."""
 
-    parameters_type = Parameters
-
     def __init__(
         self, encoder: Encoder, parameters: Parameters, clusters: int, first: Objective
     ) -> None:

@@ -4,6 +4,7 @@ It loads nothing, runs no script (its content security policy forbids both) and 
 names of sites and classes come from others.
 """
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,7 @@ from server.report.page import PAGE
 from server.report.record import RunRecord, read_run
 from server.report.style import STYLE
 
-__all__ = ["RunRecord", "read_run", "render", "write_report"]
+__all__ = ["RunRecord", "fill", "read_run", "render", "write_report"]
 
 
 def write_report(run_folder: Path) -> Path:
@@ -31,15 +32,20 @@ def write_report(run_folder: Path) -> Path:
 
 def render(record: RunRecord) -> str:
     """The report as HTML."""
+    return fill(PAGE, STYLE, _context(record))
+
+
+def fill(page: str, style: str, context: Mapping[str, Any]) -> str:
+    """A template of ours with its style and its context, every text of which is escaped."""
     environment = Environment(
-        loader=DictLoader({"page": PAGE}),
+        loader=DictLoader({"page": page}),
         autoescape=True,
         trim_blocks=True,
         lstrip_blocks=True,
         undefined=StrictUndefined,
     )
-    style = Markup(STYLE)  # noqa: S704 (our own constant)
-    return environment.get_template("page").render(style=style, **_context(record))
+    own = Markup(style)  # noqa: S704 (a constant of ours)
+    return environment.get_template("page").render(style=own, **context)
 
 
 def _context(record: RunRecord) -> dict[str, Any]:

@@ -9,7 +9,10 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+import pytest
 from safetensors.numpy import load_file
+
+from deploy import cli
 
 ROOT = Path(__file__).resolve().parents[2]
 PATIENCE = 150.0  # seconds: the machine may be busy
@@ -110,3 +113,13 @@ def same_results(a: Path, b: Path) -> bool:
     for name in RESULTS:
         assert load_file(a / name)
     return all((a / name).read_bytes() == (b / name).read_bytes() for name in RESULTS)
+
+
+def covey(capsys, *arguments: str) -> tuple[int, str, str]:
+    """(exit code, standard output, standard error) of one `covey` call in this process."""
+    with pytest.MonkeyPatch.context() as patch, pytest.raises(SystemExit) as ended:
+        patch.setattr(sys, "argv", ["covey", *arguments])
+        patch.setenv("COLUMNS", "80")
+        cli.main()
+    captured = capsys.readouterr()
+    return int(ended.value.code or 0), captured.out, captured.err

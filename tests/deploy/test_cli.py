@@ -9,22 +9,12 @@ from pathlib import Path
 import pytest
 
 from common.options import RUN_OPTIONS, STAGE_OPTIONS
-from deploy import cli
+from tests.deploy.helpers import covey
 
 TINY = [
     *("--images", "120", "--sites", "2", "--rounds", "1"),
     *("--local-epochs", "1", "--batch-size", "32"),
 ]
-
-
-def covey(capsys, *arguments: str) -> tuple[int, str, str]:
-    """(exit code, standard output, standard error) of one `covey` call in this process."""
-    with pytest.MonkeyPatch.context() as patch, pytest.raises(SystemExit) as ended:
-        patch.setattr(sys, "argv", ["covey", *arguments])
-        patch.setenv("COLUMNS", "80")
-        cli.main()
-    captured = capsys.readouterr()
-    return int(ended.value.code or 0), captured.out, captured.err
 
 
 @pytest.fixture(scope="module")

@@ -2,7 +2,6 @@
 
 import json
 import shutil
-import sys
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -21,12 +20,13 @@ from common.data import load
 from common.encoders import build_encoder
 from common.objectives import build_stage
 from common.views import build_views
-from deploy import cli, evaluate, finetune
+from deploy import evaluate, finetune
 from deploy.data_map import write_map
 from deploy.evaluate import Asked, evaluate_pooled, parse_protocols, pool, semi_supervised
 from deploy.simulate import simulate
 from deploy.trained import load_trained
 from server.run_folder import RunFolder
+from tests.deploy.helpers import covey
 
 IMAGES, SITES = 240, 3
 RUNS = {
@@ -35,16 +35,6 @@ RUNS = {
     "group": {"normalisation": "group"},
     "local": {"batchnorm": "local", "embedding": "projector"},
 }
-
-
-def covey(capsys, *arguments: str) -> tuple[int, str, str]:
-    """(exit code, standard output, standard error) of one `covey` call in this process."""
-    with pytest.MonkeyPatch.context() as patch, pytest.raises(SystemExit) as ended:
-        patch.setattr(sys, "argv", ["covey", *arguments])
-        patch.setenv("COLUMNS", "80")
-        cli.main()
-    captured = capsys.readouterr()
-    return int(ended.value.code or 0), captured.out, captured.err
 
 
 @pytest.fixture(scope="module")

@@ -17,6 +17,7 @@ from common.objectives.ccfc import cluster_attraction, pseudo_labels
 from common.objectives.decorrelated import correlation
 from common.options import Stage
 from deploy.simulate import simulate
+from tests.common.objectives.slow import assert_equal_with_gradients, cosine
 
 
 def objective(name: str, **options):
@@ -43,10 +44,6 @@ def draw(*shape: int) -> Tensor:
     return torch.randn(shape, generator=torch.Generator().manual_seed(3)).requires_grad_()
 
 
-def cosine(x: Tensor, y: Tensor) -> Tensor:
-    return (x @ y) / (x.norm() * y.norm())
-
-
 def distance(p: Tensor, z: Tensor) -> Tensor:
     """The paper's D, with 1 added."""
     return torch.stack([1 - cosine(x, y.detach()) for x, y in zip(p, z, strict=True)]).mean()
@@ -59,13 +56,6 @@ def slow_attraction(p: Tensor, z: Tensor, labels: list[int]) -> Tensor:
         pairs = [1 - cosine(p[i], z[j].detach()) for i in members for j in members]
         clusters.append(torch.stack(pairs).mean())
     return torch.stack(clusters).mean()
-
-
-def assert_equal_with_gradients(fast: Tensor, slow: Tensor, inputs: tuple[Tensor, ...]) -> None:
-    torch.testing.assert_close(fast, slow, atol=1e-5, rtol=1e-5)
-    gradients = (torch.autograd.grad(loss, inputs, retain_graph=True) for loss in (fast, slow))
-    for x, y in zip(*gradients, strict=True):
-        torch.testing.assert_close(x, y, atol=1e-5, rtol=1e-5)
 
 
 @pytest.mark.parametrize("labels", [[0, 0, 0, 0, 0], [0, 2, 0, 2, 4], [4, 3, 2, 1, 0]])

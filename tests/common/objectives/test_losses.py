@@ -9,10 +9,7 @@ from torch import Tensor
 from common.objectives.byol import prediction_error
 from common.objectives.cluster import imbalance
 from common.objectives.nt_xent import info_nce, nt_xent, symmetric_info_nce
-
-
-def cosine(x: Tensor, y: Tensor) -> Tensor:
-    return (x @ y) / (x.norm() * y.norm())
+from tests.common.objectives.slow import assert_equal_with_gradients, cosine
 
 
 def slow_nt_xent(a: Tensor, b: Tensor, temperature: float) -> Tensor:
@@ -40,14 +37,6 @@ def pair(n: int = 6, width: int = 5) -> tuple[Tensor, Tensor]:
     chance = torch.Generator().manual_seed(3)
     a, b = torch.randn(2, n, width, generator=chance)
     return a.requires_grad_(), b.requires_grad_()
-
-
-def assert_equal_with_gradients(fast: Tensor, slow: Tensor, inputs: tuple[Tensor, ...]) -> None:
-    torch.testing.assert_close(fast, slow, atol=1e-5, rtol=1e-5)
-    for x, y in zip(
-        torch.autograd.grad(fast, inputs), torch.autograd.grad(slow, inputs), strict=True
-    ):
-        torch.testing.assert_close(x, y, atol=1e-5, rtol=1e-5)
 
 
 @pytest.mark.parametrize("temperature", [0.1, 0.5, 1.0])

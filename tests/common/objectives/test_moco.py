@@ -12,6 +12,7 @@ from common.objectives.base import Batch, Representations
 from common.objectives.moco_v2 import MoCoV2, Queue, queue_info_nce
 from common.objectives.moco_v3 import MoCoV3
 from common.options import Stage
+from tests.common.objectives.slow import assert_equal_with_gradients
 
 
 def objective(name: str, parameters: str = ""):
@@ -27,14 +28,6 @@ def batch(rows: list[int], seed: int = 1) -> Batch:
 
 def vectors(*shape: int, seed: int = 3) -> Tensor:
     return torch.randn(*shape, generator=torch.Generator().manual_seed(seed))
-
-
-def assert_equal_with_gradients(fast: Tensor, slow: Tensor, inputs: tuple[Tensor, ...]) -> None:
-    torch.testing.assert_close(fast, slow, atol=1e-5, rtol=1e-5)
-    for x, y in zip(
-        torch.autograd.grad(fast, inputs), torch.autograd.grad(slow, inputs), strict=True
-    ):
-        torch.testing.assert_close(x, y, atol=1e-5, rtol=1e-5)
 
 
 def slow_loss(

@@ -12,6 +12,7 @@ from common.objectives.barlow_twins import cross_correlation, off_diagonal
 from common.objectives.base import Batch, Representations
 from common.objectives.vicreg import covariance, missing_spread
 from common.options import Stage
+from tests.common.objectives.slow import assert_equal_with_gradients
 
 
 def objective(name: str, parameters: str = ""):
@@ -32,14 +33,6 @@ def seen(a: Tensor, b: Tensor) -> Representations:
 
 def total(name: str, a: Tensor, b: Tensor, parameters: str = "") -> Tensor:
     return torch.stack(list(objective(name, parameters).terms(seen(a, b)).values())).sum()
-
-
-def assert_equal_with_gradients(fast: Tensor, slow: Tensor, inputs: tuple[Tensor, ...]) -> None:
-    torch.testing.assert_close(fast, slow, atol=1e-5, rtol=1e-5)
-    for x, y in zip(
-        torch.autograd.grad(fast, inputs), torch.autograd.grad(slow, inputs), strict=True
-    ):
-        torch.testing.assert_close(x, y, atol=1e-5, rtol=1e-5)
 
 
 def slow_correlation(a: Tensor, b: Tensor, i: int, j: int) -> Tensor:

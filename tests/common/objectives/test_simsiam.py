@@ -18,6 +18,7 @@ from common.objectives.byol import cosine_distance, prediction_error
 from common.objectives.simsiam import SimSiam
 from common.options import Stage
 from common.views import build_views
+from tests.common.objectives.slow import assert_equal_with_gradients
 
 CPU = torch.device("cpu")
 
@@ -38,14 +39,6 @@ def batch(n: int = 6) -> Batch:
 def pair() -> tuple[Tensor, Tensor]:
     a, b = torch.randn(2, 6, 5, generator=torch.Generator().manual_seed(3))
     return a.requires_grad_(), b.requires_grad_()
-
-
-def assert_equal_with_gradients(fast: Tensor, slow: Tensor, inputs: tuple[Tensor, ...]) -> None:
-    torch.testing.assert_close(fast, slow, atol=1e-5, rtol=1e-5)
-    for x, y in zip(
-        torch.autograd.grad(fast, inputs), torch.autograd.grad(slow, inputs), strict=True
-    ):
-        torch.testing.assert_close(x, y, atol=1e-5, rtol=1e-5)
 
 
 def slow_distance(predicted: Tensor, target: Tensor) -> Tensor:

@@ -12,6 +12,7 @@ from common.objectives.base import Batch, LocalRound
 from common.objectives.sinkhorn import sinkhorn
 from common.objectives.swav import SwAV, assignment_error
 from common.options import Stage
+from tests.common.objectives.slow import assert_equal_with_gradients
 
 
 def objective(parameters: str = "prototypes=6") -> SwAV:
@@ -31,14 +32,6 @@ def cosines(n: int = 9, k: int = 4, seed: int = 3) -> Tensor:
     chance = torch.Generator().manual_seed(seed)
     z, c = torch.randn(n, 5, generator=chance), torch.randn(k, 5, generator=chance)
     return F.normalize(z, dim=1) @ F.normalize(c, dim=1).T
-
-
-def assert_equal_with_gradients(fast: Tensor, slow: Tensor, inputs: tuple[Tensor, ...]) -> None:
-    torch.testing.assert_close(fast, slow, atol=1e-5, rtol=1e-5)
-    for x, y in zip(
-        torch.autograd.grad(fast, inputs), torch.autograd.grad(slow, inputs), strict=True
-    ):
-        torch.testing.assert_close(x, y, atol=1e-5, rtol=1e-5)
 
 
 def slow_sinkhorn(

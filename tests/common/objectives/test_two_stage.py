@@ -10,6 +10,7 @@ from common.encoders import Encoder
 from common.objectives.base import Batch, Objective, Representations
 from common.objectives.cluster import Cluster, Parameters
 from common.objectives.regularised import TEMPERATURE, Regularised
+from tests.common.objectives.slow import cosine
 
 N, K, WIDTH = 6, 3, 5
 
@@ -42,10 +43,6 @@ def stage_2(**parameters) -> Cluster:
 
 def total(terms: dict[str, Tensor]) -> Tensor:
     return torch.stack(list(terms.values())).sum()
-
-
-def cosine(x: Tensor, y: Tensor) -> Tensor:
-    return (x @ y) / (x.norm() * y.norm())
 
 
 def slow_assignments(part: Cluster, h: Tensor) -> Tensor:
