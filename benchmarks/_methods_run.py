@@ -95,6 +95,14 @@ class Cell:
             options |= {"alone": 1 + self.seed % scale.sites, "participation": 1.0}
         return recipe.plan(options)
 
+    @property
+    def setting(self) -> Row:
+        """Those columns of the run's row that are known before it has run."""
+        plan = self.plan
+        names = ("dataset", "images", "partition", "sites", "participation", "seed", "rounds")
+        values = {name: getattr(plan, name) for name in (*names, "encoder")}
+        return {"recipe": self.recipe, **values}
+
     def options(self) -> list[str]:
         """The options of `methods.py` for this cell alone."""
         scale = self.scale

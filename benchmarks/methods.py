@@ -3,12 +3,13 @@ partitions × seeds, as one CSV and one page.
 
     python benchmarks/methods.py --images 5000 --rounds 12 --seeds 0,1,2 --jobs 2
 
-All runs use the in-process engine. What has run is not run again: a finished run's folder in
-`--runs` is read, one that was cut is resumed; remove a folder to run it anew. A run that fails is
-one line, and the others go on. Three entries are no recipes: `centralised` (the ceiling) is
-fedsimclr with one site that holds everything: as many epochs, so ten times a site's steps with ten
-sites; `standalone` (the floor) is fedsimclr at site 1 + seed alone, judged on everybody's images;
-`pixels` is k-means on pixels. One CSV is for one `--local-epochs` and `--batch-size`.
+All runs use the in-process engine. What has run is not run again: neither what has a row in the CSV
+(but with `--anew`) nor a finished run's folder in `--runs`, which is read; a run that was cut is
+resumed. A run that fails is one line, and the others go on. Three entries are no recipes:
+`centralised` (the ceiling) is fedsimclr with one site that holds everything: as many epochs, so ten
+times a site's steps with ten sites; `standalone` (the floor) is fedsimclr at site 1 + seed alone,
+judged on everybody's images; `pixels` is k-means on pixels. One CSV is for one `--local-epochs` and
+`--batch-size`.
 """
 
 import csv
@@ -73,6 +74,7 @@ def main(
     html: Annotated[Path | None, typer.Option(help="the page [default: beside the CSV]")] = None,
     machine: Annotated[str, typer.Option(help="in words, for the page; empty: this one's")] = "",
     html_only: Annotated[bool, typer.Option("--html-only", help="page of the CSV, no run")] = False,
+    anew: Annotated[bool, typer.Option("--anew", help="also what has a row in the CSV")] = False,
     tables: Annotated[bool, typer.Option(hidden=True)] = True,
 ) -> None:
     """Run what is missing, a row of the CSV each; at the end write the page."""
@@ -89,6 +91,9 @@ def main(
     )
     if html_only:
         cells = []
+    if tables and not anew:
+        done = {key_of(row) for row in read_rows(csv)}
+        cells = [cell for cell in cells if key_of(cell.setting) not in done]
     failed = 0
     for number, (cell, result) in enumerate(results(cells, runs, jobs, threads), start=1):
         where = f"[{number}/{len(cells)}] {cell.title}"
@@ -196,6 +201,11 @@ def run_apart(
     return f"the process ended with {process.returncode} {last[0]}".strip()
 
 
+def key_of(row: Row) -> tuple[Any, ...]:
+    """What says that two rows are of the same run."""
+    return tuple(row[k] for k in KEY)
+
+
 def read_rows(path: Path) -> list[Row]:
     """The CSV's rows, as numbers where they are numbers; none where there is no file."""
     if not path.exists():
@@ -214,7 +224,7 @@ def save_row(path: Path, row: Row, runs: Path) -> None:
     """Put one row into the CSV, in place of the row of the same run, and write it whole."""
     runs.mkdir(parents=True, exist_ok=True)
     with locked(runs / ".csv.lock", 60.0):
-        rows = {tuple(r[k] for k in KEY): r for r in [*read_rows(path), row]}
+        rows = {key_of(r): r for r in [*read_rows(path), row]}
         write_atomic(path, as_csv(rows.values()).encode())
 
 

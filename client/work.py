@@ -235,6 +235,7 @@ class Work:
         data = LocalData(self.trainer.images, self.train_index)
 
         def views() -> Iterator[Batch]:
+            chance = self._generator("views")
             for rows in shuffled_batches(len(data.rows), self.stage.batch_size, chance):
                 yield view_batch(self.bench, data, rows, chance)
 

@@ -3,6 +3,7 @@
 import csv
 import importlib
 import json
+import shutil
 import subprocess
 import sys
 import time
@@ -100,6 +101,17 @@ def test_a_second_call_runs_nothing(matrix: Path, monkeypatch) -> None:
     monkeypatch.setattr(run, "simulate", unexpected)
     call(matrix)
     assert (matrix / "methods.csv").read_bytes() == before
+
+
+def test_what_has_a_row_is_not_run_again_though_its_folder_is_gone(tmp_path: Path) -> None:
+    call(tmp_path, recipes="pixels")
+    (row,) = read(tmp_path)
+    shutil.rmtree(tmp_path / "runs")
+    call(tmp_path, recipes="pixels")
+    assert not (tmp_path / "runs").exists()
+    call(tmp_path, recipes="pixels", anew=True)
+    assert len(list((tmp_path / "runs").glob("pixels-*"))) == 1
+    assert [r["nmi"] for r in read(tmp_path)] == [row["nmi"]]
 
 
 def test_a_finished_run_keeps_its_figures_and_not_its_states(matrix: Path) -> None:

@@ -181,6 +181,23 @@ def test_a_round_begins_with_the_mean_of_the_sites_moments(tmp_path: Path, monke
     assert "prepare" in first["seconds"]
 
 
+def test_one_sites_run_is_plain_spectral_contrast(tmp_path: Path, monkeypatch) -> None:
+    seen: list[tuple[Tensor, Tensor]] = []
+    original = Spectral.begin_round
+
+    def watched(self, site):
+        original(self, site)
+        seen.append(self._everybody)
+
+    monkeypatch.setattr(Spectral, "begin_round", watched)
+    options = {"objective": "spectral", "images": 120, "sites": 1, "rounds": 2, "local-epochs": 1}
+    simulate(recipes.load("fedsimclr").plan(options), tmp_path / "run")
+    for others, weight in seen:  # R̄ - β·R⁰ and β; averaging rounds to fixed point
+        torch.testing.assert_close(others, torch.zeros_like(others), atol=1e-6, rtol=0)
+        assert weight.item() == pytest.approx(1, abs=1e-6)
+    assert len(seen) == 2
+
+
 def test_a_run_of_it_repeats_bit_for_bit(tmp_path: Path) -> None:
     options = {"objective": "spectral", "images": 120, "sites": 2, "rounds": 1, "local-epochs": 1}
     plan = recipes.load("fedsimclr").plan(options)
