@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: install run test check format bench bench-methods proto clean
+.PHONY: install run test check format bench bench-methods proto clean faults
 
 install: $(VENV)/.installed
 
@@ -18,6 +18,13 @@ run: install
 
 test: install
 	@"$(BIN)/python" -m pytest
+
+# Tables whose rows are tests: a line per case, `ok` or what went wrong.
+CASES = "$(BIN)/python" -m pytest -p tests.case_lines --tb=short
+
+# docs/reliability.md: kills, cut links, full disks, ... on this machine (about 20 minutes).
+faults: install
+	@$(CASES) tests/faults
 
 check: install
 	@"$(BIN)/ruff" format --check .
