@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: install run test check format bench bench-methods proto clean faults
+.PHONY: install run test check format bench bench-methods proto clean faults hosts-test
 
 install: $(VENV)/.installed
 
@@ -25,6 +25,11 @@ CASES = "$(BIN)/python" -m pytest -p tests.case_lines --tb=short
 # docs/reliability.md: kills, cut links, full disks, ... on this machine (about 20 minutes).
 faults: install
 	@$(CASES) tests/faults
+
+# The server and sites in network namespaces with cut and slow links; docs/deploy.md as it is
+# printed. Needs root and iproute2 (about 8 minutes).
+hosts-test: install
+	@$(CASES) tests/hosts
 
 check: install
 	@"$(BIN)/ruff" format --check .
