@@ -1,0 +1,181 @@
+"""What the rows of `methods.csv` say: the ranking, three claims of Miao and Koyuncu on two-stage
+methods, and how `covey` stands to its aims. Prints the tables that docs/results.md quotes.
+
+    python benchmarks/claims.py [--csv docs/results/methods.csv]
+
+A figure is mean±standard deviation (n-1) over seeds; a difference is taken within each seed first,
+so that what a seed's split and images do to both sides drops out.
+"""
+
+import statistics
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from methods import RECIPES, TABLE, read_rows
+
+Row = dict[str, Any]
+Table = dict[tuple[str, str, str], dict[int, Row]]
+"""(data set, partition, recipe) -> seed -> row."""
+
+PARTITIONS = ("iid", "dirichlet(0.1)", "p-skew(1.0)")
+DATASETS = ("fashion-mnist", "mnist", "cifar10")
+REFERENCES = ("centralised", "standalone", "pixels")
+FAMILIES = {  # stage 1 alone, with a contrastive and with a non-contrastive second stage
+    "contrastive (C)": ("fedmc", "fedmcc", "fedmcc-nc"),
+    "non-contrastive (NC)": ("fedbyol", "fedbyol-c", "fedbyol-nc"),
+    "NC with a contrastive regulariser": ("fedbyol-reg", "fedbyol-reg-c", "fedbyol-reg-nc"),
+}
+C, NC, REGULARISED = FAMILIES.values()
+CLAIMS = {
+    "1. a second stage helps clustering": (
+        "nmi",
+        [(stages[second], stages[0]) for stages in FAMILIES.values() for second in (1, 2)],
+    ),
+    "2. a contrastive regulariser helps clustering": (
+        "nmi",
+        list(zip(REGULARISED, NC, strict=True)),
+    ),
+    "2. … and representation": ("linear", list(zip(REGULARISED, NC, strict=True))),
+    "3. clustering is best with contrast in both stages": (
+        "nmi",
+        [(C[1], other) for stages in FAMILIES.values() for other in stages if other != C[1]],
+    ),
+    "3. representation is best without contrast": ("linear", [(NC[0], C[0])]),
+}
+
+
+def main(
+    csv: Annotated[Path, typer.Option(help="rows of methods.py")] = TABLE,
+    images: Annotated[int, typer.Option(help="of the runs that are compared")] = 5000,
+    sites: int = 10,
+    rounds: int = 10,
+) -> None:
+    """Print the ranking, the claims and the aims, as Markdown."""
+    rows = [row for row in read_rows(csv) if belongs(row, images, sites, rounds)]
+    for section in (ranking, two_stages, claims, aims):
+        print("\n".join(section(table_of(rows))), end="\n\n")
+
+
+def belongs(row: Row, images: int, sites: int, rounds: int) -> bool:
+    """Whether a row is of the scale that is compared; entries without training have no rounds, the
+    centralised run has one site."""
+    return (
+        row["images"] == images
+        and row["participation"] == 1
+        and row["rounds"] in (0, rounds)
+        and (row["sites"] == sites or row["recipe"] == "centralised")
+    )
+
+
+def table_of(rows: Sequence[Row]) -> Table:
+    """The rows by data set, partition, recipe and seed; the centralised run has every partition."""
+    table: Table = {}
+    for row in rows:
+        for partition in PARTITIONS if row["recipe"] == "centralised" else (row["partition"],):
+            key = (row["dataset"], partition, row["recipe"])
+            table.setdefault(key, {})[row["seed"]] = row
+    return table
+
+
+def ranking(table: Table, dataset: str = "fashion-mnist") -> Iterator[str]:
+    """Every recipe at every partition, best under skew first."""
+
+    def skewed(name: str) -> float:
+        return mean(values(table, dataset, PARTITIONS[-1], name, "nmi"))
+
+    there = [n for n in RECIPES if any((dataset, p, n) in table for p in PARTITIONS)]
+    yield "| recipe | " + " | ".join(f"NMI, {p} | ACC" for p in PARTITIONS) + " | linear | MB |"
+    yield "|---" * (2 * len(PARTITIONS) + 3) + "|"
+    for name in sorted(there, key=skewed, reverse=True):
+        scores = [
+            figure(values(table, dataset, partition, name, score))
+            for partition in PARTITIONS
+            for score in ("nmi", "acc")
+        ]
+        linear = figure(values(table, dataset, PARTITIONS[-1], name, "linear"), spread=False)
+        sent = values(table, dataset, PARTITIONS[-1], name, "bytes")
+        megabytes = f"{mean(sent) / 1e6:,.0f}" if sent and name != "centralised" else "–"
+        yield f"| {name} | " + " | ".join([*scores, linear, megabytes]) + " |"
+
+
+def two_stages(table: Table, dataset: str = "fashion-mnist") -> Iterator[str]:
+    """NMI of the nine two-stage methods: {C, NC, NC+λC} x second stage {none, C, NC}."""
+    yield "| stage 1 | partition | alone | stage 2: C | stage 2: NC |"
+    yield "|---" * 5 + "|"
+    for family, names in FAMILIES.items():
+        for partition in PARTITIONS:
+            scores = (figure(values(table, dataset, partition, n, "nmi")) for n in names)
+            yield f"| {family} | {partition} | " + " | ".join(scores) + " |"
+
+
+def claims(table: Table, dataset: str = "fashion-mnist") -> Iterator[str]:
+    """Each claim as differences within a seed, and in how many of them it holds."""
+    yield "| claim | figure | " + " | ".join(PARTITIONS) + " |"
+    yield "|---" * (len(PARTITIONS) + 2) + "|"
+    for claim, (score, pairs) in CLAIMS.items():
+        cells = []
+        for partition in PARTITIONS:
+            found = [
+                d
+                for one, other in pairs
+                for d in gains(table, dataset, partition, one, other, score)
+            ]
+            held = sum(d > 0 for d in found)
+            cells.append(f"{mean(found):+.3f}, {held} of {len(found)}" if found else "–")
+        yield f"| {claim} | {score} | " + " | ".join(cells) + " |"
+
+
+def aims(table: Table) -> Iterator[str]:
+    """How `covey` stands: against iid, against the centralised run, against the next best."""
+    yield "| data | NMI at p-skew(1.0) / iid | iid - centralised | p-skew(1.0) - next best | next |"
+    yield "|---" * 5 + "|"
+    for dataset in DATASETS:
+        skewed = values(table, dataset, PARTITIONS[-1], "covey", "nmi")
+        alike = values(table, dataset, "iid", "covey", "nmi")
+        if not skewed or not alike:
+            continue
+        ceiling = gains(table, dataset, "iid", "covey", "centralised", "nmi")
+        others = [n for n in RECIPES if n not in ("covey", *REFERENCES)]
+        measured = [n for n in others if values(table, dataset, PARTITIONS[-1], n, "nmi")]
+        second = max(
+            measured,
+            key=lambda n: mean(values(table, dataset, PARTITIONS[-1], n, "nmi")),
+            default="",
+        )
+        lead = gains(table, dataset, PARTITIONS[-1], "covey", second, "nmi")
+        cells = [f"{mean(skewed) / mean(alike):.3f}", figure(ceiling), figure(lead)]
+        yield f"| {dataset} | " + " | ".join(cells) + f" | {second or '–'} |"
+
+
+def values(table: Table, dataset: str, partition: str, recipe: str, score: str) -> list[float]:
+    """One figure of one recipe, a value for each seed."""
+    return [row[score] for row in table.get((dataset, partition, recipe), {}).values()]
+
+
+def gains(
+    table: Table, dataset: str, partition: str, one: str, other: str, score: str
+) -> list[float]:
+    """By how much `one` is above `other`, for each seed that both have."""
+    mine, theirs = (table.get((dataset, partition, name), {}) for name in (one, other))
+    return [mine[seed][score] - theirs[seed][score] for seed in sorted(mine.keys() & theirs.keys())]
+
+
+def mean(found: Sequence[float]) -> float:
+    """Their mean; minus infinity of none, which sorts last."""
+    return statistics.fmean(found) if found else float("-inf")
+
+
+def figure(found: Sequence[float], spread: bool = True) -> str:
+    """`.612±.007` of several values, `.612` of one, a dash of none."""
+    if not found:
+        return "–"
+    short: Callable[[float], str] = lambda x: f"{x:.3f}".replace("0.", ".", 1)  # noqa: E731
+    if len(found) == 1 or not spread:
+        return short(mean(found))
+    return f"{short(mean(found))}±{short(statistics.stdev(found))}"
+
+
+if __name__ == "__main__":
+    typer.run(main)
