@@ -17,6 +17,7 @@ from _methods_figures import Row, figures
 
 from common import recipes
 from common.files import write_atomic
+from common.objectives import settle_parameters
 from common.options import Plan, Stage
 from deploy.simulate import simulate
 
@@ -196,7 +197,7 @@ def _is_of_another_plan(folder: Path, plan: Plan) -> bool:
     earlier = _earlier(folder)
     if not earlier:
         return False
-    now = plan.model_dump(mode="json", by_alias=True)
+    now = settle_parameters(plan).model_dump(mode="json", by_alias=True)
     return bool({**earlier["plan"], "clusters": 0} != {**now, "clusters": 0})  # settled by the run
 
 

@@ -19,6 +19,7 @@ from common.data.partition import Partition
 from common.errors import UserError
 from common.files import note
 from common.home import covey_home
+from common.objectives import settle_parameters
 from common.options import Plan
 from server.report import write_report
 from server.roster import Roster
@@ -63,6 +64,7 @@ def run(grid: Grid, plan: Plan, folder: RunFolder, engine: str) -> None:
     roster.gather(plan.deadline)
     classes = roster.classes
     plan = plan.model_copy(update={"clusters": plan.clusters or len(classes) or DEFAULT_CLUSTERS})
+    plan = settle_parameters(plan)
     strategy = CoveyStrategy(plan, folder, roster)
     folder.begin(_facts(strategy, engine))
     strategy.summary()

@@ -1,6 +1,7 @@
 """The objectives, by name, and how a stage's objective is put together."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import torch
@@ -34,7 +35,7 @@ from common.objectives.swav import SwAV
 from common.objectives.uniform import Parameters as UniformParameters
 from common.objectives.uniform import Uniform
 from common.objectives.vicreg import VICReg
-from common.options import Plan, Scalar, Stage, kebab
+from common.options import Plan, Stage, kebab
 
 OBJECTIVES: dict[str, type[Objective]] = {
     "simclr": SimCLR,
@@ -75,34 +76,55 @@ TRAINED = tuple(n for n in NAMES if n in WRAPPERS or OBJECTIVES[n].trains)
 
 def build_objective(stage: Stage, encoder: Encoder, clusters: int) -> Objective:
     """The stage's objective with its heads around `encoder`; `UserError` for unknown names."""
-    name, given, weight = stage.objective, stage.parameters, stage.contrastive_weight
-    if name in WRAPPERS:
-        settings_type, wrapper = WRAPPERS[name]
-        own = {kebab(field) for field in settings_type.__dataclass_fields__}
-        mine = {key: value for key, value in given.items() if key in own}
-        rest = {key: value for key, value in given.items() if key not in own}
-        settings = read_parameters(settings_type, mine, name)
-        if settings.first not in OBJECTIVES:
-            raise unknown(f"first objective of {name!r}", settings.first, OBJECTIVES)
-        return wrapper(
-            encoder, settings, clusters, _first(settings.first, rest, weight, encoder, clusters)
-        )
-    if name not in OBJECTIVES:
-        raise unknown("objective", name, NAMES)
-    return _first(name, given, weight, encoder, clusters)
+    first, around = _settings(stage)
+    kind = OBJECTIVES[first.name]
+    objective: Objective = kind(encoder, first.values, clusters)
+    if stage.contrastive_weight:
+        objective = Regularised(objective, stage.contrastive_weight)
+    if around is None:
+        return objective
+    _, wrapper = WRAPPERS[around.name]
+    return wrapper(encoder, around.values, clusters, objective)
 
 
-def _first(
-    name: str,
-    parameters: Mapping[str, Scalar],
-    contrastive_weight: float,
-    encoder: Encoder,
-    clusters: int,
-) -> Objective:
-    kind = OBJECTIVES[name]
-    settings = read_parameters(kind.parameters_type, parameters, name)
-    objective: Objective = kind(encoder, settings, clusters)
-    return Regularised(objective, contrastive_weight) if contrastive_weight else objective
+def settle_parameters(plan: Plan) -> Plan:
+    """The plan with every parameter of its objectives written out, so that it says the same when a
+    default has changed."""
+    stages = []
+    for stage in plan.stages:
+        first, around = _settings(stage)
+        written = {kebab(k): v for k, v in asdict(first.values).items()}
+        if around is not None:
+            written |= {kebab(k): v for k, v in asdict(around.values).items()}
+        stages.append(stage.model_copy(update={"parameters": written}))
+    return plan.model_copy(update={"stages": tuple(stages)})
+
+
+@dataclass(frozen=True)
+class _Settings:
+    """An objective's name, and its dataclass of parameters."""
+
+    name: str
+    values: Any
+
+
+def _settings(stage: Stage) -> tuple[_Settings, _Settings | None]:
+    """The stage-1 objective's parameters, and those of what is around it."""
+    name, given = stage.objective, stage.parameters
+    if name not in WRAPPERS:
+        if name not in OBJECTIVES:
+            raise unknown("objective", name, NAMES)
+        return _Settings(name, read_parameters(OBJECTIVES[name].parameters_type, given, name)), None
+    settings_type, _ = WRAPPERS[name]
+    own = {kebab(field) for field in settings_type.__dataclass_fields__}
+    mine = {key: value for key, value in given.items() if key in own}
+    around = _Settings(name, read_parameters(settings_type, mine, name))
+    first = around.values.first
+    if first not in OBJECTIVES:
+        raise unknown(f"first objective of {name!r}", first, OBJECTIVES)
+    rest = {key: value for key, value in given.items() if key not in own}
+    kind = OBJECTIVES[first].parameters_type
+    return _Settings(first, read_parameters(kind, rest, first)), around
 
 
 def build_stage(plan: Plan, index: int, channels: int, side: int, clusters: int) -> Objective:

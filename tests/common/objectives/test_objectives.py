@@ -9,12 +9,12 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from common import recipes
 from common.encoders import build_encoder
 from common.errors import UserError
-from common.objectives import NAMES, OBJECTIVES, TRAINED, build_objective, build_stage
+from common.objectives import NAMES, OBJECTIVES, TRAINED, build_objective, build_stage, settle_parameters
 from common.objectives.base import Batch, LocalRound
 from common.objectives.cluster import Cluster
 from common.objectives.nt_xent import nt_xent
 from common.objectives.target import TargetObjective, momentum_at
-from common.options import Stage
+from common.options import Plan, Stage
 
 
 def objective(name: str, **options):
@@ -173,3 +173,20 @@ def test_mistakes_are_told_in_one_line(name: str, parameters: str, message: str)
     with pytest.raises(UserError, match=message) as caught:
         objective(name, parameters=parameters)
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("name", recipes.names())
+def test_a_settled_plan_names_every_parameter_and_builds_the_same_model(name: str) -> None:
+    plan = recipes.load(name).plan({"encoder": "small-convnet", "clusters": 4})
+    settled = settle_parameters(plan)
+    assert settle_parameters(settled) == settled == Plan.from_json(settled.to_json())
+    for index, (given, written) in enumerate(zip(plan.stages, settled.stages, strict=True)):
+        assert given.parameters.items() <= written.parameters.items()
+        one, two = (build_stage(p, index, 1, 8, 4).state_dict() for p in (plan, settled))
+        assert one.keys() == two.keys()
+        assert all(torch.equal(one[key], two[key]) for key in one)
+
+
+def test_a_settled_plan_has_the_defaults_beside_what_was_given() -> None:
+    plan = settle_parameters(recipes.load("fedsimclr").plan({"parameters": "width=16"}))
+    assert plan.stages[0].parameters == {"temperature": 0.5, "hidden": 256, "width": 16}
