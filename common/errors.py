@@ -6,6 +6,15 @@ A `UserError` is the only exception that the command line prints without a trace
 from collections.abc import Iterable
 from difflib import get_close_matches
 
+LONGEST = 300  # characters of a line that another machine has a say in
+
+
+def plain(text: str, most: int = LONGEST) -> str:
+    """`text` as one printable line of at most `most` characters: what comes from another machine
+    goes to screens and logs, where control characters would be obeyed."""
+    line = "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in text[: most + 1])
+    return line if len(line) <= most else line[: most - 1] + "…"
+
 
 class UserError(ValueError):
     """A mistake that the user can mend; its text is one clear line."""

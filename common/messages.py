@@ -9,17 +9,18 @@ format, never pickled). Imports no torch: the client's shim reads this file.
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal, TypeVar, cast, get_args
+from typing import Any, Literal, cast, get_args
 
 import numpy as np
 from flwr.app import Array, ArrayRecord, ConfigRecord, RecordDict
-from flwr.common.serde import recorddict_from_proto, recorddict_to_proto
-from flwr.proto.recorddict_pb2 import RecordDict as ProtoRecordDict  # pylint: disable=E0611
 from numpy.typing import NDArray
 
+from common import records
 from common.centroids import Centroids
-from common.errors import UserError
 from common.options import Plan
+from common.records import HEADER, MessageError, decode, encode
+
+__all__ = ["Instruction", "Kind", "MessageError", "Reply", "decode", "encode", "wire_size"]
 
 Floats = NDArray[np.float32]
 Counts = NDArray[np.int64]
@@ -37,16 +38,8 @@ Kind = Literal["hello", "prepare", "train", "moments", "assess", "lloyd", "score
 - score: given the merged centroids and the probe solved from the moments, count what is right
 """
 
-HEADER = "header"
-
 NEEDS_MODEL = "the site does not remember this state: send the model"
 """How a site refuses a message without groups whose `state` it has not seen."""
-
-T = TypeVar("T")
-
-
-class MessageError(UserError):
-    """A message that does not fit: which part, and what is wrong with it."""
 
 
 @dataclass(frozen=True)
@@ -96,20 +89,20 @@ class Instruction:
     @classmethod
     def from_record(cls, record: RecordDict) -> "Instruction":
         """Read and check; `MessageError` says what does not fit."""
-        header = _header(record)
-        probe = _arrays(record, "probe", np.float32, 2)
+        header = records.header(record)
+        probe = records.arrays(record, "probe", np.float32, 2)
         return cls(
             kind=_kind(header),
-            run=_get(header, "run", str),
-            round=_get(header, "round", int),
-            plan=Plan.from_json(_get(header, "plan", str)),
-            stage=_get(header, "stage", int),
-            layout=_get(header, "layout", str),
-            state=_get(header, "state", str),
-            groups=_arrays(record, "groups", np.float32, 1),
+            run=records.get(header, "run", str),
+            round=records.get(header, "round", int),
+            plan=Plan.from_json(records.get(header, "plan", str)),
+            stage=records.get(header, "stage", int),
+            layout=records.get(header, "layout", str),
+            state=records.get(header, "state", str),
+            groups=records.arrays(record, "groups", np.float32, 1),
             centroids=_centroids(record),
             probe=probe.get("weights"),
-            classes=tuple(_get(header, "classes", list)),
+            classes=records.get_strings(header, "classes"),
         )
 
 
@@ -167,36 +160,26 @@ class Reply:
     @classmethod
     def from_record(cls, record: RecordDict) -> "Reply":
         """Read and check; `MessageError` says what does not fit."""
-        header = _header(record)
-        tables = _arrays(record, "tables", np.int64, 2)
+        header = records.header(record)
+        tables = records.arrays(record, "tables", np.int64, 2)
         for name, table in tables.items():
             if (table < 0).any():
                 raise MessageError(f"tables.{name}: negative counts")
         return cls(
             kind=_kind(header),
-            site=_get(header, "site", str),
-            round=_get(header, "round", int),
-            examples=_get(header, "examples", int),
-            layout=_get(header, "layout", str),
-            groups=_arrays(record, "groups", np.float32, 1),
+            site=records.get(header, "site", str),
+            round=records.get(header, "round", int),
+            examples=records.get(header, "examples", int),
+            layout=records.get(header, "layout", str),
+            groups=records.arrays(record, "groups", np.float32, 1),
             centroids=_centroids(record),
             tables=tables,
-            moments=_arrays(record, "moments", np.float64, 2),
-            vectors=_arrays(record, "vectors", np.float64, 1),
-            sums=_floats(record, "sums"),
-            seconds=_floats(record, "seconds"),
-            info=cast(dict[str, Any], dict(_config(record, "info"))),
+            moments=records.arrays(record, "moments", np.float64, 2),
+            vectors=records.arrays(record, "vectors", np.float64, 1),
+            sums=records.floats(record, "sums"),
+            seconds=records.floats(record, "seconds"),
+            info=cast(dict[str, Any], dict(records.config(record, "info"))),
         )
-
-
-def encode(record: RecordDict) -> bytes:
-    """A RecordDict as protobuf bytes, for the site's own socket."""
-    return bytes(recorddict_to_proto(record).SerializeToString())
-
-
-def decode(data: bytes) -> RecordDict:
-    """The inverse of `encode`."""
-    return recorddict_from_proto(ProtoRecordDict.FromString(data))
 
 
 def wire_size(record: RecordDict) -> int:
@@ -226,8 +209,8 @@ def _put_centroids(record: RecordDict, centroids: Centroids | None) -> None:
 
 
 def _centroids(record: RecordDict) -> Centroids | None:
-    points = _arrays(record, "centroids", np.float32, 2).get("points")
-    counts = _arrays(record, "counts", np.int64, 1).get("counts")
+    points = records.arrays(record, "centroids", np.float32, 2).get("points")
+    counts = records.arrays(record, "counts", np.int64, 1).get("counts")
     if points is None and counts is None:
         return None
     if points is None or counts is None:
@@ -240,62 +223,8 @@ def _centroids(record: RecordDict) -> Centroids | None:
         raise MessageError(str(error)) from None
 
 
-def _arrays(record: RecordDict, key: str, dtype: type, ndim: int) -> dict[str, NDArray[Any]]:
-    if key not in record:
-        return {}
-    part = record[key]
-    if not isinstance(part, ArrayRecord):
-        raise MessageError(f"{key}: not arrays")
-    arrays = {}
-    for name, packed in part.items():
-        try:
-            array = packed.numpy()
-        except (ValueError, TypeError, EOFError) as error:
-            raise MessageError(f"{key}.{name}: unreadable ({error})") from None
-        if array.dtype != dtype or array.ndim != ndim:
-            raise MessageError(
-                f"{key}.{name}: {array.dtype} with {array.ndim} dimensions, "
-                f"expected {np.dtype(dtype)} with {ndim}"
-            )
-        if array.dtype.kind == "f" and not np.isfinite(array).all():
-            raise MessageError(f"{key}.{name}: has NaN or infinite values")
-        arrays[name] = array
-    return arrays
-
-
-def _config(record: RecordDict, key: str) -> Mapping[str, Any]:
-    if key not in record:
-        return {}
-    part = record[key]
-    if not isinstance(part, ConfigRecord):
-        raise MessageError(f"{key}: not a config record")
-    return part
-
-
-def _header(record: RecordDict) -> Mapping[str, Any]:
-    header = _config(record, HEADER)
-    if not header:
-        raise MessageError("header: missing")
-    return header
-
-
-def _floats(record: RecordDict, key: str) -> dict[str, float]:
-    values = _config(record, key)
-    for name, value in values.items():
-        if not isinstance(value, float) or not np.isfinite(value):
-            raise MessageError(f"{key}.{name}: not a finite number")
-    return dict(values)
-
-
-def _get(header: Mapping[str, Any], key: str, kind: type[T]) -> T:
-    value = header.get(key)
-    if not isinstance(value, kind) or isinstance(value, bool):
-        raise MessageError(f"header.{key}: missing, or not {kind.__name__}")
-    return value
-
-
 def _kind(header: Mapping[str, Any]) -> Kind:
-    kind = _get(header, "kind", str)
+    kind = records.get(header, "kind", str)
     if kind not in get_args(Kind):
         raise MessageError(f"header.kind: unknown kind {kind!r}")
     return cast(Kind, kind)

@@ -110,7 +110,10 @@ BAD = {
         "centroids",
     ),
     "centroids without their table": (replace(GOOD, tables={}), "tables.local: missing"),
-    "impossible sums": (replace(GOOD, vectors={"sum": np.full(3, 1e9)}), "larger than a sum"),
+    "impossible sums": (
+        replace(GOOD, vectors={**GOOD.vectors, "sum": np.full(3, 1e9)}),
+        "larger than a sum",
+    ),
     "unknown sums": (replace(GOOD, vectors={"labels": np.ones(3)}), "vectors.labels"),
     "a table of other classes": (
         replace(GOOD, tables={"local": np.ones((2, 7), np.int64)}),
@@ -133,7 +136,8 @@ def test_a_bad_reply_is_refused_by_name_and_the_round_goes_on(case: str) -> None
 
 def test_an_assessment_needs_moments_that_fit() -> None:
     moments = {"gram": np.eye(WIDTH + 1), "cross": np.zeros((WIDTH + 1, 2))}
-    good = replace(good_reply("good", 0, 10, "assess"), moments=moments)
+    sums = {"images": 10.0, "knn_correct": 1.0, "held": 2.0}
+    good = replace(good_reply("good", 0, 10, "assess"), moments=moments, sums=sums, groups={})
     bad = replace(good, site="bad", moments={"gram": np.eye(2), "cross": np.zeros((2, 2))})
     none = replace(good, site="none", moments={})
     exchange = exchange_with({"good": good, "bad": bad, "none": none}, kind="assess")
