@@ -2,18 +2,20 @@
 
 Flower sends an app's code from the server to the sites. Covey's app has none: each of its two
 modules names the app that is installed where it runs, so a site executes the Covey that its own
-operator has installed. (Flower itself would run any app that a coordinator submits: docs/deploy.md
-says what that means for a site.)
+operator has installed. Flower itself would run any app that a coordinator submits; a site that has
+joined with `covey client join` runs this one alone (`deploy/pin.py`).
 """
 
 import importlib.metadata
+import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 
 import tomli_w
 
 PACKAGE = "covey_bundle"
-PROJECT = "covey-run"
+PUBLISHER, PROJECT = "covey", "covey-run"
+ID = f"{PUBLISHER}/{PROJECT}"  # by which Flower knows the app
 UNINSTALLED = "0.1.0"  # the version of a bare checkout
 
 # Flower reads this file without running it, and finds only a plain assignment to `app`.
@@ -47,9 +49,17 @@ def write_bundle(
     return folder
 
 
+def build(config: Mapping[str, str | int | float | bool]) -> bytes:
+    """The app with `config`, packed as Flower sends it to the sites."""
+    from flwr.cli.build import build_fab_from_disk  # noqa: PLC0415 (imports Flower's CLI)
+
+    with tempfile.TemporaryDirectory(prefix="covey-") as scratch:
+        return build_fab_from_disk(write_bundle(Path(scratch), config))
+
+
 def _project(config: Mapping[str, str | int | float | bool]) -> dict[str, object]:
     app = {
-        "publisher": "covey",
+        "publisher": PUBLISHER,
         "fab-include": [f"{PACKAGE}/*.py"],
         "components": {
             "serverapp": f"{PACKAGE}.server_app:app",
@@ -59,14 +69,15 @@ def _project(config: Mapping[str, str | int | float | bool]) -> dict[str, object
     }
     project = {
         "name": PROJECT,
-        "version": _version(),
+        "version": version(),
         "description": "A run of Covey",
         "license": "Apache-2.0",
     }
     return {"project": project, "tool": {"flwr": {"app": app}}}
 
 
-def _version() -> str:
+def version() -> str:
+    """The version of the Covey that is installed here."""
     try:
         return importlib.metadata.version("covey")
     except importlib.metadata.PackageNotFoundError:

@@ -14,7 +14,7 @@ from rich.console import Console
 from common import recipes
 from common.errors import UserError, unknown
 from common.options import Plan
-from deploy.commands import client_app, server_app, submit
+from deploy.commands import client_app, runs, server_app, stop, submit
 from deploy.run_options import run_config, with_run_options
 from deploy.runs import (
     absolute_dataset,
@@ -36,6 +36,8 @@ app = typer.Typer(
 app.add_typer(server_app, name="server")
 app.add_typer(client_app, name="client")
 app.command("submit")(submit)
+app.command("runs")(runs)
+app.command("stop")(stop)
 console = Console()
 
 INTERRUPTED = 130  # what a shell makes of a program that Ctrl-C ended

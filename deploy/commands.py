@@ -8,7 +8,6 @@ from typing import Annotated
 
 import typer
 from rich.console import Console
-from rich.table import Table
 
 from common import recipes
 from deploy.run_options import with_run_options
@@ -21,9 +20,20 @@ client_app = typer.Typer(
 )
 console = Console()
 
+NOT_JOINED = 1  # the exit code of `covey client status` where nobody has joined
 REGISTERING = 10.0  # seconds in which a running server notices an invitation
 
 ServerArgument = Annotated[Path, typer.Argument(metavar="DIR", help="the server's folder")]
+JsonOption = Annotated[
+    Path | None, typer.Option("--json", help="also write the figures to this file", metavar="FILE")
+]
+WorkArgument = Annotated[
+    Path | None,
+    typer.Argument(
+        metavar="[WORK]", help="the site's folder [default: covey-site-NAME]", show_default=False
+    ),
+]
+ServerOption = Annotated[Path, typer.Option("--server", help="the server's folder", metavar="DIR")]
 NameArgument = Annotated[str, typer.Argument(metavar="NAME", help="the site's name")]
 
 
@@ -80,17 +90,30 @@ def invite_command(
 
 
 @server_app.command("sites")
-def sites_command(folder: ServerArgument) -> None:
-    """List the invited sites, and who is online."""
-    from deploy.server import NOT_RUNNING, ServerFolder, sites  # noqa: PLC0415
+def sites_command(folder: ServerArgument, json_file: JsonOption = None) -> None:
+    """List the sites: who is there, when last seen, and what each took part in."""
+    from deploy.runs import write_json  # noqa: PLC0415
+    from deploy.server import NOT_RUNNING, ServerFolder  # noqa: PLC0415
+    from deploy.sites import as_json, show_sites, sites  # noqa: PLC0415
 
     server = ServerFolder(folder.absolute())
-    table = Table("site", "status", "key")
-    for site in sites(server):
-        table.add_row(site.name, site.status, site.fingerprint)
-    console.print(table)
+    found = sites(server)
+    show_sites(found, console)
+    write_json(json_file, as_json(found))
     if not server.running():
         _say(f"{NOT_RUNNING} {folder}")
+
+
+@server_app.command("revoke")
+def revoke_command(folder: ServerArgument, name: NameArgument) -> None:
+    """Let a site in no more: its next message is refused."""
+    from deploy.server import ServerFolder, revoke  # noqa: PLC0415
+
+    if revoke(ServerFolder(folder.absolute()), name):
+        _say(f"revoked: the server refuses {name} from now on")
+    else:
+        _say(f"revoked: the server refuses {name} from its next start on")
+    _say(f"covey server invite {folder} {name} would invite it anew, with another key")
 
 
 @client_app.command("join")
@@ -110,11 +133,40 @@ def join_command(
             show_default=False,
         ),
     ] = None,
+    detach: Annotated[
+        bool, typer.Option("--detach", help="return when it has joined; it stays in the background")
+    ] = False,
+    any_bundle: Annotated[
+        bool,
+        typer.Option(
+            "--any-bundle", help="run whatever code the coordinator sends, not Covey's bundle alone"
+        ),
+    ] = False,
 ) -> None:
-    """Check data and connection, join, take part in runs until Ctrl-C."""
-    from deploy.client import Data, join  # noqa: PLC0415
+    """Check data, device, versions and connection, join, take part in runs until Ctrl-C."""
+    from deploy.checks import Data  # noqa: PLC0415
+    from deploy.client import Terms, join  # noqa: PLC0415
+    from deploy.detach import join_behind  # noqa: PLC0415
 
-    join(invitation, Data(data, side), device, folder, console)
+    way = join_behind if detach else join
+    way(invitation, Data(data, side), Terms(device, any_bundle), folder, console)
+
+
+@client_app.command("status")
+def status_command(folder: WorkArgument = None) -> None:
+    """Say whether the site has joined, whether the server answers, and what has left."""
+    from deploy.site_status import pick_folder, show_status  # noqa: PLC0415
+
+    if not show_status(pick_folder(folder), console):
+        raise typer.Exit(NOT_JOINED)
+
+
+@client_app.command("leave")
+def leave_command(folder: WorkArgument = None) -> None:
+    """End the process that has joined from a folder, as Ctrl-C does."""
+    from deploy.site_status import leave, pick_folder  # noqa: PLC0415
+
+    _say(f"left: {leave(pick_folder(folder)).path}")
 
 
 @client_app.command("log")
@@ -122,7 +174,7 @@ def log_command(
     folder: Annotated[Path, typer.Argument(metavar="WORK", help="the site's folder")],
 ) -> None:
     """Show what left the machine."""
-    from deploy.client import read_ledger, show_ledger  # noqa: PLC0415
+    from deploy.left import read_ledger, show_ledger  # noqa: PLC0415
 
     show_ledger(read_ledger(folder), console)
 
@@ -157,9 +209,34 @@ def submit(
     write_json(json_file, submit_run(ServerFolder(server.absolute()), order, console))
 
 
+def runs(server: ServerOption, json_file: JsonOption = None) -> None:
+    """List the runs of a server: recipe, status, rounds, start, scores."""
+    from deploy.run_list import as_json, list_runs, show_runs  # noqa: PLC0415
+    from deploy.runs import write_json  # noqa: PLC0415
+    from deploy.server import ServerFolder  # noqa: PLC0415
+
+    lines = list_runs(ServerFolder(server.absolute()))
+    show_runs(lines, console)
+    write_json(json_file, as_json(lines))
+
+
+def stop(
+    run: Annotated[str, typer.Argument(metavar="RUN", help="a name from `covey runs`")],
+    server: ServerOption,
+) -> None:
+    """Stop a run that is going on."""
+    from deploy import run_list  # noqa: PLC0415
+    from deploy.server import ServerFolder  # noqa: PLC0415
+    from deploy.submit import way_on  # noqa: PLC0415
+
+    folder = ServerFolder(server.absolute())
+    _say(f"stopped; {way_on(folder, run_list.stop(folder, run))}")
+
+
 def _registered(folder: Path, name: str) -> bool:
     """Whether the running server lists the site within `REGISTERING` seconds."""
-    from deploy.server import ServerFolder, sites  # noqa: PLC0415
+    from deploy.server import ServerFolder  # noqa: PLC0415
+    from deploy.sites import sites  # noqa: PLC0415
 
     deadline = time.monotonic() + REGISTERING
     while time.monotonic() < deadline:

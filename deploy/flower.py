@@ -5,6 +5,7 @@ machine as for a server and sites of their own. The flags are those of flwr 1.41
 Flower's interfaces share one HTTP port.
 """
 
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -13,6 +14,7 @@ import tomli_w
 from deploy import superlink
 from deploy.certificates import Authority, ServerCertificate, write_private
 
+PINNED = (sys.executable, "-m", "deploy.supernode")  # runs our own bundles alone
 CONNECTION = "covey"  # what the `flwr` command calls our SuperLink
 
 
@@ -80,18 +82,20 @@ def supernode_command(
     port: int,
     node_config: Path,
     secret: Path | None = None,
+    pinned: bool = False,
 ) -> list[str]:
     """A SuperNode that dials `superlink` (host:port) and proves who it is with `key`.
 
     `port` is for its own ClientApps, on loopback. `node_config` is a file that `write_node_config`
     wrote. Without `secret` it starts its SuperExec itself, and any process of this machine could
     take that one's place; with it, a SuperExec that knows the secret has to be started beside it.
+    `pinned`: it runs no bundle but the one that the Covey installed here would write.
     """
     isolation: list[str] = []
     if secret is not None:
         isolation = ["--isolation", "process", "--superexec-auth-secret-file", str(secret)]
     return [
-        "flower-supernode",
+        *(PINNED if pinned else ("flower-supernode",)),
         *("--superlink", superlink),
         *("--root-certificates", str(root_certificate)),
         *("--auth-supernode-private-key", str(key)),

@@ -3,10 +3,13 @@
 Flower serves sites, coordinator and apps on one port, and asks only the sites who they are. The
 SuperLink therefore listens on loopback, and this passes `/v1/fleet/*` and `/health` on to it, over
 TLS at both ends, as streams in both directions. Everything else is answered with 404 and never
-reaches the SuperLink. It decides nothing else: who a site is, the SuperLink checks.
+reaches the SuperLink. Requests are limited in size and number, and what is refused, here or by the
+SuperLink, is a line of its log with the address that it came from. It decides nothing else: who a
+site is, the SuperLink checks.
 """
 
 import contextlib
+import importlib.metadata
 import re
 import ssl
 from collections.abc import AsyncIterator
@@ -21,7 +24,11 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import PlainTextResponse, Response, StreamingResponse
 from starlette.routing import Route
 
+from deploy import bundle
 from deploy.address import Address
+from deploy.gate import Gate, listen, noting_handshakes
+from deploy.limits import Buckets, Refusals
+from deploy.reach import VERSIONS
 
 CALL = re.compile(r"[a-z]+(?:-[a-z]+)*")
 MEBIBYTE = 2**20
@@ -51,6 +58,7 @@ class _State(TypedDict):
 def build_front(superlink: Address, authority: Path, limit: int) -> Starlette:
     """The front of the SuperLink at `superlink`, whose certificate `authority` signed, for
     requests of up to `limit` bytes."""
+    versions = f"covey={bundle.version()} flwr={importlib.metadata.version('flwr')}"
 
     @contextlib.asynccontextmanager
     async def lifespan(_app: Starlette) -> AsyncIterator[_State]:
@@ -70,7 +78,9 @@ def build_front(superlink: Address, authority: Path, limit: int) -> Starlette:
         return await _forward(request, f"/v1/fleet/{call}", limit)
 
     async def health(request: Request) -> Response:
-        return await _forward(request, "/health", limit)
+        answer = await _forward(request, "/health", limit)
+        answer.headers[VERSIONS] = versions
+        return answer
 
     async def nothing(_request: Request, _error: Exception) -> Response:
         return _nothing()
@@ -145,20 +155,21 @@ def _too_large(limit: int) -> Response:
 
 
 def main(
-    listen: Annotated[str, typer.Option(help="HOST:PORT for the sites")],
+    listen_at: Annotated[str, typer.Option("--listen", help="HOST:PORT for the sites")],
     superlink: Annotated[str, typer.Option(help="HOST:PORT of the SuperLink")],
     certificates: Annotated[Path, typer.Option(help="folder of ca.crt, server.crt, server.key")],
     limit: Annotated[int, typer.Option(help="largest request in MiB")] = 64,
+    address_rate: Annotated[float, typer.Option(help="requests a second of one address")] = 200,
+    site_rate: Annotated[float, typer.Option(help="requests a second of one site")] = 50,
 ) -> None:
     """Serve until ended."""
-    here = Address.parse(listen)
-    authority = certificates / "ca.crt"
-    uvicorn.run(
-        build_front(Address.parse(superlink), authority, limit * MEBIBYTE),
-        host=here.host,
-        port=here.port,
+    refusals = Refusals(lambda line: print(line, flush=True))
+    app = build_front(Address.parse(superlink), certificates / "ca.crt", limit * MEBIBYTE)
+    config = uvicorn.Config(
+        Gate(app, Buckets(address_rate), Buckets(site_rate), refusals),
         ssl_certfile=certificates / "server.crt",
         ssl_keyfile=str(certificates / "server.key"),
+        loop="asyncio",  # uvloop does not keep a connection's context (`deploy/gate.py`)
         log_level="warning",
         access_log=False,
         server_header=False,
@@ -167,6 +178,11 @@ def main(
         timeout_keep_alive=SITE_IDLE,
         timeout_graceful_shutdown=2,
     )
+    config.load()
+    if config.ssl is not None:
+        config.ssl.sslobject_class = noting_handshakes(refusals)
+    here = Address.parse(listen_at)
+    uvicorn.Server(config).run(sockets=[listen(here.host, here.port)])
 
 
 if __name__ == "__main__":

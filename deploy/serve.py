@@ -19,7 +19,7 @@ from deploy.control import Control, UnreachableError
 from deploy.federation import ATTEMPTS, FIRST_ANSWER, PATIENCE, QUICKLY, SERVER_POLL
 from deploy.processes import LOOPBACK, Supervisor, environment, free_port
 from deploy.reach import check_server
-from deploy.server import ServerFolder
+from deploy.server import ServerFolder, settle
 
 SUPERLINK, SUPEREXEC, FRONT = "superlink", "superexec", "front"
 LOOK = 0.2  # seconds between two looks while starting
@@ -54,6 +54,7 @@ class _Server:
         self._port = 0
         self._settled = False
         self._online: set[str] = set()
+        self._refused: dict[str, str] = {}
         self._ends = 0
 
     def start(self) -> None:
@@ -112,12 +113,13 @@ class _Server:
             self._online = online
 
     def _register(self, control: Control) -> set[str]:
-        """Register invited sites that the SuperLink does not know; the names of those online."""
-        known = control.sites()
-        for name, key in self._folder.invited().items():
-            if name not in known:
-                control.register(key, name)
-        return {name for name, status in known.items() if status == "online"}
+        """Let in exactly who is invited; the names of those online."""
+        settled = settle(self._folder, control)
+        for name, why in settled.refused.items():
+            if name not in self._refused:
+                self._say(f"[yellow]warning[/] {name} cannot be let in: {why}")
+        self._refused = settled.refused
+        return {node.name for node in settled.nodes if node.status == "online"}
 
     def _control(self, patience: float = 0.0) -> Control:
         return Control(
@@ -134,6 +136,8 @@ class _Server:
             "superlink": superlink,
             "certificates": self._folder.certificates,
             "limit": self._settings.request_limit,
+            "address-rate": self._settings.address_rate,
+            "site-rate": self._settings.site_rate,
         }
         pairs = [part for key, value in options.items() for part in (f"--{key}", str(value))]
         return [sys.executable, "-m", "deploy.front", *pairs]

@@ -1,14 +1,16 @@
-"""A server's folder: `covey server init`, `invite` and `sites`.
+"""A server's folder: `covey server init`, `invite` and `revoke`.
 
     server.toml      settings, for the coordinator to edit
     certificates/    the authority, and the server's certificate
     invited/         one public key per site that was invited
+    revoked/         the keys of those that were and are no more
     runs/            one folder per run
     logs/            one file per process
     flower/          Flower's own: the database of runs and sites, the SuperExec's secret
 
 A site is let in because its key lies in `invited/`: the running server registers what it finds
-there. The site's private key is in its invitation alone.
+there, and unregisters what it does not (`settle`). The site's private key is in its invitation
+alone.
 """
 
 import base64
@@ -17,17 +19,16 @@ import json
 import tempfile
 import tomllib
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 import tomli_w
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import ValidationError
 
-from common.errors import UserError
+from common.errors import UserError, unknown
 from common.files import write_atomic
 from common.lock import is_locked, locked
-from common.options import kebab
 from deploy.address import Address
 from deploy.certificates import (
     Authority,
@@ -39,67 +40,14 @@ from deploy.certificates import (
     private_folder,
     write_private,
 )
-from deploy.control import Control, UnreachableError
+from deploy.control import Control, Node, UnreachableError, read_public_key
 from deploy.invitation import Invitation, complaint
 from deploy.processes import LOOPBACK
+from deploy.settings import TEMPLATE, Settings
 
+ANSWERING = 10.0  # seconds for a SuperLink that is being restarted
+SETTLING = 30.0  # seconds for another command, or the running server, to be done with the sites
 NOT_RUNNING = "the server is not running: covey server start"
-
-SETTINGS = """\
-# A Covey server. Changes count from the next `covey server start`.
-
-# What sites dial, HOST:PORT. It is written into every invitation.
-{address}
-
-# Other names and IP addresses by which sites reach this machine; the certificate covers them.
-{names}
-
-# Where the server listens, HOST:PORT. Without this: on every interface, at the port of `address`
-# (on loopback alone where `address` is loopback).
-# listen = "192.0.2.7:8443"
-
-# The largest request in MiB that a site may send. Models travel in pieces of 5 MiB.
-# request-limit = 64
-"""
-
-
-class Settings(BaseModel):
-    """What `server.toml` says."""
-
-    model_config = ConfigDict(
-        frozen=True, extra="forbid", alias_generator=kebab, populate_by_name=True
-    )
-
-    address: str
-    names: tuple[str, ...] = ()
-    listen: str = ""
-    request_limit: int = Field(default=64, ge=8, le=4096)
-
-    @field_validator("address", "listen")
-    @classmethod
-    def _check(cls, value: str) -> str:
-        return str(Address.parse(value)) if value else value
-
-    @property
-    def listens(self) -> Address:
-        """Where the front listens."""
-        return Address.parse(self.listen) if self.listen else Address.parse(self.address).listen()
-
-    @property
-    def certified(self) -> tuple[str, ...]:
-        """The names that the server's certificate is for."""
-        own = Address.parse(self.listen).from_here().host if self.listen else ""
-        return tuple(filter(None, (Address.parse(self.address).host, *self.names, own)))
-
-
-@dataclass(frozen=True)
-class SiteStatus:
-    """One invited site: "invited" (not registered yet, or the server is not running), "registered"
-    (has never joined), "online" or "offline"."""
-
-    name: str
-    status: str
-    fingerprint: str
 
 
 @dataclass(frozen=True)
@@ -155,6 +103,15 @@ class ServerFolder:
     def invited(self) -> dict[str, Path]:
         """name -> public key of every site that was invited, sorted."""
         return {path.stem: path for path in sorted((self.path / "invited").glob("*.pub"))}
+
+    def revoked(self) -> dict[Path, str]:
+        """Public key -> name of every site that was revoked, by name."""
+        keys = (self.path / "revoked").glob("*.pub")
+        return {path: _name(path) for path in sorted(keys)}
+
+    def settling(self) -> AbstractContextManager[None]:
+        """Be the one process that changes who is let in."""
+        return locked(self.flower / "settle.lock", SETTLING)
 
     @contextmanager
     def hold(self) -> Iterator[None]:
@@ -214,7 +171,7 @@ def init(path: Path, address: str, names: Sequence[str] = ()) -> ServerFolder:
         private_folder(each)
     values = {"address": settings.address, "names": list(names)}
     lines = {key: tomli_w.dumps({key: value}).strip() for key, value in values.items()}
-    write_atomic(folder.path / "server.toml", SETTINGS.format(**lines).encode())
+    write_atomic(folder.path / "server.toml", TEMPLATE.format(**lines).encode())
     return folder
 
 
@@ -238,24 +195,62 @@ def invite(folder: ServerFolder, name: str, output: Path) -> None:
         write_atomic(public, key.public.read_bytes())
 
 
-def sites(folder: ServerFolder) -> list[SiteStatus]:
-    """Every invited site, and whether it is there."""
+def revoke(folder: ServerFolder, name: str) -> bool:
+    """Let the site `name` in no more; whether the server refuses it from now on (otherwise from its
+    next start on). `UserError` where no such site is invited."""
     folder.settings()
-    control = folder.control()
-    known: dict[str, str] = {}
-    if control is not None:
-        with suppress(UnreachableError):
-            known = control.sites()
-    return [
-        SiteStatus(name, known.get(name, "invited"), fingerprint(key))
-        for name, key in folder.invited().items()
-    ]
+    invited = folder.path / "invited" / f"{check_site_name(name)}.pub"
+    with folder.settling():
+        if not invited.exists():
+            raise unknown("site", name, list(folder.invited()))
+        revoked = private_folder(folder.path / "revoked")
+        digest = hashlib.sha256(invited.read_bytes()).hexdigest()
+        invited.rename(revoked / f"{name}-{digest[:8]}.pub")
+    control = folder.control(ANSWERING)
+    if control is None:
+        return False
+    with suppress(UnreachableError):
+        settle(folder, control)
+        return True
+    return False
+
+
+@dataclass(frozen=True)
+class Settled:
+    """The sites that are let in, and why one is not (name -> reason)."""
+
+    nodes: list[Node]
+    refused: dict[str, str]
+
+
+def settle(folder: ServerFolder, control: Control) -> Settled:
+    """Have the SuperLink let in exactly the keys in `invited/`."""
+    with folder.settling():
+        invited = {read_public_key(path): path for path in folder.invited().values()}
+        nodes = control.nodes()
+        for node in nodes:
+            if node.key not in invited:
+                control.unregister(node.id)
+        known = {node.key for node in nodes}
+        refused = {}
+        for key, path in invited.items():
+            if key not in known:
+                try:
+                    control.register(path, path.stem)
+                except UserError as error:
+                    refused[path.stem] = str(error)
+        return Settled([node for node in nodes if node.key in invited], refused)
 
 
 def fingerprint(public_key: Path) -> str:
     """As `ssh-keygen -l` prints it: SHA-256 over the key, in base64."""
     blob = base64.b64decode(public_key.read_text(encoding="ascii").split()[1])
     return "SHA256:" + base64.b64encode(hashlib.sha256(blob).digest()).decode().rstrip("=")
+
+
+def _name(public_key: Path) -> str:
+    """A site's name, which is the comment of its key."""
+    return public_key.read_text(encoding="ascii").split(maxsplit=2)[2].strip()
 
 
 def _remove_certificates(folder: ServerFolder) -> None:

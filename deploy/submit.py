@@ -14,7 +14,7 @@ from common.check import OWN, check_plan
 from common.errors import UserError
 from common.options import Plan
 from deploy.bundle import write_bundle
-from deploy.control import Control, UnreachableError
+from deploy.control import RUN_FOLDER, Control, UnreachableError
 from deploy.run_locally import RunFailed, ServerAppKilled, follow
 from deploy.run_options import run_config
 from deploy.runs import absolute_recipe, conclude, new_folder, resumed
@@ -80,9 +80,10 @@ def submit_run(folder: ServerFolder, order: Order, console: Console) -> dict[str
         run = new_folder(folder.runs, plan.recipe, order.run_folder)
         if not (run / "logs").exists():  # where a local run has its logs, too
             (run / "logs").symlink_to(folder.logs, target_is_directory=True)
-    config = run_config(recipe, options, **{"run-folder": str(run), "engine": "server"})
+    config = run_config(recipe, options, **{RUN_FOLDER: str(run), "engine": "server"})
     with tempfile.TemporaryDirectory(prefix="covey-") as scratch:
-        run_id = control.submit(write_bundle(Path(scratch), config))
+        bundle = write_bundle(Path(scratch), config)
+        run_id = control.submit(bundle, options={RUN_FOLDER: str(run)})
     what = (
         f"{plan.recipe} over {plan.expected_sites} sites, {online} of them online; run folder {run}"
     )
@@ -123,17 +124,18 @@ def _await_end(
     try:
         follow(run, plan, console, watch.status)
     except UnreachableError:
-        raise RunFailed(f"the server has stopped; {_way_on(folder, run)}") from None
+        raise RunFailed(f"the server has stopped; {way_on(folder, run)}") from None
     except ServerAppKilled as error:
-        raise RunFailed(f"{error}; {_way_on(folder, run)}") from None
+        raise RunFailed(f"{error}; {way_on(folder, run)}") from None
     except KeyboardInterrupt:
         with suppress(UserError, UnreachableError):  # it may have ended by now
             watch.control.stop(watch.run_id)
-        console.print(_way_on(folder, run), highlight=False, markup=False, soft_wrap=True)
+        console.print(way_on(folder, run), highlight=False, markup=False, soft_wrap=True)
         raise
 
 
-def _way_on(folder: ServerFolder, run: Path) -> str:
+def way_on(folder: ServerFolder, run: Path) -> str:
+    """How a run that has ended early goes on, as half a sentence."""
     if (run / "run.json").exists():
         command = shlex.join(
             ["covey", "submit", "--server", str(folder.path), "--resume", str(run)]

@@ -18,11 +18,14 @@ from common.errors import UserError
 from deploy import certificates
 from deploy.address import Address
 from deploy.certificates import issue_server, make_authority
-from deploy.client import Data, SiteFolder, describe, join, read_ledger, show_ledger
+from deploy.checks import Data, describe
+from deploy.client import Terms, join
 from deploy.invitation import Invitation
+from deploy.left import read_ledger, show_ledger
 from deploy.processes import LOOPBACK, free_port
 from deploy.reach import check_server
 from deploy.server import init, invite
+from deploy.site_folder import SiteFolder
 from tests.deploy.serving import serving
 
 
@@ -44,7 +47,7 @@ def joining(invitation, data, folder):
     """What `join` says on the screen, and the mistake in which it ends."""
     screen = io.StringIO()
     with pytest.raises(UserError) as mistake:
-        join(invitation, data, "cpu", folder, Console(file=screen, width=200))
+        join(invitation, data, Terms("cpu"), folder, Console(file=screen, width=200))
     return screen.getvalue(), str(mistake.value)
 
 

@@ -1,86 +1,23 @@
 """`covey server`, `covey client` and `covey submit`: a federation as on separate machines lets in
 whom it invited and nobody else, finishes a run, and leaves nothing behind."""
 
-import os
-import signal
-import subprocess
-import sys
-import time
-
 import httpx
-import numpy as np
 import pytest
 from flwr.proto.fleet_pb2 import ActivateNodeRequest
 from flwr.supercore.primitives.asymmetric import public_key_to_bytes
 from flwr.supernode.fleet_http_client import FleetHttpClient
 from flwr.supernode.node_auth_http_interceptor import NodeAuthHttpInterceptor
-from sklearn.datasets import load_digits
 
 from common.errors import UserError
 from deploy.certificates import make_site_key
-from deploy.client import read_ledger
 from deploy.invitation import Invitation
+from deploy.left import read_ledger
 from deploy.processes import free_port
 from deploy.reach import check_invited
-from deploy.server import ServerFolder, sites
-from tests.deploy.helpers import PATIENCE, ROOT, processes
-
-
-class Covey:
-    """Runs `covey` commands in a folder, in front or beside the test."""
-
-    def __init__(self, folder):
-        self.folder = folder
-        variables = {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", "COLUMNS": "200"}
-        self.environment = os.environ | variables
-        self.started = {}
-
-    def run(self, *arguments, expect=0):
-        done = subprocess.run(
-            [sys.executable, "-m", "deploy.cli", *arguments],
-            cwd=self.folder,
-            env=self.environment,
-            capture_output=True,
-            text=True,
-            timeout=PATIENCE,
-            check=False,
-        )
-        assert done.returncode == expect, done.stdout + done.stderr
-        return done.stdout + done.stderr
-
-    def start(self, name, *arguments):
-        with (self.folder / f"{name}.out").open("w") as out:
-            self.started[name] = subprocess.Popen(
-                [sys.executable, "-m", "deploy.cli", *arguments],
-                cwd=self.folder,
-                env=self.environment,
-                stdout=out,
-                stderr=subprocess.STDOUT,
-            )
-
-    def said(self, name):
-        return (self.folder / f"{name}.out").read_text()
-
-    def until(self, name, text):
-        end = time.monotonic() + PATIENCE
-        while text not in self.said(name):
-            assert self.started[name].poll() is None, self.said(name)
-            assert time.monotonic() < end, self.said(name)
-            time.sleep(0.1)
-
-    def interrupt(self, name):
-        self.started[name].send_signal(signal.SIGINT)
-        return self.started[name].wait(30)
-
-
-@pytest.fixture
-def covey(tmp_path):
-    commands = Covey(tmp_path)
-    yield commands
-    for process in commands.started.values():
-        process.terminate()
-    for process in commands.started.values():
-        process.wait(30)
+from deploy.server import ServerFolder
+from deploy.sites import sites
+from tests.deploy.helpers import processes
+from tests.deploy.machines import Covey, write_images
 
 
 def uninvited(folder):
@@ -105,12 +42,15 @@ def activate(invitation):
     return refusal.value.response.status_code
 
 
+@pytest.fixture
+def covey(tmp_path):
+    with Covey(tmp_path) as commands:
+        yield commands
+
+
 @pytest.mark.federation
 def test_two_invited_sites_run_together_a_stranger_is_refused_and_nothing_is_left(covey, tmp_path):
-    digits = load_digits()
-    images = (digits.images * (255 / 16)).round().astype(np.uint8)
-    np.savez(tmp_path / "north.npz", images=images[:300])
-    np.savez(tmp_path / "south.npz", images=images[300:600], labels=digits.target[300:600])
+    write_images(tmp_path)
     address = f"127.0.0.1:{free_port()}"
 
     covey.run("server", "init", "server", "--address", address)

@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 from common.errors import UserError
 from deploy.address import Address
 from deploy.invitation import Invitation
-from deploy.server import init, invite, sites
+from deploy.server import init, invite
+from deploy.sites import sites
 from deploy.submit import Order, submit_run
 
 

@@ -1,0 +1,87 @@
+"""`covey client join --detach`: the same in the background, once it has joined."""
+
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+from rich.console import Console
+
+from common.errors import UserError
+from deploy.certificates import private_folder
+from deploy.checks import Data
+from deploy.client import LOADING, PATIENCE, Terms, site_folder
+from deploy.invitation import Invitation
+from deploy.log import LogFollower
+from deploy.processes import environment
+from deploy.site_folder import SiteFolder
+
+LOOK = 0.2
+
+
+def join_behind(
+    invitation_file: Path, data: Data, terms: Terms, folder: Path | None, console: Console
+) -> None:
+    """Join in a process of its own, show what it says until it has joined, and leave it running.
+
+    `UserError` with its last line where it ends before.
+    """
+    home = site_folder(Invitation.read(invitation_file), folder)
+    if home.held():
+        raise UserError(f"the site in {home.path} has joined already")
+    data = data.absolute()
+    options = ["--data", data.spec, "--side", str(data.side), "--device", terms.device]
+    options += ["--folder", str(home.path), *(["--any-bundle"] if terms.any_bundle else [])]
+    command = [
+        sys.executable,
+        "-m",
+        "deploy.cli",
+        "client",
+        "join",
+        str(invitation_file.absolute()),
+    ]
+    private_folder(home.path)
+    private_folder(home.logs)
+    log = home.logs / "client.log"
+    with log.open("wb") as file:
+        process = subprocess.Popen(
+            [*command, *options],
+            stdin=subprocess.DEVNULL,
+            stdout=file,
+            stderr=subprocess.STDOUT,
+            env=environment(home.private / "flower") | {"COLUMNS": "200"},
+            start_new_session=True,
+        )
+    try:
+        _follow(process, home, LogFollower(log), console)
+    except BaseException:
+        process.terminate()
+        process.wait()
+        raise
+    console.print(
+        f"in the background: `covey client status {home.path}`, `covey client leave {home.path}` "
+        f"(log: {log})",
+        highlight=False,
+        markup=False,
+        soft_wrap=True,
+    )
+
+
+def _follow(
+    process: "subprocess.Popen[bytes]", home: SiteFolder, log: LogFollower, console: Console
+) -> None:
+    end = time.monotonic() + LOADING + PATIENCE
+    last = ""
+    while not home.presence().get("joined"):
+        ended = process.poll() is not None  # before the rest is read
+        for line in log.lines():
+            if last:
+                console.print(last, highlight=False, markup=False, soft_wrap=True)
+            last = line
+        if ended:
+            raise UserError(last.removeprefix("covey: ") or "the client ended without a word")
+        if time.monotonic() > end:
+            raise UserError(f"it has not joined within {LOADING + PATIENCE:.0f} s")
+        time.sleep(LOOK)
+    for line in filter(None, (last, *log.lines())):
+        console.print(line, highlight=False, markup=False, soft_wrap=True)
