@@ -14,7 +14,7 @@ from common.messages import Instruction, Reply, encode
 from deploy.in_process import InProcessGrid
 from server.conversation import converse
 from server.exchange import Exchange, account
-from server.roster import SiteInfo
+from server.greeting import SiteInfo
 
 PLAN = recipes.load("fedmcc").plan({"clusters": 2, "deadline": 5})
 LAYOUT = Layout({"encoder": (("weight", (4,)),)})
