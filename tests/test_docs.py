@@ -3,7 +3,10 @@ tables of docs/methods.md, which say of each recipe what the recipe and its modu
 
 import ast
 import importlib.metadata
+import os
 import re
+import shutil
+import subprocess
 import sys
 import tomllib
 from collections.abc import Iterator
@@ -11,11 +14,9 @@ from pathlib import Path
 
 import pytest
 
-import common.objectives
 from common import recipes
 from common.objectives import build_stage
 from deploy.recipe_list import FAMILIES
-from deploy.simulate import simulate
 from server.report import read_run
 
 ROOT = Path(__file__).parents[1]
@@ -36,14 +37,22 @@ def block(page: str, language: str) -> str:
     return found[1]
 
 
-def test_the_walk_through_of_a_new_objective_runs(tmp_path: Path, monkeypatch) -> None:
-    module: dict[str, object] = {"__name__": "align"}
-    exec(block("researcher.md", "python"), module)  # the page's own code
-    monkeypatch.setitem(common.objectives.OBJECTIVES, "align", module["Align"])
-    recipe = tmp_path / "align.toml"
-    recipe.write_text(block("researcher.md", "toml"))
-    tiny = {"images": 120, "sites": 2, "rounds": 2, "batch-size": 32}
-    simulate(recipes.load(str(recipe)).plan(tiny), tmp_path / "run")
+def test_the_walk_through_of_a_new_objective_takes_one_file_and_one_recipe(tmp_path: Path) -> None:
+    checkout = tmp_path / "covey"
+    for room in ("client", "common", "deploy", "server"):
+        shutil.copytree(ROOT / room, checkout / room)
+    (checkout / "common/objectives/align.py").write_text(block("researcher.md", "python"))
+    (tmp_path / "align.toml").write_text(block("researcher.md", "toml"))
+    options = ["--images=120", "--sites=2", "--rounds=2", "--batch-size=32", "--run-folder=run"]
+    done = subprocess.run(
+        [sys.executable, "-m", "deploy.cli", "simulate", "./align.toml", *options],
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": str(checkout), "COVEY_HOME": str(tmp_path / "home")},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
     (stage,) = read_run(tmp_path / "run").stages
     assert stage["stage_name"] == "representation"
 

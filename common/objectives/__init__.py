@@ -1,7 +1,10 @@
 """The objectives, by name, and how a stage's objective is put together."""
 
+import inspect
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
+from importlib import import_module
+from pkgutil import iter_modules
 from typing import Any
 
 import torch
@@ -9,53 +12,31 @@ import torch
 from common.encoders import Encoder, build_encoder
 from common.errors import unknown
 from common.normalisation import without_batch_norm
-from common.objectives.barlow_twins import BarlowTwins
 from common.objectives.base import Around, Objective, read_parameters
-from common.objectives.byol import BYOL
-from common.objectives.ccfc import CCFC, CCFCClusters
 from common.objectives.cluster import Cluster
 from common.objectives.cluster import Parameters as ClusterParameters
 from common.objectives.contrastive_quant import Parameters as ContrastiveQuantParameters
 from common.objectives.contrastive_quant import contrastive_quant
 from common.objectives.decorrelated import Decorrelated
 from common.objectives.decorrelated import Parameters as DecorrelatedParameters
-from common.objectives.fedx import FedX
-from common.objectives.frozen import Frozen
-from common.objectives.moco_v2 import MoCoV2
-from common.objectives.moco_v3 import MoCoV3
-from common.objectives.momentum_contrast import MomentumContrast
-from common.objectives.orchestra import Orchestra
-from common.objectives.projection import Projection
-from common.objectives.propos import ProPos
 from common.objectives.regularised import Regularised
-from common.objectives.simclr import SimCLR
-from common.objectives.simsiam import SimSiam
-from common.objectives.spectral import Spectral
-from common.objectives.swav import SwAV
 from common.objectives.uniform import Parameters as UniformParameters
 from common.objectives.uniform import Uniform
-from common.objectives.vicreg import VICReg
 from common.options import Plan, Stage, kebab
 
-OBJECTIVES: dict[str, type[Objective]] = {
-    "simclr": SimCLR,
-    "byol": BYOL,
-    "momentum-contrast": MomentumContrast,
-    "moco-v2": MoCoV2,
-    "moco-v3": MoCoV3,
-    "simsiam": SimSiam,
-    "barlow-twins": BarlowTwins,
-    "vicreg": VICReg,
-    "swav": SwAV,
-    "ccfc": CCFC,
-    "ccfc-clusters": CCFCClusters,
-    "orchestra": Orchestra,
-    "propos": ProPos,
-    "fedx": FedX,
-    "projection": Projection,
-    "spectral": Spectral,
-    "frozen": Frozen,
-}
+
+def _in_this_folder() -> dict[str, type[Objective]]:
+    """Every objective that a file of this folder defines, by its name."""
+    found: dict[str, type[Objective]] = {}
+    for file in iter_modules(__path__):
+        module = import_module(f"{__name__}.{file.name}")
+        for kind in filter(inspect.isclass, vars(module).values()):
+            if issubclass(kind, Objective) and "name" in vars(kind):
+                found[kind.name] = kind
+    return found
+
+
+OBJECTIVES = _in_this_folder()
 """Stage-1 objectives: each is built as `Kind(encoder, settings, clusters)`."""
 
 WRAPPERS: dict[str, tuple[type[Any], Callable[[Encoder, Any, int, Objective], Around]]] = {

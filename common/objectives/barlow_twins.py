@@ -27,6 +27,7 @@ class Parameters:
 class BarlowTwins(Objective):
     """The cross-correlation of two views' projections, drawn to the identity."""
 
+    name = "barlow-twins"
     parameters_type = Parameters
 
     def __init__(self, encoder: Encoder, parameters: Parameters, clusters: int) -> None:

@@ -1,7 +1,7 @@
 """What an objective is: a local loss with its own heads.
 
-To add one, write `common/objectives/<name>.py` with a subclass of `Objective` and enter it in
-`OBJECTIVES` (`common/objectives/__init__.py`). In a round the trainer calls
+To add one, write `common/objectives/<name>.py` with a subclass of `Objective` that has a `name`:
+recipes find it by that. In a round the trainer calls
 
     objective.prepare(site)                      # only where the objective `prepares`
     objective.begin_round(site)                  # what the objective may look at, once
@@ -79,6 +79,9 @@ class NoParameters:
 
 class Objective(nn.Module):
     """A local loss with its own heads. Subclasses are one file each."""
+
+    name: ClassVar[str]
+    """What a stage's `objective` calls it; a class without one is for others to build on."""
 
     parameters_type: ClassVar[type[Any]] = NoParameters
     """A frozen dataclass of numbers with defaults: the objective's own parameters."""

@@ -27,6 +27,7 @@ class Parameters:
 class BYOL(TargetObjective):
     """Prediction of the target's projections, symmetric in the views."""
 
+    name = "byol"
     parameters_type = Parameters
 
     def __init__(self, encoder: Encoder, parameters: Parameters, clusters: int) -> None:

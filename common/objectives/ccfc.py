@@ -48,6 +48,7 @@ class Parameters:
 class CCFC(Objective):
     """Stage 1: SimSiam, with predictions kept near the received model's."""
 
+    name = "ccfc"
     parameters_type = Parameters
 
     def __init__(self, encoder: Encoder, parameters: Parameters, clusters: int) -> None:
@@ -88,6 +89,8 @@ class CCFC(Objective):
 
 class CCFCClusters(CCFC):
     """Stage 2: predictions and projections within a pseudo-cluster attract."""
+
+    name = "ccfc-clusters"
 
     def __init__(self, encoder: Encoder, parameters: Parameters, clusters: int) -> None:
         super().__init__(encoder, parameters, clusters)

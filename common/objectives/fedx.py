@@ -42,6 +42,7 @@ class Parameters:
 class FedX(Objective):
     """Two-sided distillation: from the site's own projections and from the global model's."""
 
+    name = "fedx"
     parameters_type = Parameters
 
     def __init__(self, encoder: Encoder, parameters: Parameters, clusters: int) -> None:

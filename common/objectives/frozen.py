@@ -13,6 +13,7 @@ from common.objectives.base import NoParameters, Objective, Representations
 class Frozen(Objective):
     """An encoder as it is."""
 
+    name = "frozen"
     trains = False
 
     def __init__(self, encoder: Encoder, parameters: NoParameters, clusters: int) -> None:

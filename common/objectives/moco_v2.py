@@ -76,6 +76,7 @@ class Queue(nn.Module):
 class MoCoV2(TargetObjective):
     """InfoNCE of the online projections against the target's and a queue of earlier ones."""
 
+    name = "moco-v2"
     parameters_type = Parameters
 
     def __init__(self, encoder: Encoder, parameters: Parameters, clusters: int) -> None:

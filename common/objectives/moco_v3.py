@@ -32,6 +32,7 @@ class Parameters:
 class MoCoV3(TargetObjective):
     """InfoNCE of the predictions against the target's projections."""
 
+    name = "moco-v3"
     parameters_type = Parameters
 
     def __init__(self, encoder: Encoder, parameters: Parameters, clusters: int) -> None:

@@ -31,6 +31,7 @@ class Parameters:
 class MomentumContrast(TargetObjective):
     """InfoNCE of the online projections against the target's."""
 
+    name = "momentum-contrast"
     parameters_type = Parameters
 
     def __init__(self, encoder: Encoder, parameters: Parameters, clusters: int) -> None:

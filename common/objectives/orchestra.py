@@ -68,6 +68,7 @@ class Prototypes(nn.Module):
 class Orchestra(TargetObjective):
     """Agreement on global prototypes, and rotation prediction."""
 
+    name = "orchestra"
     parameters_type = Parameters
 
     def __init__(self, encoder: Encoder, parameters: Parameters, clusters: int) -> None:

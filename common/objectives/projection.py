@@ -49,6 +49,7 @@ class UnitLinear(nn.Module):
 class Projection(Objective):
     """A frozen encoder and the projector that moments over all sites give."""
 
+    name = "projection"
     parameters_type = Parameters
     trains = False
     solves = True

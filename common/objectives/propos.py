@@ -40,6 +40,7 @@ class Parameters(byol.Parameters):
 class ProPos(byol.BYOL):
     """BYOL with sampled positives, and prototypes that repel each other."""
 
+    name = "propos"
     parameters_type = Parameters
 
     def __init__(self, encoder: Encoder, parameters: Parameters, clusters: int) -> None:

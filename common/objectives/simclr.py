@@ -26,6 +26,7 @@ class Parameters:
 class SimCLR(Objective):
     """NT-Xent between the projections of two views."""
 
+    name = "simclr"
     parameters_type = Parameters
 
     def __init__(self, encoder: Encoder, parameters: Parameters, clusters: int) -> None:

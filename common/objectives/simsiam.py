@@ -37,6 +37,7 @@ class Parameters:
 class SimSiam(Objective):
     """Prediction of the other view's projection, symmetric in the views."""
 
+    name = "simsiam"
     parameters_type = Parameters
 
     def __init__(self, encoder: Encoder, parameters: Parameters, clusters: int) -> None:

@@ -53,6 +53,7 @@ class SecondMoment(nn.Module):
 class Spectral(Objective):
     """Two views attract; the second moment of all sites' images repels."""
 
+    name = "spectral"
     parameters_type = Parameters
     prepares = "moment"
 

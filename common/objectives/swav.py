@@ -60,6 +60,7 @@ class Prototypes(nn.Module):
 class SwAV(Objective):
     """Swapped prediction of cluster assignments."""
 
+    name = "swav"
     parameters_type = Parameters
 
     def __init__(self, encoder: Encoder, parameters: Parameters, clusters: int) -> None:

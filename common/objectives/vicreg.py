@@ -34,6 +34,7 @@ class Parameters:
 class VICReg(Objective):
     """Invariance of the projections, with variance and covariance kept in each view by itself."""
 
+    name = "vicreg"
     parameters_type = Parameters
 
     def __init__(self, encoder: Encoder, parameters: Parameters, clusters: int) -> None:
