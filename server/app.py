@@ -21,6 +21,7 @@ from common.files import note
 from common.home import covey_home
 from common.objectives import settle_parameters
 from common.options import Plan
+from server.guard import GuardedGrid
 from server.report import write_report
 from server.roster import Roster
 from server.run_folder import RunFolder, timestamp
@@ -38,7 +39,8 @@ def main(grid: Grid, context: Context) -> None:
     folder = RunFolder(_run_folder(config))
     with folder.held():
         try:
-            run(grid, plan_of(config, folder), folder, str(config.get("engine") or "flower"))
+            engine = str(config.get("engine") or "flower")
+            run(GuardedGrid(grid), plan_of(config, folder), folder, engine)
         except UserError as error:  # raised again: Flower tells its text to who started the run
             folder.finish("failed", str(error))
             raise
