@@ -150,12 +150,10 @@ class Host:
     def _plug_wire(self, slowness: Slowness) -> None:
         """A second card on a cable of its own takes the first one's MAC and address."""
         near = f"slow-{self.port}"
-        values = (str(v) for v in (slowness.delay, slowness.loss, slowness.rate))
+        how = [str(value) for value in (slowness.delay, slowness.loss, slowness.rate)]
+        program = [sys.executable, str(WIRE), near, SLOW_CARD, *how]
         self._wire = subprocess.Popen(
-            ["ip", "netns", "exec", self.switch, sys.executable, str(WIRE), near, SLOW_CARD]
-            + list(values),
-            stdout=subprocess.PIPE,
-            text=True,
+            ["ip", "netns", "exec", self.switch, *program], stdout=subprocess.PIPE, text=True
         )
         assert self._wire.stdout is not None
         if not self._wire.stdout.readline():
