@@ -157,8 +157,15 @@ class RunOptions(_Options):
     participation: float = Field(
         default=1.0, gt=0, le=1, description="share of the sites that take part in a round"
     )
+    over_sampling: float = Field(
+        default=1.0,
+        ge=1,
+        le=10,
+        description="ask this many times the sites of participation, and close the round when as "
+        "many as those have answered",
+    )
     quorum: float = Field(
-        default=0.5, gt=0, le=1, description="share of the asked sites without which a round fails"
+        default=0.5, gt=0, le=1, description="share of a round's sites without which it fails"
     )
     deadline: float = Field(
         default=600.0, gt=0, description="seconds after which a round closes with who answered"

@@ -38,6 +38,8 @@ class _Node:
 class InProcessGrid(Grid):
     """Flower's Grid over ClientApps in this process, by site name."""
 
+    lazy = True  # no site works before its answer is pulled
+
     def __init__(self, apps: Mapping[str, ClientApp]) -> None:
         TaskIdentity.run_id, TaskIdentity.task_id = RUN_ID, 1
         TaskIdentity.node_id = SERVER_NODE

@@ -1,5 +1,10 @@
-"""Asking the sites: who is asked what, with which state, and again where too few answer."""
+"""Asking the sites: who is asked what, with which state, and again where too few answer.
 
+Where too few are there, the plan's deadline is waited for them: a federation whose sites have all
+gone goes on when they are back.
+"""
+
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -10,6 +15,7 @@ from common.errors import UserError
 from common.layout import digest_of
 from common.messages import Floats, Groups, Instruction, Kind
 from common.options import Plan
+from server.closing import Closing
 from server.exchange import Exchange
 from server.model import GlobalModel
 from server.roster import Roster
@@ -17,6 +23,7 @@ from server.run_folder import Checkpoint
 
 ATTEMPTS = 3  # at an exchange whose quorum was missed, before the run fails
 IN_PART = ("prepare", "train", "lloyd")  # asked of as many sites as the plan's participation says
+LOOK = 1.0  # seconds between two looks whether sites are back
 REMEMBERED = ("lloyd", "score")  # after `assess`, from which the sites remember their embeddings
 
 
@@ -52,20 +59,19 @@ class Asking:
         """One exchange with quorum: asks again, a few times, while too few answer, then raises
         `UserError`. Where the sites remember the state, the model is sent only if one does not."""
         if question.kind in REMEMBERED:
-            exchange = self.open(state, question, bare=True)
-            exchange.hold(grid)
+            exchange = self._hold(grid, state, question, bare=True)
             if len(exchange.answered) == len(exchange.nodes):
                 return exchange
         kind, number = question.kind, question.number
         reasons: dict[str, str] = {}
         for attempt in range(1, ATTEMPTS + 1):
-            exchange = self.open(state, question)
-            exchange.hold(grid)
+            self._await_sites(question)
+            exchange = self._hold(grid, state, question)
             reasons |= exchange.refused
             for site, reason in sorted(exchange.refused.items()):
                 self._warn(f"round {number}: {site} refused: {reason}", number)
             asked, answered = len(exchange.nodes), len(exchange.answered)
-            if answered >= max(1.0, self._plan.quorum * asked):
+            if answered >= exchange.closing.least:
                 return exchange
             self._warn(
                 f"round {number} ({kind}): {answered} of {asked} sites gave a usable answer, "
@@ -77,11 +83,45 @@ class Asking:
             f"round {number}: the quorum was missed {ATTEMPTS} times ({why or 'no answers'})"
         )
 
+    def _hold(self, grid: Grid, state: Checkpoint, question: Question, **how: bool) -> Exchange:
+        """One exchange, and what it says of the sites' being there."""
+        exchange = self.open(state, question, **how)
+        exchange.hold(grid)
+        late = exchange.seconds >= self._plan.deadline
+        self._roster.settle(exchange.answered, exchange.waiting, late)
+        return exchange
+
+    def _await_sites(self, question: Question) -> None:
+        """Wait, for as long as the deadline, until enough sites are there for a quorum."""
+        end = time.monotonic() + self._plan.deadline
+        warned = False
+        while True:
+            there = len(self._roster.refresh())
+            wanted, least = self._wanted(question.kind, there)
+            if min(there, wanted) >= least or time.monotonic() >= end:
+                return
+            if not warned:
+                warned = True
+                self._warn(
+                    f"round {question.number}: {there} sites are there, too few for the quorum "
+                    f"{self._plan.quorum:g}: waiting up to {self._plan.deadline:g} s for more",
+                    question.number,
+                )
+            time.sleep(LOOK)
+
+    def _wanted(self, kind: Kind, there: int) -> tuple[int, float]:
+        """With so many sites there: the answers that are wanted, and the quorum of them. Sites that
+        were to be there and are not count."""
+        share = self._roster.share if kind in IN_PART else int
+        expected = max(there, self._plan.expected_sites)
+        return share(there), max(1.0, self._plan.quorum * share(expected))
+
     def open(self, state: Checkpoint, question: Question, *, bare: bool = False) -> Exchange:
         """An exchange that nobody has been asked in yet; `bare`: without the model."""
         kind, stage = question.kind, state.closed
         online = self._roster.refresh()
         names = sorted(online)
+        wanted, least = self._wanted(kind, len(names))
         if kind in IN_PART:
             names = self._roster.choose(question.number, names, question.step)
         width = self._model.width(stage, kind)
@@ -102,7 +142,10 @@ class Asking:
         nodes = {name: online[name] for name in names}
         prepared = self._model.objective(stage).prepares
         returned = (prepared,) if kind == "prepare" else ()
-        return Exchange(asked, nodes, self._roster.sites, layout, width, returned)
+        sites = self._roster.sites
+        closing = Closing(wanted, least, self._roster.tardy)
+        absent = sites.keys() - online.keys()
+        return Exchange(asked, nodes, sites, layout, width, returned, closing, absent)
 
     def _digest(self, groups: Groups) -> str:
         """Of groups, which are never changed in place."""

@@ -6,12 +6,49 @@ handed on before the next is pulled.
 """
 
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 
 from flwr.app import Message
 from flwr.serverapp import Grid
 
 POLL = 0.2  # seconds between two looks for answers
+CLOCKS = 310.0  # seconds by which Flower lets a site's clock differ, and a little
+
+
+def push(grid: Grid, messages: Mapping[str, Message]) -> dict[str, str]:
+    """Push `messages` (site -> message); message id -> site of those that could be pushed."""
+    ids = grid.push_messages(list(messages.values()))
+    return {mid: site for mid, site in zip(ids, messages, strict=False) if mid is not None}
+
+
+def hear(
+    grid: Grid,
+    waiting: dict[str, str],
+    deadline: float,
+    enough: Callable[[float], bool] = lambda _seconds: False,
+    clock: Callable[[], float] = time.monotonic,
+    sleep: Callable[[float], None] = time.sleep,
+) -> Iterator[tuple[str, Message]]:
+    """Yield (site, answer) in order of arrival, and take its message out of `waiting` (message id
+    -> site).
+
+    Ends when all have answered, when `enough` says so of the seconds so far, or after `deadline`
+    seconds with whoever has answered. An answer may carry an error.
+    """
+    start = clock()
+    while waiting:
+        answered = 0
+        for message_id in list(waiting):
+            for message in grid.pull_messages([message_id]):
+                answered += 1
+                yield waiting.pop(message_id), message
+                del message
+            if enough(clock() - start):
+                return
+        if not waiting or clock() - start >= deadline:
+            return
+        if not answered:
+            sleep(POLL)
 
 
 def converse(
@@ -21,22 +58,13 @@ def converse(
     clock: Callable[[], float] = time.monotonic,
     sleep: Callable[[float], None] = time.sleep,
 ) -> Iterator[tuple[str, Message]]:
-    """Push `messages` (site -> message), yield (site, answer) in order of arrival.
+    """`push` and `hear`; a message that could not be pushed has no answer."""
+    yield from hear(grid, push(grid, messages), deadline, clock=clock, sleep=sleep)
 
-    Ends when all have answered, or `deadline` seconds after the push with whoever has; a message
-    that could not be pushed has no answer. An answer may carry an error.
-    """
-    ids = grid.push_messages(list(messages.values()))
-    waiting = {mid: site for mid, site in zip(ids, messages, strict=False) if mid is not None}
-    end = clock() + deadline
-    while waiting:
-        answered = 0
-        for message_id in list(waiting):
-            for message in grid.pull_messages([message_id]):
-                answered += 1
-                yield waiting.pop(message_id), message
-                del message
-        if not waiting or clock() >= end:
-            return
-        if not answered:
-            sleep(POLL)
+
+def drop(grid: Grid, message_ids: Iterable[str]) -> None:
+    """Take answers that came too late out of the SuperLink, where each is as large as a model. An
+    engine whose sites answer only when they are asked has none."""
+    if not getattr(grid, "lazy", False):
+        for message_id in message_ids:
+            list(grid.pull_messages([message_id]))

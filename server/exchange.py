@@ -15,14 +15,17 @@ from common.layout import Layout, module_of
 from common.messages import Instruction, Reply, wire_size
 from server.aggregation import Aggregation, aggregation
 from server.checks import Expected, Refused, read_reply
-from server.conversation import converse
+from server.closing import Closing
+from server.conversation import CLOCKS, hear, push
+from server.greeting import SiteInfo
 from server.measurements import Measurements
-from server.roster import SiteInfo
 
 
 class Exchange:
     """Asks `nodes` (site -> node id) the same thing. `layout`: of what is sent; `width`: of the
-    embeddings; `returned`: the modules that answers bring back, if not all."""
+    embeddings; `returned`: the modules that answers bring back, if not all; `closing`: when it is
+    over before the plan's deadline (None: when all have answered); `absent`: the sites of the
+    federation that could not be asked."""
 
     def __init__(
         self,
@@ -32,6 +35,8 @@ class Exchange:
         layout: Layout,
         width: int,
         returned: Collection[str] = (),
+        closing: Closing | None = None,
+        absent: Collection[str] = (),
     ) -> None:
         self.asked = asked
         self.nodes = nodes
@@ -50,13 +55,17 @@ class Exchange:
         self.update: Aggregation = aggregation(rule, layout, back, max(images, 1))
         self.answered: list[str] = []
         self.refused: dict[str, str] = {}
+        self.closing = closing or Closing(len(nodes), len(nodes))
+        self.absent = frozenset(absent)
+        self.waiting: dict[str, str] = {}  # message id -> site
         self.bytes_down = self.bytes_up = 0
         self.seconds = 0.0
 
     @property
     def missing(self) -> list[str]:
-        """Sites that were asked and neither answered nor were refused."""
-        return sorted(self.nodes.keys() - set(self.answered) - self.refused.keys())
+        """Sites that could not be asked, or neither answered nor were refused."""
+        silent = self.nodes.keys() - set(self.answered) - self.refused.keys()
+        return sorted(self.absent | silent)
 
     @property
     def cost(self) -> "Cost":
@@ -71,18 +80,27 @@ class Exchange:
         return answered / sum(site.examples for site in self._sites.values())
 
     def hold(self, grid: Grid) -> None:
-        """Ask, and fold until all have answered or the plan's deadline has passed."""
+        """Ask, and fold until all have answered, `closing` says so, or the plan's deadline has
+        passed; `waiting` then has what was not answered."""
         started = time.monotonic()
-        self.fold(converse(grid, self.messages(), self.asked.plan.deadline))
+        self.waiting = push(grid, self.messages())
+        self.fold(hear(grid, self.waiting, self.asked.plan.deadline, self._is_over))
         self.seconds = time.monotonic() - started
 
     def messages(self) -> dict[str, Message]:
-        """One message per site; all share one record, which Flower uploads once."""
+        """One message per site; all share one record, which Flower uploads once. A site that was
+        away does not work on it when the round is long over."""
         record = self.asked.to_record()
         kind = "train" if self.asked.kind == "train" else "evaluate"
         self.bytes_down = wire_size(record) * len(self.nodes)
-        group = str(self.asked.round)
-        return {site: Message(record, n, kind, group_id=group) for site, n in self.nodes.items()}
+        group, ttl = str(self.asked.round), self.asked.plan.deadline + CLOCKS
+        return {
+            site: Message(record, n, kind, group_id=group, ttl=ttl)
+            for site, n in self.nodes.items()
+        }
+
+    def _is_over(self, seconds: float) -> bool:
+        return self.closing.due(seconds, self.answered, self.waiting.values())
 
     def fold(self, answers: Iterable[tuple[str, Message]]) -> None:
         """Fold (site, message) pairs one by one."""

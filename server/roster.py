@@ -1,12 +1,13 @@
 """Who is in the federation: which sites are there, what they hold, and under which node id.
 
-A node is asked once (`hello`) before it takes part. A site whose images have another shape than the
-federation's, or whose name is taken, is refused by name. Names come from the server's own register
-where it has one, so that a site cannot take another's.
+A node is greeted (`hello`) before it takes part, and again where it was away. A site whose images
+have another shape than the federation's, or whose name is taken, is refused by name. Names come
+from the server's own register where it has one, so that a site cannot take another's.
 """
 
+import math
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -14,66 +15,101 @@ from flwr.app import Message
 from flwr.serverapp import Grid
 
 from common.errors import UserError
-from common.messages import Instruction, MessageError, Reply
+from common.messages import Instruction
 from common.options import Plan
 from common.seeds import derive_seed
-from server.conversation import POLL, converse
+from server.conversation import CLOCKS, POLL, drop, hear, push
+from server.greeting import MOST_IN_ALL, SiteInfo, read_greeting
 
-HELLO_DEADLINE = 120.0  # seconds: the trainer may still be loading its images
+LATECOMERS = 10.0  # seconds for those that are there besides the expected number of sites
+GREET_AGAIN = 120.0  # seconds after which a hello without an answer was lost
 
 
 @dataclass(frozen=True)
-class SiteInfo:
-    """What a site said of itself."""
+class _Greeting:
+    """A `hello` that has not been answered yet."""
 
-    name: str
-    examples: int
-    channels: int
-    side: int
-    classes: tuple[str, ...]
-    facts: dict[str, str | int]
+    node: int
+    registered: str
+    since: float
 
 
 class Roster:
-    """The sites of one run."""
+    """The sites of one run.
+
+    A site that has not answered in a round, or was offline, is *away*: it is greeted, and asked
+    again only when it has answered that, which it does after whatever it was still at work on. So
+    no site lags behind by a round, and none that is gone is waited for twice.
+    """
 
     def __init__(self, grid: Grid, plan: Plan, run: str, warn: Callable[[str], None]) -> None:
         self._grid = grid
         self._plan = plan
         self._run = run
-        self._warn = warn
+        self.warn = warn
         self.sites: dict[str, SiteInfo] = {}
+        self.tardy: set[str] = set()  # missed a deadline, and have not kept one since
         self._nodes: dict[str, int] = {}
-        self._refused: set[int] = set()
+        self._online: dict[int, str] = {}
+        self._refused: dict[int, float] = {}  # node -> when it may be greeted again
+        self._greeted: dict[str, _Greeting] = {}  # by message id
+        self._away: dict[str, set[str]] = {}  # site -> messages that it has not answered
 
     def gather(self, patience: float) -> None:
         """Wait until the plan's number of sites has joined, or `patience` seconds; `UserError` if
         fewer than the quorum are there then."""
         end = time.monotonic() + patience
+        latest = end  # for those that are there besides the expected number
         while True:
             self.refresh()
+            now = time.monotonic()
             if len(self.sites) >= self._plan.expected_sites:
-                return
-            if time.monotonic() >= end:
+                latest = min(latest, now + LATECOMERS)
+                if not self._greeted or now >= latest:
+                    return
+            elif now >= end:
                 break
             time.sleep(POLL)
         joined, expected = len(self.sites), self._plan.expected_sites
         if joined < max(1, self._plan.quorum * expected):
             raise UserError(f"only {joined} of {expected} sites joined in {patience:.0f} s")
-        self._warn(f"started with {joined} of {expected} sites")
+        self.warn(f"started with {joined} of {expected} sites")
 
     def refresh(self) -> dict[str, int]:
-        """Greet nodes that are new; the sites that are there now, name -> node id."""
-        online = {node.node_id: node.name for node in self._grid.get_nodes()}
-        known = set(self._nodes.values()) | self._refused
-        self._greet({node: name for node, name in online.items() if node not in known})
-        return {name: node for name, node in sorted(self._nodes.items()) if node in online}
+        """Greet nodes that are new or were away, hear who answers; the sites that can be asked now,
+        name -> node id. Waits for nobody."""
+        before, self._online = self._online, {n.node_id: n.name for n in self._grid.get_nodes()}
+        now = time.monotonic()
+        self._refused = {n: t for n, t in self._refused.items() if n in self._online and t > now}
+        for site, node in self._nodes.items():
+            if node in self._online and node not in before:
+                self._away.setdefault(site, set())
+        self._greet(now)
+        self._hear(now)
+        return {
+            site: node
+            for site, node in sorted(self._nodes.items())
+            if node in self._online and site not in self._away
+        }
+
+    def settle(self, answered: Iterable[str], waiting: Mapping[str, str], late: bool) -> None:
+        """After an exchange: who `answered`, and which messages (id -> site) were not; `late`: the
+        deadline had passed."""
+        self.tardy -= set(answered)
+        for message_id, site in waiting.items():
+            self._away.setdefault(site, set()).add(message_id)
+        if late:
+            self.tardy |= set(waiting.values())
+
+    def share(self, sites: int) -> int:
+        """Of so many sites, how many a round wants: the plan's `participation`, at least one."""
+        return max(1, round(self._plan.participation * sites))
 
     def choose(self, round_number: int, available: Iterable[str], step: int = 0) -> list[str]:
         """The sites of a round, or of one of the steps 1, 2, ... at its end: a seeded sample of the
-        plan's `participation`, at least one."""
+        plan's `participation`, and as many more as `over-sampling` says."""
         names = sorted(available)
-        count = max(1, round(self._plan.participation * len(names)))
+        count = math.ceil(self._plan.over_sampling * self.share(len(names)) - 1e-9)
         about = (round_number, "step", step) if step else (round_number,)
         rng = np.random.default_rng(derive_seed(self._plan.seed, "participation", *about))
         return sorted(rng.permutation(names)[:count].tolist())
@@ -88,26 +124,51 @@ class Roster:
         """Names of the classes over all sites that have labels for evaluation, sorted."""
         return tuple(sorted({name for site in self.sites.values() for name in site.classes}))
 
-    def _greet(self, nodes: dict[int, str]) -> None:
-        hello = Instruction(kind="hello", run=self._run, round=0, plan=self._plan).to_record()
-        messages = {str(n): Message(hello, n, "query", group_id="hello") for n in nodes}
-        for key, answer in converse(self._grid, messages, HELLO_DEADLINE):
-            self._admit(int(key), nodes[int(key)], answer)
+    def _greet(self, now: float) -> None:
+        """Say hello to the nodes that are here and not known, or known and away."""
+        kept = {i: g for i, g in self._greeted.items() if now - g.since < GREET_AGAIN}
+        spoken = {g.node for g in kept.values()} | self._refused.keys()
+        known = {node for site, node in self._nodes.items() if site not in self._away}
+        new = [node for node in self._online if node not in known | spoken]
+        if new:
+            hello = Instruction(kind="hello", run=self._run, round=0, plan=self._plan).to_record()
+            messages = {
+                str(n): Message(hello, n, "query", group_id="hello", ttl=2 * GREET_AGAIN + CLOCKS)
+                for n in new
+            }
+            for message_id, node in push(self._grid, messages).items():
+                kept[message_id] = _Greeting(int(node), self._online[int(node)], now)
+        self._greeted = kept
 
-    def _admit(self, node: int, registered: str, answer: Message) -> None:
+    def _hear(self, now: float) -> None:
+        waiting = {message_id: message_id for message_id in self._greeted}
+        for message_id, answer in hear(self._grid, waiting, deadline=0):
+            greeting = self._greeted.pop(message_id)
+            self._admit(greeting.node, greeting.registered, answer, now)
+
+    def _admit(self, node: int, registered: str, answer: Message, now: float) -> None:
+        if answer.has_error():  # it may be starting: its trainer, its connection
+            reason = answer.error.reason or f"error {answer.error.code}"
+            self._refused[node] = now + GREET_AGAIN
+            self.warn(f"site {registered or node} does not say who it is: {reason}")
+            return
         try:
-            site = _read(answer, registered)
+            site = read_greeting(answer, registered)
             self._check(site, node)
         except UserError as error:
-            self._refused.add(node)
-            self._warn(f"site {registered or node} refused: {error}")
+            self._refused[node] = math.inf  # until it has left and come back
+            self._nodes = {name: n for name, n in self._nodes.items() if n != node}
+            self.warn(f"site {registered or node} refused: {error}")
             return
         self.sites[site.name] = site
         self._nodes[site.name] = node
+        drop(self._grid, self._away.pop(site.name, ()))
 
     def _check(self, site: SiteInfo, node: int) -> None:
         if self._nodes.get(site.name, node) != node and site.name not in self._gone():
             raise UserError(f"the name {site.name!r} is taken")
+        if self.examples + site.examples >= MOST_IN_ALL:
+            raise UserError(f"{site.examples} images are too many beside the others'")
         for other in self.sites.values():
             if (site.channels, site.side) != (other.channels, other.side):
                 raise UserError(
@@ -116,21 +177,4 @@ class Roster:
                 )
 
     def _gone(self) -> set[str]:
-        online = {node.node_id for node in self._grid.get_nodes()}
-        return {name for name, node in self._nodes.items() if node not in online}
-
-
-def _read(answer: Message, registered: str) -> SiteInfo:
-    if answer.has_error():
-        raise UserError(answer.error.reason or f"error {answer.error.code}")
-    reply = Reply.from_record(answer.content)
-    info = reply.info
-    channels, side, classes = info.get("channels"), info.get("side"), info.get("classes", [])
-    if not isinstance(channels, int) or not isinstance(side, int) or not isinstance(classes, list):
-        raise MessageError("hello: channels, side or classes are missing")
-    if registered and registered != reply.site:
-        raise UserError(f"it calls itself {reply.site!r}")
-    if not reply.site or reply.examples <= 0:
-        raise UserError("it has no name, or no images")
-    facts = {k: v for k, v in info.items() if isinstance(v, str | int)}
-    return SiteInfo(reply.site, reply.examples, channels, side, tuple(map(str, classes)), facts)
+        return {name for name, node in self._nodes.items() if node not in self._online}

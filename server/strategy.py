@@ -41,6 +41,7 @@ class CoveyStrategy(Strategy):
         self.roster = roster
         site = next(iter(roster.sites.values()))
         self.model = GlobalModel(plan, site.channels, site.side)
+        roster.warn = lambda text: self.warn(text, self.state.round)
         self.asking = Asking(plan, folder.path.name, roster, self.model, self.warn)
         self.state = folder.checkpoint() or Checkpoint(0, 0, {})
         self._training: Exchange | None = None
