@@ -5,11 +5,13 @@ import copy
 from common.data.partition import parse
 from common.encoders import build_encoder
 from common.errors import UserError, unknown
-from common.objectives import build_objective
+from common.objectives import OBJECTIVES, build_objective
 from common.options import Plan
 from common.views import PRESETS
 
 OWN = "own"  # the partition of sites that hold their own images: there is nothing to spread
+
+PARTICULAR = {kind.aggregation for kind in OBJECTIVES.values()}  # aggregations of one objective
 
 
 def check_plan(plan: Plan) -> None:
@@ -22,6 +24,12 @@ def check_plan(plan: Plan) -> None:
             raise UserError(
                 f"stage {stage.name!r}: {stage.objective} has nothing to train: rounds must be 0, "
                 f"not {stage.rounds}"
+            )
+        needed = objective.aggregation
+        if needed != stage.aggregation and (needed or stage.aggregation in PARTICULAR):
+            raise UserError(
+                f"stage {stage.name!r}: aggregation {stage.aggregation!r} does not go with "
+                f"objective {stage.objective!r}"
             )
     if plan.views not in ("auto", *PRESETS):
         raise unknown("view preset", plan.views, ("auto", *PRESETS))

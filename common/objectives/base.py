@@ -96,6 +96,9 @@ class Objective(nn.Module):
     """The shared module that a round begins with: every site fills it in `prepare`, from the model
     that all have received, and the mean over the sites is what the round is trained with."""
 
+    aggregation: str = ""
+    """The one aggregation that this objective goes with; empty: any that needs no objective."""
+
     encoder: Encoder
     projector: nn.Module
 
@@ -173,6 +176,7 @@ class Around(Objective):
         super().__init__()
         self.inner = inner
         self.trains, self.solves, self.prepares = inner.trains, inner.solves, inner.prepares
+        self.aggregation = inner.aggregation
         self.encoder = inner.encoder
         self.projector = inner.projector
 

@@ -69,6 +69,7 @@ class Orchestra(TargetObjective):
     """Agreement on global prototypes, and rotation prediction."""
 
     name = "orchestra"
+    aggregation = "orchestra"
     parameters_type = Parameters
 
     def __init__(self, encoder: Encoder, parameters: Parameters, clusters: int) -> None:

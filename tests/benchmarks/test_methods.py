@@ -1,7 +1,6 @@
 """The benchmark of all methods: a tiny matrix of it, how rounds are shared, what the page shows."""
 
 import csv
-import importlib
 import json
 import shutil
 import subprocess
@@ -13,8 +12,8 @@ import pytest
 
 from common import recipes
 from common.errors import UserError
+from tests.benchmarks.scripts import script
 
-FOLDER = Path(__file__).parents[2] / "benchmarks"
 TINY = {
     "recipes": "fedsimclr,standalone",
     "datasets": "digits",
@@ -30,15 +29,6 @@ COLUMNS = (
     "recipe,dataset,images,partition,sites,participation,seed,rounds,local_steps,encoder,"
     "acc,nmi,ari,knn,linear,bytes,seconds,purity,pooled_acc,pooled_nmi,std,commit"
 )
-
-
-def script(name: str):
-    """A script of `benchmarks/`, which is no package: its siblings are found by their names."""
-    sys.path.insert(0, str(FOLDER))
-    try:
-        return importlib.import_module(name)
-    finally:
-        sys.path.remove(str(FOLDER))
 
 
 methods, run, page, plot = (
