@@ -11,6 +11,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from client.checks import check_parts, check_round, run_folder
 from client.measure import Embedded
 from client.state import StateStore
 from client.work import Work
@@ -48,10 +49,11 @@ class Trainer:
         """Do what is asked; `UserError` where it does not fit this site."""
         if instruction.kind == "hello":
             return self._introduce()
-        check_run_name(instruction.run)
+        check_round(instruction)
+        store = StateStore(run_folder(self.folder, instruction.run))
         data = self.data
         bench = self.workshop.bench(instruction, data.channels, data.side, data.kind)
-        store = StateStore(self.folder / instruction.run)
+        check_parts(instruction, bench)
         training = instruction.kind == "train"
         before = instruction.kind in ("prepare", "train")  # of the round; the others come after it
         state = store.load(instruction.round + (not before)) or {}
@@ -91,12 +93,6 @@ class Trainer:
         held = min(max(1, round(n * instruction.plan.evaluation_share)), n - 2)
         order = order.to(self.workshop.device)
         return order[held:], order[:held]
-
-
-def check_run_name(run: str) -> None:
-    """`UserError` unless `run` is a plain name: the server must not choose a site's paths."""
-    if not run or run.startswith(".") or Path(run).name != run or not run.isprintable():
-        raise UserError(f"the server calls its run {run!r}: not a plain name")
 
 
 def place(images: Tensor, device: torch.device) -> Tensor:

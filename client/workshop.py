@@ -18,9 +18,10 @@ from common.layout import BUFFERS, Layout
 from common.messages import Floats, Instruction
 from common.objectives import build_stage
 from common.objectives.base import Objective
-from common.options import Stage
+from common.options import Plan, Stage
 from common.views import Views, build_views
 
+MOST_NUMBERS = 2**29  # in a model with its targets and queues: 2 GiB of float32
 OWN, MEMORY, ROUND = "own/", "memory/", "round"  # in a site's state: what a merge rule needs
 
 
@@ -120,10 +121,9 @@ class Workshop:
         server's."""
         plan = instruction.plan
         stage = instruction.stage
-        if not 0 <= stage < len(plan.stages):
-            raise UserError(f"the plan has no stage {stage}")
         key = (plan.to_json(), stage, channels, side, kind)
         if self._bench is None or key != self._key:
+            check_size(plan, stage, channels, side)
             objective = build_stage(plan, stage, channels, side, plan.clusters)
             objective.to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
             self._bench = Workbench(
@@ -143,6 +143,20 @@ class Workshop:
                 f"images here are {channels}×{side}×{side}"
             )
         return self._bench
+
+
+def check_size(plan: Plan, stage: int, channels: int, side: int) -> None:
+    """`UserError` for a model that cannot be built, or is too large, found out without its
+    memory."""
+    try:
+        with torch.device("meta"):
+            objective = build_stage(plan, stage, channels, side, plan.clusters)
+            numbers = sum(tensor.numel() for tensor in objective.state_dict().values())
+    except (RuntimeError, ArithmeticError, TypeError) as error:
+        why = str(error).partition("\n")[0]
+        raise UserError(f"stage {stage}: its model cannot be built: {why}") from None
+    if numbers > MOST_NUMBERS:
+        raise UserError(f"stage {stage}: a model of {numbers} numbers, at most {MOST_NUMBERS}")
 
 
 def pick_device(name: str) -> torch.device:
