@@ -11,7 +11,7 @@ from flwr.app import Context, Error, Message
 from flwr.clientapp import ClientApp
 
 from client.resident.channel import ask
-from common.errors import UserError
+from common.errors import UserError, plain
 from common.messages import decode, encode
 
 REFUSED = 1000  # Flower's own codes are small; this one says that Covey refused the message
@@ -27,7 +27,7 @@ def build_app(handler: Handler) -> ClientApp:
         try:
             reply = decode(handler(context, encode(message.content)))
         except UserError as error:
-            return Message(Error(REFUSED, str(error)), reply_to=message)
+            return Message(Error(REFUSED, plain(str(error))), reply_to=message)
         return Message(reply, reply_to=message)
 
     client_app = ClientApp()
