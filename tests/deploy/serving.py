@@ -23,6 +23,7 @@ def serving(app: Starlette, port: int, server: ServerCertificate) -> Iterator[No
         ssl_certfile=server.certificate,
         ssl_keyfile=str(server.key),
         log_level="critical",
+        date_header=False,
         timeout_graceful_shutdown=1,
     )
     instance = uvicorn.Server(config)

@@ -3,7 +3,11 @@ what left it afterwards."""
 
 import io
 import json
+import re
+import time
 from datetime import UTC, datetime, timedelta
+from email.utils import formatdate
+from importlib.metadata import version as installed
 
 import numpy as np
 import pytest
@@ -15,15 +19,17 @@ from starlette.routing import Route
 
 from common.data import load
 from common.errors import UserError
-from deploy import certificates
+from deploy import bundle, certificates
 from deploy.address import Address
 from deploy.certificates import issue_server, make_authority
-from deploy.checks import Data, describe
+from deploy.checks import Data, compare_versions, describe
 from deploy.client import Terms, join
+from deploy.device import describe_device
 from deploy.invitation import Invitation
 from deploy.left import read_ledger, show_ledger
 from deploy.processes import LOOPBACK, free_port
-from deploy.reach import check_server
+from deploy.reach import Answer, check_invited, check_server
+from deploy.reach import _versions as versions_in
 from deploy.server import init, invite
 from deploy.site_folder import SiteFolder
 from tests.deploy.serving import serving
@@ -114,9 +120,9 @@ def test_a_damaged_invitation_is_refused_without_showing_its_key(
     assert "\n" not in str(mistake.value) and secret not in str(mistake.value)
 
 
-def healthy(status):
+def healthy(status, **headers):
     async def health(_request):
-        return Response(status_code=status)
+        return Response(status_code=status, headers=headers)
 
     return Starlette(routes=[Route("/health", health)])
 
@@ -152,6 +158,76 @@ def test_a_certificate_that_has_run_out_is_told(tmp_path, monkeypatch):
         pytest.raises(UserError, match="certificate has expired"),
     ):
         check_server(address, authority.certificate, proxies=False)
+
+
+OURS = f"covey={bundle.version()} flwr={installed('flwr')}"
+
+
+@pytest.mark.parametrize(
+    ("said", "line"),
+    [
+        (OURS, ", as the server"),
+        (OURS + ".1", "; the server has Covey"),
+        ("", "(the server does not say its own)"),
+        ("\0=\0 = == x", None),
+        (OURS.replace("covey=", "covey=9."), None),
+        (f"covey={bundle.version()} flwr=1.99.0", None),
+    ],
+)
+def test_the_versions_of_site_and_server_are_compared(said, line):
+    answer = Answer(0.0, versions_in(said))
+    if line is None:
+        with pytest.raises(UserError, match="install the server's versions"):
+            compare_versions(answer)
+    else:
+        assert line in compare_versions(answer)
+
+
+def test_a_health_answer_tells_the_clocks_difference(tmp_path):
+    authority = make_authority(tmp_path)
+    server = issue_server(authority, tmp_path, ())
+    address = Address(LOOPBACK, free_port())
+    then = formatdate(time.time() - 86_400, usegmt=True)
+    app = healthy(200, date=then, **{"covey-versions": OURS})
+    with serving(app, address.port, server):
+        answer = check_server(address, authority.certificate, proxies=False)
+    assert answer.ahead == pytest.approx(86_400, abs=30)
+    assert answer.versions["flwr"] == installed("flwr")
+
+
+@pytest.mark.parametrize(
+    ("ahead", "why"),
+    [
+        (86_400.0, "this machine's clock is 86400 s ahead of the server's"),
+        (-400.0, "this machine's clock is 400 s behind the server's"),
+        (0.0, "do the clocks of the two machines differ?"),
+    ],
+)
+def test_a_signature_that_is_refused_is_explained_by_the_clocks(invitation, tmp_path, ahead, why):
+    authority = make_authority(tmp_path / "authority")
+    server = issue_server(authority, tmp_path / "authority", ())
+    address = Address(LOOPBACK, free_port())
+
+    async def refuse(_request):
+        return Response(status_code=401)
+
+    mine = Invitation.read(invitation).model_copy(
+        update={"address": str(address), "authority": authority.certificate.read_text()}
+    )
+    app = Starlette(routes=[Route("/v1/fleet/activate-node", refuse, methods=["POST"])])
+    with (
+        serving(app, address.port, server),
+        pytest.raises(UserError, match=re.escape(why)) as mistake,
+    ):
+        check_invited(mine, Answer(ahead))
+    assert "may be 5 s ahead or 300 s behind" in str(mistake.value)
+
+
+def test_a_device_that_is_not_there_is_named(tmp_path):
+    with pytest.raises(UserError, match="device 'abacus'") as mistake:
+        describe_device("abacus", tmp_path)
+    assert "\n" not in str(mistake.value)
+    assert describe_device("cpu", tmp_path).startswith("cpu (")
 
 
 def test_the_log_tells_what_left_and_adds_it_up(tmp_path):

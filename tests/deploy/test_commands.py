@@ -15,7 +15,8 @@ from deploy.site_folder import SiteFolder
 from tests.deploy.helpers import events, processes, until
 from tests.deploy.machines import Covey, write_images
 
-LONG = ("--local-epochs", "150", "--rounds", "40")  # a round of many seconds
+LONG = ("--local-epochs", "20", "--rounds", "40")  # a round of many seconds
+pytestmark = pytest.mark.timeout(900)
 EVIL = """from pathlib import Path
 Path({mark!r}).write_text("!")
 from client.app import app as installed
@@ -84,11 +85,11 @@ def test_a_site_joins_in_the_background_and_says_how_it_is(covey):
 @pytest.mark.federation
 def test_a_run_is_listed_and_stopped_and_what_it_took_is_told(covey):
     run = submit(covey, "stopped", "--rounds", "40", "--local-epochs", "1")
-    until(lambda: len(events(run, "round")) >= 2)
+    until(lambda: events(run, "round"))
     assert "running" in covey.run("runs", "--server", "server", "--json", "runs.json")
     (line,) = json.loads((covey.folder / "runs.json").read_text())
     assert (line["id"], line["recipe"], line["status"]) == (run.name, "fedsimclr", "running")
-    assert line["rounds"] >= 2 and line["planned"] == 40
+    assert line["rounds"] >= 1 and line["planned"] == 40
     said = covey.run("stop", run.name, "--server", "server")
     assert "stopped; `covey submit --server" in said and "goes on from the last round" in said
     assert covey.started["stopped"].wait(60) == 1

@@ -10,8 +10,10 @@ from hypothesis import strategies as st
 
 from common.errors import UserError
 from deploy.address import Address
+from deploy.control import Node, read_public_key
 from deploy.invitation import Invitation
-from deploy.server import init, invite
+from deploy.server import init, invite, revoke, settle
+from deploy.settings import Settings
 from deploy.sites import sites
 from deploy.submit import Order, submit_run
 
@@ -48,7 +50,14 @@ def test_every_option_that_server_toml_explains_can_be_switched_on(folder):
     settings.write_text(re.sub(r"^# ([a-z-]+ = )", r"\1", settings.read_text(), flags=re.M))
     assert str(folder.settings().listens) == "192.0.2.7:8443"
     assert "192.0.2.7" in folder.settings().certified
-    assert folder.settings().request_limit == 64
+    settings = folder.settings()
+    assert (settings.request_limit, settings.address_rate, settings.site_rate) == (64, 200, 50)
+
+
+def test_every_option_is_explained_in_server_toml(folder):
+    text = (folder.path / "server.toml").read_text()
+    options = {field.alias for field in Settings.model_fields.values()}
+    assert {name for name in options if re.search(rf"^(# )?{name} = ", text, re.M)} == options
 
 
 @pytest.mark.parametrize(
@@ -111,6 +120,72 @@ def test_a_site_is_invited_once_and_no_file_is_overwritten(folder, tmp_path):
     with pytest.raises(UserError, match=r"site name '\.\./south'"):
         invite(folder, "../south", tmp_path / "south.toml")
     assert list(folder.invited()) == ["north"]
+
+
+def test_a_revoked_site_is_no_longer_invited_and_its_name_gets_a_new_key(folder, tmp_path):
+    invite(folder, "north", tmp_path / "north.toml")
+    old = folder.invited()["north"].read_text()
+    assert revoke(folder, "north") is False  # the server is not running
+    assert folder.invited() == {}
+    assert [(s.name, s.status) for s in sites(folder)] == [("north", "revoked")]
+    with pytest.raises(UserError, match="unknown site 'north'"):
+        revoke(folder, "north")
+    with pytest.raises(UserError, match="site name"):
+        revoke(folder, "../north")
+    invite(folder, "north", tmp_path / "again.toml")
+    assert folder.invited()["north"].read_text() != old
+    assert [(s.name, s.status) for s in sites(folder)] == [("north", "invited")]
+    revoke(folder, "north")
+    keys = {path.read_text() for path in folder.revoked()}
+    assert len(keys) == 2 and old in keys
+
+
+class Register:
+    """A SuperLink's register of sites."""
+
+    def __init__(self, *nodes):
+        self.known = list(nodes)
+
+    def nodes(self):
+        return list(self.known)
+
+    def register(self, public_key, name):
+        self.known.append(Node(len(self.known), name, read_public_key(public_key), "registered", 0))
+
+    def unregister(self, node):
+        self.known = [each for each in self.known if each.id != node]
+
+
+def test_exactly_the_keys_that_are_invited_are_let_in(folder, tmp_path):
+    """Also where a name was revoked and invited anew while the server was not running."""
+    for name in ("north", "south"):
+        invite(folder, name, tmp_path / f"{name}.toml")
+    register = Register()
+    settle(folder, register)
+    assert [node.name for node in register.known] == ["north", "south"]
+    old = {node.key for node in register.known}
+    revoke(folder, "north")
+    invite(folder, "north", tmp_path / "again.toml")
+    settled = settle(folder, register)
+    assert [node.name for node in settled.nodes] == ["south"]
+    assert sorted(node.name for node in register.known) == ["north", "south"]
+    keys = {read_public_key(path) for path in folder.invited().values()}
+    assert {node.key for node in register.known} == keys != old
+
+
+def test_a_key_that_the_server_does_not_take_does_not_keep_the_others_out(folder, tmp_path):
+    for name in ("north", "south"):
+        invite(folder, name, tmp_path / f"{name}.toml")
+
+    class Choosy(Register):
+        def register(self, public_key, name):
+            if name == "north":
+                raise UserError("public key already in use")
+            super().register(public_key, name)
+
+    register = Choosy()
+    assert settle(folder, register).refused == {"north": "public key already in use"}
+    assert [node.name for node in register.known] == ["south"]
 
 
 def test_one_server_runs_in_a_folder(folder):
