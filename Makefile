@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: install run test check format bench bench-methods proto clean faults hosts-test
+.PHONY: install run test check format bench bench-methods proto clean faults hosts-test compose-test
 
 install: $(VENV)/.installed
 
@@ -30,6 +30,11 @@ faults: install
 # printed. Needs root and iproute2 (about 8 minutes).
 hosts-test: install
 	@$(CASES) tests/hosts
+
+# The image, and deploy/compose.yaml with three sites, one of them killed (docs/docker.md). Needs a
+# Docker engine and compose, and nothing of .venv.
+compose-test:
+	@$(PYTHON) -m deploy.compose_test
 
 check: install
 	@"$(BIN)/ruff" format --check .
