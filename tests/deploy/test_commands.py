@@ -111,26 +111,27 @@ def test_a_run_is_listed_and_stopped_and_what_it_took_is_told(covey):
 
 @pytest.mark.federation
 def test_a_site_runs_no_code_of_a_coordinator_who_means_harm(covey, tmp_path):
-    marks = {name: tmp_path / f"owned-{name}" for name in ("import", "package")}
+    mark = tmp_path / "owned"
     bundle = write_bundle(tmp_path / "bundle", {"recipe": "fedsimclr", "sites": "2"})
     stub = bundle / "covey_bundle" / "client_app.py"
-    stub.write_text(EVIL.format(mark=str(marks["import"])))
-    (bundle / "covey_bundle" / "server_app.py").write_text(SPEAKER)
+    stub.write_text(EVIL.format(mark=str(mark)))
+    answers = tmp_path / "answers"
+    (bundle / "covey_bundle" / "server_app.py").write_text(SPEAKER.format(answers=str(answers)))
     control = server(covey).control(10.0)
     control.submit(bundle)
     for name in ("north", "south"):
         until(lambda name=name: "refused the bundle of run" in told(covey, name))
         assert "'covey_bundle/client_app.py' is not the one that Covey" in told(covey, name)
     covey.until("north", "refused the bundle of run")
-    reply = server(covey).logs / "superexec.log"
-    until(lambda: reply.read_text().count("runs no bundle but that of its own Covey") >= 2)
-    assert not marks["import"].exists()
+    until(lambda: answers.exists() and len(answers.read_text().splitlines()) == 2)
+    assert answers.read_text().count("runs no bundle but that of its own Covey") == 2
+    assert not mark.exists()
     apps = (covey.folder / "covey-site-north" / "private" / "flower").rglob("client_app.py")
     assert not [path for path in apps if "owned" in path.read_text()]
 
 
-# A ServerApp that asks every site something and writes what it is told into its log.
-SPEAKER = """import sys, time
+# A ServerApp that asks every site something and writes down what it is told.
+SPEAKER = """import time
 from flwr.app import Message, RecordDict
 from flwr.serverapp import ServerApp
 app = ServerApp()
@@ -143,7 +144,8 @@ def main(grid, context):
     while waiting:
         for message in grid.pull_messages(waiting):
             waiting.discard(message.metadata.reply_to_message_id)
-            print("ANSWER", message.error.reason if message.has_error() else "none", flush=True)
+            with open({answers!r}, "a") as file:
+                file.write((message.error.reason if message.has_error() else "none") + "\\n")
         time.sleep(0.2)
 """
 
