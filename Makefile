@@ -34,7 +34,7 @@ hosts-test: install
 # The image, and deploy/compose.yaml with three sites, one of them killed (docs/docker.md). Needs a
 # Docker engine and compose, and nothing of .venv.
 compose-test:
-	@$(PYTHON) -m deploy.compose_test
+	@$(PYTHON) -m deploy.compose_test $(LOG)
 
 check: install
 	@"$(BIN)/ruff" format --check .
