@@ -8,6 +8,7 @@ from typing import Any
 
 from numpy.typing import NDArray
 
+from common.files import append_line
 from common.messages import Reply
 
 MOMENTS = {
@@ -29,9 +30,7 @@ def enter(path: Path, reply: Reply, data: bytes) -> None:
         "bytes": len(data),
         "sha256": hashlib.sha256(data).hexdigest(),
     }
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("a", encoding="utf-8") as file:
-        file.write(json.dumps(line) + "\n")
+    append_line(path, json.dumps(line))
 
 
 def parts(reply: Reply) -> dict[str, list[int]]:

@@ -24,10 +24,16 @@ class Site:
     ledger: Path
 
     def handle(self, record: bytes) -> bytes:
-        """Answer one encoded instruction; `UserError` where it does not fit."""
-        reply = self.trainer.handle(Instruction.from_record(decode(record)))
-        answer = encode(reply.to_record())
-        enter(self.ledger, reply, answer)
+        """Answer one encoded instruction; `UserError` where it does not fit, or a file cannot be
+        written: what is not in the ledger does not leave."""
+        instruction = Instruction.from_record(decode(record))
+        try:
+            reply = self.trainer.handle(instruction)
+            answer = encode(reply.to_record())
+            enter(self.ledger, reply, answer)
+        except OSError as error:
+            name = Path(error.filename).name if error.filename else "its files"
+            raise UserError(f"{name} at the site: {error.strerror or error}") from None
         return answer
 
 

@@ -1,10 +1,14 @@
 """Files that are never half written, and what Covey notes in its parameter files."""
 
+import errno
 import json
 import os
 from collections.abc import Mapping
+from io import RawIOBase
 from pathlib import Path
 from typing import Any
+
+CHUNK = 65536  # bytes read at once, from the end of a file of lines
 
 
 def write_atomic(path: Path, data: bytes, mode: int = 0o666) -> None:
@@ -20,8 +24,47 @@ def write_atomic(path: Path, data: bytes, mode: int = 0o666) -> None:
             file.flush()
             os.fsync(file.fileno())
         part.replace(path)
+    except OSError as error:
+        raise _named(error, path) from None
     finally:
         part.unlink(missing_ok=True)
+
+
+def append_line(path: Path, line: str) -> None:
+    """Append `line` whole: where the disk is full nothing of it stays, and what a process that was
+    killed left of a line is taken off first."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        with path.open("a+b", buffering=0) as file:
+            end = _end_of_lines(file)
+            file.truncate(end)
+            data = line.encode() + b"\n"
+            try:
+                if file.write(data) < len(data):
+                    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+            except OSError:
+                file.truncate(end)
+                raise
+    except OSError as error:
+        raise _named(error, path) from None
+
+
+def _end_of_lines(file: RawIOBase) -> int:
+    """The position behind the last whole line."""
+    end = file.seek(0, os.SEEK_END)
+    while end > 0:
+        start = max(0, end - CHUNK)
+        file.seek(start)
+        newline = (file.read(end - start) or b"").rfind(b"\n")
+        if newline >= 0:
+            return start + newline + 1
+        end = start
+    return 0
+
+
+def _named(error: OSError, path: Path) -> OSError:
+    """The same error with the file's name: a full disk is found out where no name is known."""
+    return OSError(error.errno, error.strerror, str(path))
 
 
 def note(facts: Mapping[str, Any]) -> dict[str, str]:

@@ -1,9 +1,9 @@
 """A federation of real processes on this machine: `covey run`.
 
 A SuperLink on loopback with TLS and SuperNode authentication, its SuperExec, and for each site a
-SuperNode and, where the site wants one, a resident trainer. Certificates, keys and Flower's own
-state are made on the spot in a private folder and deleted at the end. Whatever ends by itself is
-started again; nothing outlives the federation.
+SuperNode with its SuperExec and, where the site wants one, a resident trainer. Certificates, keys
+and Flower's own state are made on the spot in a private folder and deleted at the end. Whatever
+ends by itself is started again; nothing outlives the federation.
 """
 
 import shutil
@@ -64,6 +64,11 @@ class SiteSpec:
     def node(self) -> str:
         """The name of its SuperNode's process and log."""
         return f"{self.name}-supernode"
+
+    @property
+    def executor(self) -> str:
+        """The name of its SuperExec's process and log."""
+        return f"{self.name}-superexec"
 
     @property
     def trainer(self) -> str:
@@ -225,18 +230,19 @@ class LocalFederation:
 
     def _start_node(self, site: SiteSpec, key: SiteKey, authority: Authority, poll: float) -> None:
         folder = private_folder(self._state / "sites" / site.name)
-        config = flower.write_node_config(folder / "node.toml", site.node_config)
-
-        def command() -> list[str]:
-            return flower.supernode_command(
-                self.address,
-                authority.certificate,
-                key.private,
-                port=free_port(),
-                node_config=config,
-            )
-
-        self._run(site.node, command, PATIENTLY, folder, poll)
+        # A SuperExec that the SuperNode started itself would not be started again.
+        secret, port = write_secret(folder / "superexec.secret"), free_port()
+        node = flower.supernode_command(
+            self.address,
+            authority.certificate,
+            key.private,
+            port=port,
+            node_config=flower.write_node_config(folder / "node.toml", site.node_config),
+            secret=secret,
+        )
+        executor = flower.superexec_command(f"{LOOPBACK}:{port}", None, secret)
+        self._run(site.node, node, PATIENTLY, folder)
+        self._run(site.executor, executor, QUICKLY, folder, poll)
 
     def _await_superlink(self, deadline: float) -> None:
         while True:

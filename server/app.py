@@ -44,6 +44,10 @@ def main(grid: Grid, context: Context) -> None:
         except UserError as error:  # raised again: Flower tells its text to who started the run
             folder.finish("failed", str(error))
             raise
+        except OSError as error:
+            reason = f"{error.filename or folder.path}: {error.strerror or error}"
+            folder.finish("failed", reason)
+            raise UserError(reason) from error
         except Exception as error:
             folder.finish("failed", f"{type(error).__name__}: {error}")
             folder.write("logs/serverapp.log", traceback.format_exc().encode())
@@ -65,7 +69,8 @@ def run(grid: Grid, plan: Plan, folder: RunFolder, engine: str) -> None:
     roster = Roster(grid, plan, folder.path.name, warn=_say)
     roster.gather(plan.deadline)
     classes = roster.classes
-    plan = plan.model_copy(update={"clusters": plan.clusters or len(classes) or DEFAULT_CLUSTERS})
+    clusters = plan.clusters or folder.clusters() or len(classes) or DEFAULT_CLUSTERS
+    plan = plan.model_copy(update={"clusters": clusters})
     plan = settle_parameters(plan)
     strategy = CoveyStrategy(plan, folder, roster)
     folder.begin(_facts(strategy, engine))

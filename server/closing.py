@@ -25,7 +25,7 @@ class Closing:
         """Whether the exchange is over `seconds` after it was opened."""
         if len(answered) >= self.wanted:
             return True
-        if len(answered) < self.least or not self.tardy.issuperset(waiting):
+        if len(answered) < self.least or not self.tardy >= set(waiting):
             return False
         if self.others_took is None:
             self.others_took = seconds

@@ -7,7 +7,7 @@ folder that `resume` goes on from, at most one round back.
 import json
 import time
 from collections.abc import Callable, Mapping
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, nullcontext, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -18,7 +18,7 @@ from safetensors.numpy import save
 
 from common.centroids import Centroids
 from common.errors import UserError
-from common.files import note, read_note, write_atomic
+from common.files import append_line, note, read_note, write_atomic
 from common.lock import locked
 from common.messages import Floats
 from common.options import Plan
@@ -69,22 +69,23 @@ class RunFolder:
         self.path.mkdir(parents=True, exist_ok=True)
         earlier = self._read_run()
         if earlier is not None:
-            for key in ("plan", "classes"):
-                if earlier.get(key) != run[key]:
-                    raise UserError(f"{self.path}: it holds a run with another {key}")
+            if earlier.get("plan") != run["plan"]:
+                raise UserError(f"{self.path}: it holds a run with another plan")
             run = _running(earlier)
         self.run = dict(run)
         self._write_run()
 
     def finish(self, status: str, reason: str = "") -> None:
-        """Record how the run ended: "finished", or "failed" and why."""
-        if self._events:
-            self._events.close()
+        """Record how the run ended: "finished", or "failed" and why, if the disk takes that."""
+        failed = status == "failed"
         self.run |= {"status": status, "ended": timestamp()}
         if reason:
             self.run["reason"] = reason
-        if self.path.exists() and "plan" in self.run:
-            self._write_run()
+        with suppress(OSError) if failed else nullcontext():
+            if self._events:
+                self._events.close()
+            if self.path.exists() and "plan" in self.run:
+                self._write_run()
 
     def plan(self) -> Plan:
         """The plan of the run that the folder holds; `UserError` if there is none."""
@@ -93,11 +94,15 @@ class RunFolder:
             raise UserError(f"{self.path} holds no run: there is no run.json")
         return Plan.from_json(json.dumps(earlier.get("plan")))
 
+    def clusters(self) -> int:
+        """The number of clusters that the run in the folder began with; 0 where there is none."""
+        earlier = self._read_run()
+        return 0 if earlier is None else self.plan().clusters
+
     def log(self, event: Mapping[str, Any]) -> None:
         """Append one event to `metrics.jsonl` and to the TensorBoard files."""
         line = {**event, "time": round(time.time(), 3)}
-        with (self.path / "metrics.jsonl").open("a", encoding="utf-8") as file:
-            file.write(json.dumps(line) + "\n")
+        append_line(self.path / "metrics.jsonl", json.dumps(line))
         self._events = self._events or Events(self.path / "events")
         self._events.write(line)
         if self._watch:

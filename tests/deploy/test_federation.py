@@ -116,8 +116,10 @@ def test_two_sites_answer_a_stranger_is_refused_and_nothing_is_left(tmp_path, si
         "superlink.log",
         "superexec.log",
         "north-supernode.log",
+        "north-superexec.log",
         "north-trainer.log",
         "south 2-supernode.log",
+        "south 2-superexec.log",
         "stranger.log",
     }
 

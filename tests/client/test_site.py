@@ -1,0 +1,30 @@
+"""What a site does when it cannot write: it sends nothing that is not in its log."""
+
+from pathlib import Path
+
+import pytest
+
+from client.ledger import enter
+from client.site import Site
+from common import recipes
+from common.errors import UserError
+from common.messages import Instruction, Reply, encode
+from tests.common.test_files import room_for
+
+
+class Introducing:
+    def handle(self, _instruction: Instruction) -> Reply:
+        return Reply("hello", "north", 0)
+
+
+def test_an_answer_that_cannot_be_noted_does_not_leave(tmp_path: Path) -> None:
+    ledger = tmp_path / "left.jsonl"
+    enter(ledger, Reply("hello", "north", 0), b"x")
+    before = ledger.read_bytes()
+    hello = encode(Instruction("hello", "run", 0, recipes.load("fedsimclr").plan()).to_record())
+    site = Site(Introducing(), ledger)  # type: ignore[arg-type]
+    with room_for(len(before) + 10), pytest.raises(UserError, match=r"left\.jsonl at the site: "):
+        site.handle(hello)
+    assert ledger.read_bytes() == before
+    assert site.handle(hello)
+    assert len(ledger.read_text().splitlines()) == 2
