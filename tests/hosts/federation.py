@@ -15,7 +15,7 @@ from tests.hosts.network import Network
 
 SITES = ("north", "south")
 IMAGES = 120  # per site
-ADDRESS = "fl.example.org:8443"
+NAME, PORT = "fl.example.org", 8443  # as in docs/deploy.md
 TINY = ("--encoder", "small-convnet", "--local-epochs", "1", "--batch-size", "32")
 
 
@@ -62,7 +62,7 @@ class Run:
 
         until(met, 120, f"{site} is at work on round {number}: {self.command.said[-2000:]}")
 
-    def ends(self, patience: float = 180.0) -> list[dict[str, Any]]:
+    def ends(self, patience: float = 600.0) -> list[dict[str, Any]]:
         """Wait for the good end, with a report; the rounds."""
         said = self.command.ends(patience)
         assert (self.folder / "report.html").stat().st_size > 10_000, said
@@ -84,8 +84,8 @@ class Federation:
     def start(cls, network: Network, folder: Path) -> "Federation":
         """From nothing to sites that have joined."""
         server = Machine(network.add("coordinator"), folder / "coordinator")
-        names = {ADDRESS.partition(":")[0]: server.host.address}
-        server.run("covey", "server", "init", "fl", "--address", ADDRESS)
+        names = {NAME: server.host.address}
+        server.run("covey", "server", "init", "fl", "--address", f"{NAME}:{PORT}")
         server.start("covey", "server", "start", "fl").until("ready")
         sites, joined = {}, {}
         for index, name in enumerate(SITES):

@@ -94,6 +94,11 @@ class Host:
             text=True,
         )
 
+    def listening(self) -> list[str]:
+        """ADDRESS:PORT of every TCP socket that listens here."""
+        lines = command("ip", "netns", "exec", self.space, "ss", "-Hltn").splitlines()
+        return [line.split()[3] for line in lines]
+
     def knows(self, names: Mapping[str, str]) -> None:
         """What this host's /etc/hosts says: name -> address."""
         folder = ETC / self.space

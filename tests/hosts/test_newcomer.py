@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.hosts.federation import ADDRESS, IMAGES, draw_images
+from tests.hosts.federation import IMAGES, NAME, draw_images
 from tests.hosts.machine import Machine, Typed
 from tests.hosts.network import Network
 
@@ -54,7 +54,7 @@ def test_a_newcomer_gets_from_nothing_to_a_report_with_the_commands_as_they_are_
     with Network() as network:
         coordinator = Machine(network.add("coordinator"), tmp_path / "coordinator")
         site = Machine(network.add("site"), tmp_path / "site")
-        site.host.knows({ADDRESS.partition(":")[0]: coordinator.host.address})
+        site.host.knows({NAME: coordinator.host.address})
         draw_images(site.folder / "images", 0, IMAGES)
         typed: dict[str, Typed] = {}
         for who, line in printed():
