@@ -52,7 +52,13 @@ def embed(
     return Embedded(torch.cat(points), torch.cat(heads) if heads else None)
 
 
-CLUSTERINGS = {"k-means": local_clusters, "k-fed": k_fed_clusters, "lloyd": local_clusters}
+CLUSTERINGS = {
+    "k-means": local_clusters,
+    "k-fed": k_fed_clusters,
+    "lloyd": local_clusters,
+    "robust-k-means": local_clusters,
+    "robust-lloyd": local_clusters,
+}
 """How a site finds its own clusters, by the stage's `centroids`."""
 
 

@@ -2,6 +2,7 @@
 
 import copy
 
+from common.byzantine import check_byzantine
 from common.data.partition import parse
 from common.encoders import build_encoder
 from common.errors import UserError, unknown
@@ -16,7 +17,8 @@ PARTICULAR = {kind.aggregation for kind in OBJECTIVES.values()}  # aggregations 
 
 def check_plan(plan: Plan) -> None:
     """`UserError` if the plan names an unknown encoder, objective, parameter, view preset or
-    partition."""
+    partition, or asks for what its number of sites does not allow."""
+    check_byzantine(plan)
     encoder = build_encoder(plan.encoder, channels=1, side=32, seed=0)
     for stage in plan.stages:
         objective = build_objective(stage, copy.copy(encoder), clusters=2)

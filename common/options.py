@@ -77,15 +77,27 @@ class Stage(_Options):
     merge_strength: float = Field(
         default=0.7, ge=0, description="the merge rule's own number: a threshold, τ or λ"
     )
-    aggregation: Literal["mean", "l-dawa", "l-dawa-normalised", "mgda", "orchestra"] = Field(
+    aggregation: Literal[
+        "mean",
+        "l-dawa",
+        "l-dawa-normalised",
+        "mgda",
+        "orchestra",
+        "median",
+        "trimmed-mean",
+        "norm-clipping",
+        "krum",
+        "multi-krum",
+    ] = Field(
         default="mean",
-        description="how the server makes one model of the sites' (`server/aggregation/`)",
+        description="how the server makes one model of the sites' (`server/aggregation/`); from "
+        "median on, rules that withstand Byzantine sites",
     )
     server_optimiser: Literal["none", "momentum", "adam"] = Field(
         default="none", description="what the server does with the mean update: FedAvgM, FedAdam"
     )
     server_learning_rate: float = Field(default=1.0, gt=0, le=100, description="its step size")
-    centroids: Literal["k-means", "k-fed", "lloyd"] = Field(
+    centroids: Literal["k-means", "k-fed", "lloyd", "robust-k-means", "robust-lloyd"] = Field(
         default="k-means",
         description="how a stage's global centroids are made (`server/centroids.py`)",
     )
@@ -166,6 +178,13 @@ class RunOptions(_Options):
     )
     quorum: float = Field(
         default=0.5, gt=0, le=1, description="share of a round's sites without which it fails"
+    )
+    byzantine: int = Field(
+        default=0,
+        ge=0,
+        le=50_000,
+        description="sites that may answer anything at all: how many a robust aggregation and "
+        "robust centroids withstand",
     )
     deadline: float = Field(
         default=600.0, gt=0, description="seconds after which a round closes with who answered"

@@ -71,11 +71,13 @@ class Asking:
             for site, reason in sorted(exchange.refused.items()):
                 self._warn(f"round {number}: {site} refused: {reason}", number)
             asked, answered = len(exchange.nodes), len(exchange.answered)
-            if answered >= exchange.closing.least:
+            if answered >= exchange.needed:
                 return exchange
+            few = answered < exchange.closing.least
+            wanting = f"the quorum {self._plan.quorum:g}" if few else "the stage's robust rules"
             self._warn(
                 f"round {number} ({kind}): {answered} of {asked} sites gave a usable answer, "
-                f"too few for the quorum {self._plan.quorum:g} (attempt {attempt})",
+                f"too few for {wanting} (attempt {attempt})",
                 number,
             )
         why = "; ".join(f"{site}: {reason}" for site, reason in sorted(reasons.items())[:3])

@@ -43,6 +43,15 @@ def merge_centroids(
 
 
 MERGES: dict[str, Callable[[Sequence[tuple[str, Centroids]], Centroids | None, int, int], Merged]]
-MERGES = {"k-means": merge_centroids, "k-fed": merge_k_fed, "lloyd": merge_centroids}
-"""name -> how the sites' centroids become the global ones; `lloyd` goes on from there in more
-exchanges (`server/lloyd.py`)."""
+MERGES = {
+    "k-means": merge_centroids,
+    "k-fed": merge_k_fed,
+    "lloyd": merge_centroids,
+    "robust-k-means": merge_centroids,
+    "robust-lloyd": merge_centroids,
+}
+"""name -> how the sites' centroids become the global ones. Of the robust ones, whose centroids have
+a say is settled before (`server/robust.py`)."""
+
+STEPPING = ("lloyd", "robust-lloyd")
+"""The names that go on from there in more exchanges (`server/lloyd.py`)."""

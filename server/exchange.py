@@ -11,14 +11,16 @@ from typing import Any
 from flwr.app import Message
 from flwr.serverapp import Grid
 
+from common.byzantine import answers_needed
 from common.layout import Layout, module_of
 from common.messages import Instruction, Reply, wire_size
-from server.aggregation import Aggregation, aggregation
+from server.aggregation import ROBUST, Aggregation, aggregation
 from server.checks import Expected, Refused, read_reply
 from server.closing import Closing
 from server.conversation import CLOCKS, hear, push
 from server.greeting import SiteInfo
 from server.measurements import Measurements
+from server.robust import Defence
 
 
 class Exchange:
@@ -50,9 +52,19 @@ class Exchange:
         }
         self._sizes = {name: len(array) for name, array in back.items()}
         images = sum(sites[name].examples for name in nodes)
-        self.measured = Measurements(width, asked.plan.clusters, len(asked.classes), images)
-        rule = asked.plan.stages[asked.stage].aggregation if asked.kind == "train" else "mean"
-        self.update: Aggregation = aggregation(rule, layout, back, max(images, 1))
+        stage = asked.plan.stages[asked.stage]
+        self._defence = Defence.of(stage, asked.plan.byzantine)
+        self.measured = Measurements(
+            width, asked.plan.clusters, len(asked.classes), images, self._defence
+        )
+        ruled = asked.kind == "train" or (asked.kind == "prepare" and stage.aggregation in ROBUST)
+        self.update: Aggregation = aggregation(
+            stage.aggregation if ruled else "mean",
+            layout,
+            back,
+            max(images, 1),
+            self._defence.suspects,
+        )
         self.answered: list[str] = []
         self.refused: dict[str, str] = {}
         self.closing = closing or Closing(len(nodes), len(nodes))
@@ -66,6 +78,15 @@ class Exchange:
         """Sites that could not be asked, or neither answered nor were refused."""
         silent = self.nodes.keys() - set(self.answered) - self.refused.keys()
         return sorted(self.absent | silent)
+
+    @property
+    def needed(self) -> float:
+        """Answers without which it does not count: those of the quorum, and those that robust rules
+        need against the sites that may still be Byzantine."""
+        if self.asked.kind == "score":
+            return self.closing.least
+        stage = self.asked.plan.stages[self.asked.stage]
+        return max(self.closing.least, answers_needed(stage, self._defence.suspects.left))
 
     @property
     def cost(self) -> "Cost":
@@ -109,6 +130,8 @@ class Exchange:
                 self._fold_one(site, message)
             except Refused as why:
                 self.refused[site] = str(why)
+                if not message.has_error():
+                    self._defence.suspects.exposed.add(site)
             else:
                 self.bytes_up += wire_size(message.content)
                 self.answered.append(site)

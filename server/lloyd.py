@@ -16,6 +16,9 @@ WWW 2010) never forgets what a centroid was given while it was elsewhere; this i
 averages, as of VQ-VAE's codebook: van den Oord et al., NeurIPS 2017, arXiv 1711.00937, appendix
 A.1.) The first S_c and N_c are those of the merged local centroids.
 
+With the centroids `robust-lloyd` the sites' sums are put to the vote instead of added up, so that
+some Byzantine ones cannot move a centroid at will (`server/robust.py`).
+
 Several sets of centroids, from different seeds, step side by side in the same exchanges; the one
 with the least inertia is kept.
 """
@@ -85,7 +88,7 @@ def step(now: Clustering, measured: Measurements, share: float) -> Clustering:
     `measured` is of. A site leaves out clusters below its `min-count`."""
     kept = 1 - share
     found, sizes = measured.moment("sums"), measured.sizes("lloyd")
-    inertia = [measured.sum(f"inertia.{number}") for number in range(len(now.inertia))]
+    inertia = [measured.inertia(number) for number in range(len(now.inertia))]
     assert found is not None  # replies without these are refused
     sums = kept * now.sums + found
     still = np.linalg.norm(sums, axis=1, keepdims=True) == 0

@@ -16,19 +16,29 @@ from common import metrics
 from common.centroids import Centroids
 from common.messages import Counts, Floats, Reply
 from common.options import Stage
-from server.aggregation import ExactSum
+from server.aggregation import ExactSum, Suspects
 from server.centroids import MERGES
 from server.merging import Merged
+from server.robust import Defence
+
+Sums = NDArray[np.float64]
 
 RIDGE = 1e-4  # of the probe, relative to the mean squared embedding: only against singular sums
 
 
 class Measurements:
-    """One exchange's measurements. `width`: of the embeddings; `images`: the most there can be."""
+    """One exchange's measurements. `width`: of the embeddings; `images`: the most there can be;
+    `defence`: against Byzantine sites (None: everything is added up)."""
 
-    def __init__(self, width: int, clusters: int, classes: int, images: int) -> None:
+    def __init__(
+        self, width: int, clusters: int, classes: int, images: int, defence: Defence | None = None
+    ) -> None:
         self.width, self.clusters, self.classes = width, clusters, classes
         self._bound = float(images)
+        self._defence = defence or Defence(Suspects())
+        self._kept: dict[str, list[tuple[int, Sums]]] = {}
+        self._steps: list[Counts] = []
+        self._examples: list[int] = []
         self._centroids: list[tuple[str, Centroids]] = []
         self._local: dict[str, Counts] = {}
         self._tables: dict[str, Counts] = {}
@@ -46,7 +56,14 @@ class Measurements:
             if name != "local":
                 self._add_table(name, table)
         vectors: dict[str, NDArray[np.float64]] = dict(reply.vectors)
-        vectors |= {name: moment.ravel() for name, moment in reply.moments.items()}
+        self._examples.append(reply.examples)
+        if "lloyd" in reply.tables:
+            self._steps.append(reply.tables["lloyd"].sum(axis=1))
+        for name, moment in reply.moments.items():
+            if moment.size and self._is_defended(name):
+                self._kept.setdefault(name, []).append((reply.examples, moment))
+            else:
+                vectors[name] = moment.ravel()
         for name, vector in vectors.items():
             if vector.size:
                 total = self._vectors.setdefault(name, ExactSum(vector.size, 4 * self._bound))
@@ -59,6 +76,13 @@ class Measurements:
     def sum(self, name: str) -> float | None:
         """The sites' sum of `name`; None where no site sent it."""
         return math.fsum(self._sums[name]) if name in self._sums else None
+
+    def inertia(self, number: int) -> float | None:
+        """The sites' inertia by set `number` of a step's centroids."""
+        name = f"inertia.{number}"
+        if self._defence.centroids and name in self._sums:
+            return self._defence.inertia(self._sums[name], self._examples)
+        return self.sum(name)
 
     def share(self, part: str, whole: str) -> float | None:
         """Σ part / Σ whole; None where a site sent neither."""
@@ -77,15 +101,16 @@ class Measurements:
 
     @property
     def centroids(self) -> list[tuple[str, Centroids]]:
-        """The sites' own centroids, by name, sorted."""
-        return sorted(self._centroids, key=lambda item: item[0])
+        """The sites' own centroids, by name, sorted; defended ones with the counts that they are
+        believed."""
+        return sorted(self._defence.believed(self._centroids), key=lambda item: item[0])
 
     def merge(self, rule: str, previous: Centroids | None, seed: int) -> Merged | None:
         """The sites' centroids as one set, and where each local cluster went: their tables are
         added up under the global clusters. None if no site sent any."""
         if not self._centroids:
             return None
-        merged = MERGES[rule](self._centroids, previous, self.clusters, seed)
+        merged = MERGES[rule](self.centroids, previous, self.clusters, seed)
         for site, table in self._local.items():
             regrouped = np.zeros((self.clusters, table.shape[1]), np.int64)
             np.add.at(regrouped, merged.members[site], table)
@@ -132,18 +157,29 @@ class Measurements:
     def probe(self) -> Floats | None:
         """The linear probe (d + 1, C): least squares over the union of the sites, from sums."""
         gram = self.moment("gram")
-        if gram is None or "cross" not in self._vectors:
+        cross = self.moment("cross")
+        if gram is None or cross is None:
             return None
-        cross = self._vectors["cross"].total().reshape(self.width + 1, -1)
         return metrics.solve_probe(gram, cross, RIDGE).astype(np.float32)
 
-    def moment(self, name: str) -> NDArray[np.float64] | None:
-        """The sum of a moment over the sites: `gram` (d + 1, d + 1), `within` (d, d), `sums`
-        (K, d); None where no site sent it."""
+    def moment(self, name: str) -> Sums | None:
+        """The sum of a moment over the sites: `gram` (d + 1, d + 1), `cross` (d + 1, C), `within`
+        (d, d), `sums` (K, d); None where no site sent it. A defended one is what it would be if all
+        sites were like those that are believed."""
+        if name in self._kept:
+            kept = self._kept[name]
+            if name == "sums":
+                return self._defence.steps([sums for _, sums in kept], self._steps)
+            return self._defence.total(name, kept)
         if name not in self._vectors:
             return None
-        width = self.width + (name == "gram")
-        return self._vectors[name].total().reshape(-1, width)
+        total = self._vectors[name].total()
+        if name == "cross":
+            return total.reshape(self.width + 1, -1)
+        return total.reshape(-1, self.width + (name == "gram"))
+
+    def _is_defended(self, name: str) -> bool:
+        return self._defence.centroids if name == "sums" else bool(self._defence.aggregation)
 
     def _add_table(self, name: str, table: Counts) -> None:
         sizes = table.sum(axis=1)

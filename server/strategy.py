@@ -21,6 +21,7 @@ from common.options import Plan
 from common.seeds import derive_seed
 from server import lloyd
 from server.asking import Asking, Question
+from server.centroids import STEPPING
 from server.exchange import Cost, Exchange, account
 from server.measurements import clusterer, final_figures
 from server.model import GlobalModel
@@ -135,7 +136,7 @@ class CoveyStrategy(Strategy):
         spent = [*self._solved, assessed.cost]
         self._solved = []
         centroids = merged.centroids
-        if stage.centroids == "lloyd":
+        if stage.centroids in STEPPING:
             sets = lloyd.starts(measured.centroids, centroids, self.plan.clusters, seed)
             centroids = lloyd.best(self._refine(grid, sets, spent), self.state.centroids)
         self.state = replace(self.state, centroids=centroids)

@@ -2,21 +2,39 @@
 
 A rule folds replies as they arrive and never keeps them, unless its mathematics needs all of them
 at once, which its docstring then says. To add one, write `server/aggregation/<name>.py` with a
-class as `Aggregation` describes, and enter it in `AGGREGATIONS`.
+class as `Aggregation` describes, and enter it in `AGGREGATIONS`. One that withstands Byzantine
+sites is a function of all updates (`rows.Rule`) and goes into `ROBUST`, with the sites that it
+needs into `common/byzantine.py`.
 """
 
 from collections.abc import Callable
 from typing import Protocol
 
+from common.byzantine import MARGIN
 from common.errors import unknown
 from common.layout import Layout
 from common.messages import Floats, Groups
+from server.aggregation.clipping import norm_clipping
+from server.aggregation.collected import Collected, Suspects
+from server.aggregation.krum import krum, multi_krum
 from server.aggregation.l_dawa import LayerwiseCosine, NormalisedLayerwiseCosine
 from server.aggregation.mean import LIMIT, ExactSum, WeightedMean
+from server.aggregation.median import median
 from server.aggregation.mgda import MultiGradient
 from server.aggregation.orchestra import Orchestra
+from server.aggregation.rows import Rule
+from server.aggregation.trimmed_mean import trimmed_mean
 
-__all__ = ["AGGREGATIONS", "LIMIT", "Aggregation", "ExactSum", "WeightedMean", "aggregation"]
+__all__ = [
+    "AGGREGATIONS",
+    "LIMIT",
+    "ROBUST",
+    "Aggregation",
+    "ExactSum",
+    "Suspects",
+    "WeightedMean",
+    "aggregation",
+]
 
 
 class Aggregation(Protocol):
@@ -55,8 +73,24 @@ AGGREGATIONS: dict[str, Callable[[Layout, Groups, int], Aggregation]] = {
 sent, and the most examples that there can be in all."""
 
 
-def aggregation(name: str, layout: Layout, received: Groups, examples: int) -> Aggregation:
-    """The rule called `name`; `UserError` for an unknown name."""
+ROBUST: dict[str, Rule] = {
+    "median": median,
+    "trimmed-mean": trimmed_mean,
+    "norm-clipping": norm_clipping,
+    "krum": krum,
+    "multi-krum": multi_krum,
+}
+"""name -> what makes one update of all of them, though some sites may be Byzantine."""
+
+
+def aggregation(
+    name: str, layout: Layout, received: Groups, examples: int, suspects: Suspects | None = None
+) -> Aggregation:
+    """The rule called `name`; `UserError` for an unknown name. `suspects`: how many sites a robust
+    one is to withstand."""
+    if name in ROBUST:
+        assumed = suspects or Suspects()
+        return Collected(name, ROBUST[name], MARGIN[name], received, examples, assumed)
     if name not in AGGREGATIONS:
-        raise unknown("aggregation", name, AGGREGATIONS)
+        raise unknown("aggregation", name, [*AGGREGATIONS, *ROBUST])
     return AGGREGATIONS[name](layout, received, examples)

@@ -51,6 +51,32 @@ class ExactSum:
         return high + low
 
 
+class Check:
+    """What an update must be before it is used. `sizes`: numbers in each group; `examples`: the
+    most that the sites' examples can be in all."""
+
+    def __init__(self, sizes: Mapping[str, int], examples: int) -> None:
+        if not 0 < examples < 2**40:
+            raise ValueError(f"examples must be between 1 and 2^40, got {examples}")
+        self._sizes = dict(sizes)
+        self._limit = examples
+
+    def __call__(self, groups: Groups, examples: int, so_far: int) -> None:
+        """`ValueError` for an update of `examples`, with `so_far` of others, that cannot be
+        used."""
+        if not 0 < examples <= self._limit - so_far:
+            raise ValueError(f"{examples} examples: the sites announced {self._limit} in all")
+        if groups.keys() != self._sizes.keys():
+            raise ValueError(f"groups {sorted(groups)} are not {sorted(self._sizes)}")
+        for name, values in groups.items():
+            if values.shape != (self._sizes[name],):
+                raise ValueError(
+                    f"{name}: expected {self._sizes[name]} numbers, got {values.shape}"
+                )
+            if len(values) and not np.abs(values).max() <= LIMIT:
+                raise ValueError(f"{name}: values beyond ±{LIMIT:g}, or not finite")
+
+
 class WeightedMean:
     """FedAvg: Σ_k n_k·x_k / Σ_k n_k over the sites that answered (McMahan et al., AISTATS 2017).
 
@@ -59,22 +85,14 @@ class WeightedMean:
     """
 
     def __init__(self, sizes: Mapping[str, int], examples: int) -> None:
-        if not 0 < examples < 2**40:
-            raise ValueError(f"examples must be between 1 and 2^40, got {examples}")
-        self._limit = examples
+        self._check = Check(sizes, examples)
         self._sums = {name: ExactSum(size, LIMIT * examples) for name, size in sizes.items()}
         self.examples = 0
 
     def fold(self, groups: Groups, examples: int) -> None:
         """Add one site's arrays with the weight of its `examples`. `ValueError`, before anything
         is added, for what cannot be averaged."""
-        if not 0 < examples <= self._limit - self.examples:
-            raise ValueError(f"{examples} examples: the sites announced {self._limit} in all")
-        if groups.keys() != self._sums.keys():
-            raise ValueError(f"groups {sorted(groups)} are not {sorted(self._sums)}")
-        for name, values in groups.items():
-            if len(values) and not np.abs(values).max() <= LIMIT:
-                raise ValueError(f"{name}: values beyond ±{LIMIT:g}, or not finite")
+        self._check(groups, examples, self.examples)
         for name, values in groups.items():
             self._sums[name].add(values, examples)
         self.examples += examples
