@@ -20,6 +20,7 @@ from deploy.run_options import run_config
 from deploy.runs import absolute_recipe, conclude, new_folder, resumed
 from deploy.server import NOT_RUNNING, ServerFolder
 
+STOPPED = "finished:stopped"  # by `covey stop`, or Flower's own command
 PATIENCE = 30.0  # seconds for a SuperLink that is being restarted
 THEIRS = "each site's own"  # what the report calls data that is not the server's to name
 _WHERE = "the images are where they are (covey run and covey simulate spread them)"
@@ -121,8 +122,15 @@ def _await_end(
     folder: ServerFolder, run: Path, plan: Plan, console: Console, watch: _Watch
 ) -> None:
     """Follow the run; say how to go on where it is stopped, or its ServerApp was killed."""
+
+    def status() -> tuple[str, str]:
+        found = watch.status()
+        if found[0] == STOPPED:
+            raise RunFailed(f"the run was stopped; {way_on(folder, run)}")
+        return found
+
     try:
-        follow(run, plan, console, watch.status)
+        follow(run, plan, console, status)
     except UnreachableError:
         raise RunFailed(f"the server has stopped; {way_on(folder, run)}") from None
     except ServerAppKilled as error:

@@ -93,6 +93,7 @@ def test_a_run_is_listed_and_stopped_and_what_it_took_is_told(covey):
     said = covey.run("stop", run.name, "--server", "server")
     assert "stopped; `covey submit --server" in said and "goes on from the last round" in said
     assert covey.started["stopped"].wait(60) == 1
+    assert "covey: the run was stopped; `covey submit --server" in covey.said("stopped")
     assert "stopped" in covey.run("runs", "--server", "server")
     assert "is not running" in covey.run("stop", run.name, "--server", "server", expect=2)
     assert "unknown run 'x'" in covey.run("stop", "x", "--server", "server", expect=2)
