@@ -2,6 +2,7 @@
 
 import hashlib
 import zipfile
+from functools import partial
 from io import BytesIO
 
 import pytest
@@ -10,6 +11,8 @@ from flwr.supercore.fab import Fab
 from flwr.supercore.run import Run
 
 from deploy import bundle, supernode
+from deploy.client import Terms
+from deploy.flower import supernode_command
 from deploy.pin import ForeignBundle, check, unpack
 
 OPTIONS = {"recipe": "fedbyol", "rounds": "3", "share": 0.5, "text": 'a "b" \n ü'}
@@ -174,3 +177,16 @@ def test_a_run_of_another_kind_is_started_as_a_client_app(own):
     agent = run_of(own, primary_task_type=TaskType.AGENT_APP)
     with connected(agent, fab_of(own)) as (_, _, _, get_run, _, _):
         assert get_run(7).primary_task_type == TaskType.SERVER_APP
+
+
+def test_where_flwr_has_moved_a_place_that_the_pin_needs_nothing_starts():
+    with pytest.raises(SystemExit, match="the pin cannot be set"):
+        supernode._put(bundle, "no_such_function", None)
+    assert not hasattr(bundle, "no_such_function")
+
+
+def test_a_site_is_pinned_unless_it_says_otherwise(tmp_path):
+    assert not Terms().any_bundle
+    node = partial(supernode_command, "a:1", tmp_path, tmp_path, port=1, node_config=tmp_path)
+    assert node(pinned=True)[1:3] == ["-m", "deploy.supernode"]
+    assert node(pinned=False)[0] == "flower-supernode"
