@@ -64,7 +64,7 @@ def check_parts(instruction: Instruction, bench: Workbench) -> None:
     _check_model(instruction, bench)
     kind, clusters = instruction.kind, instruction.plan.clusters
     stage = instruction.plan.stages[instruction.stage]
-    # As the server's `GlobalModel.width`: a projection is yet to be solved from the encoder's output.
+    # As the server's `GlobalModel.width`: a projection is solved from the encoder's output.
     solving = kind == "moments"
     objective = bench.objective
     width = objective.encoder.feature_dim if solving else objective.width(stage.embedding)
