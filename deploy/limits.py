@@ -76,6 +76,8 @@ def network(address: str) -> str:
         ip = ipaddress.ip_address(address)
     except ValueError:
         return address
-    if ip.version == 4:
+    if isinstance(ip, ipaddress.IPv4Address):
         return address
+    if ip.ipv4_mapped is not None:  # how a socket for both shows an IPv4 address
+        return str(ip.ipv4_mapped)
     return str(ipaddress.ip_network((ip, 64), strict=False))

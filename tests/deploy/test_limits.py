@@ -62,6 +62,7 @@ def test_very_many_who_ask_are_forgotten_in_their_order(monkeypatch):
 def test_all_addresses_of_one_ipv6_network_are_one():
     assert network("2001:db8::1") == network("2001:db8::ffff:1") != network("2001:db8:0:1::1")
     assert network("192.0.2.1") != network("192.0.2.2")
+    assert network("::ffff:192.0.2.1") == network("192.0.2.1") != network("::ffff:192.0.2.2")
     assert network("?") == "?"
 
 
