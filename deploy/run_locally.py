@@ -76,6 +76,8 @@ def _carry_through(
             console.print(f"[yellow]warning[/] {error}: starting it again", highlight=False)
             with suppress(UserError):  # Flower may have noticed by now
                 federation.stop_run(run_id)
+        except RunFailed as error:
+            raise RunFailed(f"{error}; {_way_on(folder)}") from None
         else:
             return
 

@@ -15,7 +15,7 @@ from common.errors import UserError
 from common.options import Plan
 from deploy.bundle import write_bundle
 from deploy.control import RUN_FOLDER, Control, UnreachableError
-from deploy.run_locally import RunFailed, ServerAppKilled, follow
+from deploy.run_locally import RunFailed, follow
 from deploy.run_options import run_config
 from deploy.runs import absolute_recipe, conclude, new_folder, resumed
 from deploy.server import NOT_RUNNING, ServerFolder
@@ -121,7 +121,7 @@ def _online(control: Control, folder: ServerFolder) -> int:
 def _await_end(
     folder: ServerFolder, run: Path, plan: Plan, console: Console, watch: _Watch
 ) -> None:
-    """Follow the run; say how to go on where it is stopped, or its ServerApp was killed."""
+    """Follow the run; say how to go on where it ends early."""
 
     def status() -> tuple[str, str]:
         found = watch.status()
@@ -133,7 +133,7 @@ def _await_end(
         follow(run, plan, console, status)
     except UnreachableError:
         raise RunFailed(f"the server has stopped; {way_on(folder, run)}") from None
-    except ServerAppKilled as error:
+    except RunFailed as error:
         raise RunFailed(f"{error}; {way_on(folder, run)}") from None
     except KeyboardInterrupt:
         with suppress(UserError, UnreachableError):  # it may have ended by now

@@ -1,0 +1,37 @@
+"""The federation that the rows share, made by the first that needs it."""
+
+import shutil
+import sys
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.faults.federation import Federation
+
+collect_ignore: list[str] = []
+LONGEST = 1500  # seconds for one row, with the federation's start
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        if "faults" in item.path.parts:
+            item.add_marker(pytest.mark.timeout(LONGEST))
+
+
+@pytest.fixture(scope="session")
+def federation() -> Iterator[Federation]:
+    """A server with two sites, "north" and "south"; its deadline fits this machine."""
+    if sys.platform != "linux":
+        pytest.skip("needs Linux: it looks into /proc")
+    home = Path(tempfile.mkdtemp(prefix="cf-"))
+    made = Federation(home)
+    try:
+        made.join("north")
+        made.join("south")
+        made.calibrate()
+        yield made
+    finally:
+        made.stop()
+        shutil.rmtree(home, ignore_errors=True)
