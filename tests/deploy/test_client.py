@@ -24,6 +24,7 @@ from deploy.address import Address
 from deploy.certificates import issue_server, make_authority
 from deploy.checks import Data, compare_versions, describe
 from deploy.client import Terms, join
+from deploy.detach import join_behind
 from deploy.device import describe_device
 from deploy.invitation import Invitation
 from deploy.left import read_ledger, show_ledger
@@ -62,6 +63,18 @@ def test_the_data_are_checked_before_the_server_is_asked(invitation, tmp_path):
     assert mistake == f"there is no file {tmp_path / 'none.npz'}"
     assert said == "site: north\n"
     assert not (tmp_path / "site").exists()
+
+
+def test_what_is_wrong_is_said_in_front_when_a_site_would_join_in_the_background(
+    invitation, tmp_path
+):
+    screen = io.StringIO()
+    nothing = Data(str(tmp_path / "none.npz"))
+    with pytest.raises(UserError) as mistake:
+        join_behind(invitation, nothing, Terms(), tmp_path / "site", Console(file=screen))
+    assert str(mistake.value) == f"there is no file {tmp_path / 'none.npz'}"
+    assert screen.getvalue() == "site: north\n"
+    assert not SiteFolder(tmp_path / "site").held()
 
 
 def test_a_server_that_is_not_there_is_named(invitation, images, tmp_path):
