@@ -4,6 +4,7 @@ revoke, leave; and a coordinator who means harm."""
 import json
 import signal
 import time
+from functools import partial
 
 import pytest
 
@@ -12,11 +13,13 @@ from deploy.left import read_ledger
 from deploy.processes import free_port
 from deploy.server import ServerFolder
 from deploy.site_folder import SiteFolder
-from tests.deploy.helpers import events, processes, until
+from tests.deploy import helpers
+from tests.deploy.helpers import events, processes
 from tests.deploy.machines import Covey, write_images
 
 LONG = ("--local-epochs", "20", "--rounds", "40")  # a round of many seconds
 pytestmark = pytest.mark.timeout(900)
+until = partial(helpers.until, patience=600.0)  # the machine may be very busy
 EVIL = """from pathlib import Path
 Path({mark!r}).write_text("!")
 from client.app import app as installed
