@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: install run test check format bench bench-methods proto clean faults hosts-test compose-test
+.PHONY: install run test check format bench bench-methods proto clean faults hosts-test compose-test intruders
 
 install: $(VENV)/.installed
 
@@ -35,6 +35,10 @@ hosts-test: install
 # Docker engine and compose, and nothing of .venv.
 compose-test:
 	@$(PYTHON) -m deploy.compose_test $(LOG)
+
+# docs/security.md: strangers, revoked sites, spoiled messages, ... (about 10 minutes).
+intruders: install
+	@$(CASES) tests/intruders
 
 check: install
 	@"$(BIN)/ruff" format --check .

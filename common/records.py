@@ -54,7 +54,7 @@ def decode(data: bytes) -> RecordDict:
     """The inverse of `encode`; `MessageError` for bytes that are no record."""
     try:
         return recorddict_from_proto(ProtoRecordDict.FromString(data))
-    except (DecodeError, ValueError, TypeError) as error:
+    except (DecodeError, ValueError, TypeError, AttributeError) as error:  # of flwr, where unset
         raise MessageError(f"no record: {error}") from None
 
 

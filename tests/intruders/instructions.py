@@ -1,0 +1,174 @@
+"""Spoiled instructions against everything that a site does with one, up to the first step."""
+
+import logging
+import os
+import sys
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+import torch
+import torchvision.models  # noqa: F401 (a plan may name its networks: not while watched)
+
+import client.trainer
+import client.workshop
+from client.site import open_site
+from client.work import Work
+from client.workshop import Workshop
+from common import layout, recipes
+from common.centroids import Centroids
+from common.data import load
+from common.errors import UserError, plain
+from common.messages import Instruction, Reply, decode, encode
+from common.objectives import build_stage
+from server.guard import limited_memory
+from tests.intruders.mutations import Mutator
+from tests.intruders.replies import BATCH, Tally
+
+MEMORY = 1 << 28  # bytes: models of up to `NUMBERS` parameters are built, one after the other
+NUMBERS = 2**21
+CLASSES = tuple("0123456789")
+OPTIONS = {
+    "clusters": 10,
+    "rounds": 2,
+    "encoder": "pixels",
+    "parameters": "hidden=16 width=8",
+}
+IN_A_ROW = 20  # of one kind: a site keeps the model of the last plan
+KINDS = ("hello", "train", "assess", "lloyd", "score", "moments", "prepare")
+CHANGES = ("os.mkdir", "os.rename", "os.remove", "os.rmdir", "os.symlink", "os.link", "os.chmod")
+RUNS = (
+    "exec",
+    "subprocess.Popen",
+    "os.system",
+    "os.exec",
+    "os.posix_spawn",
+    "socket.connect",
+    "ctypes.dlopen",
+)
+
+
+class Beyond(AssertionError):
+    """A site did what no server may make it do."""
+
+
+class Watch:
+    """An audit hook, once installed for good: what Python itself opens, changes, runs or dials
+    while `on`. Reading is allowed of what is in `reads`, changing of what is in `folder`."""
+
+    def __init__(self):
+        self.on = False
+        self.folder = Path("/nowhere")
+        self.seen = []
+
+    def __call__(self, event, arguments):
+        if not self.on:
+            return
+        if event == "open":
+            path, _mode, flags = arguments
+            writes = isinstance(flags, int) and flags & (os.O_WRONLY | os.O_RDWR | os.O_CREAT)
+            if path == FINDER:
+                return
+            if isinstance(path, str | bytes | os.PathLike) and (writes or self._foreign(path)):
+                self._inside(event, path)
+        elif event in CHANGES:
+            self._inside(event, arguments[0])
+        elif event in RUNS and not (event == "exec" and _is_library(arguments[0])):
+            self.seen.append(f"{event} {arguments!r}")
+
+    def _foreign(self, path):
+        """Whether a read file is neither of this site nor of an installed program."""
+        text = os.fsdecode(path)
+        return not any(text.startswith(str(root)) for root in ("/proc/self", *map(str, LIBRARIES)))
+
+    def _inside(self, event, path):
+        place = Path(os.fsdecode(path))
+        if not place.is_absolute() or not place.resolve().is_relative_to(self.folder):
+            self.seen.append(f"{event} {place}")
+
+
+LIBRARIES = [Path(p).resolve() for p in (sys.prefix, sys.base_prefix, Path(__file__).parents[2])]
+FINDER = "__editable__.covey-0.1.0.finder.__path_hook__"  # an installed checkout's, in every import
+WATCH = Watch()
+
+
+def _is_library(code):
+    """Python's own `exec` of a module that is imported, or of a dataclass that is made."""
+    name = getattr(code, "co_filename", "")
+    return name.startswith(("<", *map(str, LIBRARIES)))
+
+
+@contextmanager
+def watched(folder):
+    """Inside, whatever leads out of `folder` is noted; `Beyond` at the end names it."""
+    if not getattr(WATCH, "installed", False):
+        sys.addaudithook(WATCH)
+        WATCH.installed = True
+    WATCH.folder, WATCH.on, WATCH.seen = folder.resolve(), True, []
+    try:
+        yield
+    finally:
+        WATCH.on = False
+    if WATCH.seen:
+        raise Beyond("; ".join(WATCH.seen[:3]))
+
+
+class Untrained(Work):
+    """Everything that comes before the first image is looked at."""
+
+    def answer(self):
+        self._local_round("train")
+        return Reply(self.instruction.kind, self.trainer.site, self.instruction.round)
+
+
+def instruction(kind):
+    """One that a server would send."""
+    objective = {"objective": "spectral"} if kind == "prepare" else {}
+    plan = recipes.load("fedsimclr").plan(OPTIONS | objective)
+    shared = build_stage(plan, 0, 1, 8, 10).shared()
+    width = 64
+    centroids = {
+        "lloyd": Centroids(np.tile(np.eye(10, width, dtype=np.float32), (8, 1)), np.ones(80, int)),
+        "score": Centroids(np.eye(10, width, dtype=np.float32), np.ones(10, int)),
+        "train": Centroids(np.eye(10, width, dtype=np.float32), np.ones(10, int)),
+    }
+    return Instruction(
+        kind,
+        "20260101-120000-fedsimclr",
+        1,
+        plan,
+        0,
+        layout.layout_of(shared).digest,
+        "state",
+        layout.flatten(shared),
+        centroids.get(kind),
+        np.ones((width + 1, 10), np.float32) if kind == "score" else None,
+        CLASSES,
+    )
+
+
+def bombard(count, folder, monkeypatch, seed=0):
+    """`count` spoiled instructions of every kind; a `Tally`. Fails where one raises anything but a
+    `UserError`, takes memory without bound, or leads out of the site's folder."""
+    logging.getLogger("flwr").setLevel(logging.ERROR)
+    monkeypatch.setattr(client.trainer, "Work", Untrained)
+    monkeypatch.setattr(client.workshop, "MOST_NUMBERS", NUMBERS)
+    home = folder / "covey-site-ward"
+    site = open_site("ward", load("digits", images=60), home, Workshop(torch.device("cpu")))
+    bases = {kind: encode(instruction(kind).to_record()) for kind in KINDS}
+    for kind, base in bases.items():
+        assert decode(site.handle(base))["header"]["kind"] == kind
+    mutator = Mutator(seed, list(bases.values()))
+    tally = Tally()
+    for start in range(0, count, BATCH):
+        with watched(home), limited_memory(MEMORY):
+            for number in range(start, min(count, start + BATCH)):
+                spoiled = mutator.spoil(bases[KINDS[number // IN_A_ROW % len(KINDS)]])
+                try:
+                    site.handle(spoiled)
+                except UserError as why:
+                    tally.refuse(plain(str(why)))
+                else:
+                    tally.passed += 1
+    assert {path.name for path in folder.iterdir()} == {home.name}
+    return tally
