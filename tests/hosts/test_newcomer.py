@@ -35,7 +35,7 @@ def type_in(machine: Machine, line: str) -> Typed:
     command = machine.start(*shlex.split(line))
     up = STAYS.get(tuple(shlex.split(line)[1:3]))
     if up is None or "--detach" in line:
-        command.ends()
+        command.ends(600)
     else:
         command.until(up)
     return command
