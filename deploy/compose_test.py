@@ -9,6 +9,7 @@ this machine's certificates along.
 """
 
 import os
+import signal
 import subprocess
 import sys
 import tempfile
@@ -160,6 +161,7 @@ def check(federation: Federation) -> bool:
 
 def main(arguments: list[str]) -> int:
     """The exit status: 1 where a case failed, 0 also where there is nothing to test with."""
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # also then it is taken down
     record = Record()
     try:
         compose = find_compose()
