@@ -14,6 +14,7 @@ from pathlib import Path
 import numpy as np
 from sklearn.datasets import load_digits
 
+from deploy.control import UnreachableError
 from deploy.invitation import Invitation
 from deploy.processes import free_port
 from deploy.server import ServerFolder
@@ -235,6 +236,15 @@ class Federation:
         printed = WAY_ON.findall(self.run_command.said)
         assert printed, self.run_command.said
         self.run_command = self.start(*shlex.split(printed[-1]))
+
+    def online(self) -> set[str]:
+        """The sites that the server counts as there; none while it does not answer."""
+        control = self.folder.control()
+        try:
+            known = control.sites() if control else {}
+        except UnreachableError:
+            return set()
+        return {name for name, status in known.items() if status == "online"}
 
     def rounds(self) -> int:
         """Rounds that the run has done."""

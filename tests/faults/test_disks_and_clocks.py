@@ -14,7 +14,7 @@ import pytest
 from deploy import certificates
 from tests.deploy.helpers import events
 from tests.faults.federation import Federation, lost, until
-from tests.faults.test_links import both_online, end_the_run
+from tests.faults.test_links import end_the_run
 
 SMALL = "24m"  # a disk that holds a run of these, or a site
 
@@ -129,4 +129,4 @@ def test_an_expired_certificate_is_named_and_a_restart_of_the_server_renews_it(
     federation.server.process.send_signal(signal.SIGINT)
     assert federation.server.ends() == 0
     federation.server = federation.start_server()
-    until(lambda: both_online(federation))
+    until(lambda: federation.online() >= {"north", "south"})

@@ -14,17 +14,12 @@ def no_run(federation: Federation) -> None:
         federation.run_command.end()
 
 
-def online(federation: Federation) -> set[str]:
-    control = federation.folder.control()
-    return {name for name, status in control.sites().items() if status == "online"}
-
-
 def test_the_superlink_is_killed_while_idle(federation: Federation) -> None:
     no_run(federation)
     said = federation.server.said.count("is started again")
     federation.kill_server("flower-superlink")
     federation.server.says("is started again", said + 1)
-    until(lambda: online(federation) == {"north", "south"})
+    until(lambda: federation.online() == {"north", "south"})
     assert federation.submit(1).ends() == 0
 
 

@@ -6,7 +6,7 @@ import time
 
 import pytest
 
-from tests.faults.federation import Federation, Site, is_whole, lost, until
+from tests.faults.federation import Federation, is_whole, lost, until
 
 
 def wait(seconds: float) -> None:
@@ -108,14 +108,7 @@ def test_the_servers_machine_loses_its_power(federation: Federation) -> None:
     federation.cut_its_power()
     done = max(done, federation.rounds())
     federation.server = federation.start_server()
-    until(lambda: both_online(federation))
+    until(lambda: federation.online() >= {"north", "south"})
     federation.run_command = federation.start("submit", "--server", "server", "--resume", str(run))
     rounds = federation.rounds_since(done)
     assert is_whole(rounds[-1]) and rounds[0]["round"] == done + 1
-
-
-def both_online(federation: Federation) -> bool:
-    control = federation.folder.control()
-    names: list[Site] = list(federation.sites.values())
-    known = control.sites() if control else {}
-    return all(known.get(site.name) == "online" for site in names)
