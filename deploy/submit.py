@@ -126,7 +126,7 @@ def _await_end(
     def status() -> tuple[str, str]:
         found = watch.status()
         if found[0] == STOPPED:
-            raise RunFailed(f"the run was stopped; {way_on(folder, run)}")
+            raise RunFailed("the run was stopped")
         return found
 
     try:
