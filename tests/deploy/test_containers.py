@@ -90,7 +90,9 @@ def test_what_the_image_copies_is_let_through_by_dockerignore():
         if line.startswith("!")
     }
     copied = {
-        name for line in re.findall(r"^COPY (?!--)(.*) \S+$", DOCKERFILE, re.M) for name in line.split()
+        name
+        for line in re.findall(r"^COPY (?!--)(.*) \S+$", DOCKERFILE, re.M)
+        for name in line.split()
     }
     assert copied == allowed
     assert all((ROOT / name).exists() for name in copied)
