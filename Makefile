@@ -27,7 +27,7 @@ faults: install
 	@$(CASES) tests/faults
 
 # The server and sites in network namespaces with cut and slow links; docs/deploy.md as it is
-# printed. Needs root and iproute2 (about 8 minutes).
+# printed. Needs root and iproute2.
 hosts-test: install
 	@$(CASES) tests/hosts
 

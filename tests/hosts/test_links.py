@@ -24,7 +24,7 @@ for port in range(1, 65536):
             print(port)
 """
 
-pytestmark = pytest.mark.timeout(900)
+pytestmark = pytest.mark.timeout(1800)
 
 
 @pytest.fixture(scope="module")

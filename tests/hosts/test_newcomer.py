@@ -47,7 +47,7 @@ def hand_over(coordinator: Machine, site: Machine) -> None:
         invitation.rename(site.folder / invitation.name)
 
 
-@pytest.mark.timeout(900)
+@pytest.mark.timeout(1800)
 def test_a_newcomer_gets_from_nothing_to_a_report_with_the_commands_as_they_are_printed(
     tmp_path: Path,
 ) -> None:
