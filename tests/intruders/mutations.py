@@ -143,9 +143,9 @@ class Mutator:
                     flat[int(self.chance.integers(len(flat)))] = value
                 else:
                     flat[:] = value if self.chance.random() < 0.5 else -flat
-        except Exception:
+            packed.CopyFrom(array_to_proto(Array(array)))
+        except Exception:  # it had been spoiled before
             return
-        packed.CopyFrom(array_to_proto(Array(array)))
 
     def array(self):
         """Any array that numpy can write."""
