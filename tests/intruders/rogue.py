@@ -9,7 +9,12 @@ import numpy as np
 from flwr.app import Array, ArrayRecord, Message
 from flwr.app.message.message import remove_content_from_message
 from flwr.common.serde import message_from_proto, message_to_proto
-from flwr.proto.fleet_pb2 import ActivateNodeRequest, PullMessagesRequest, PushMessagesRequest
+from flwr.proto.fleet_pb2 import (
+    ActivateNodeRequest,
+    DeactivateNodeRequest,
+    PullMessagesRequest,
+    PushMessagesRequest,
+)
 from flwr.proto.heartbeat_pb2 import SendNodeHeartbeatRequest
 from flwr.proto.message_pb2 import PushObjectRequest
 from flwr.proto.node_pb2 import Node
@@ -101,6 +106,7 @@ class Rogue:
     def leave(self):
         self.leaving.set()
         self.worker.join(60)
+        self.client.DeactivateNode(DeactivateNodeRequest(node_id=self.node.node_id))
         self.client.__exit__(None, None, None)
 
     def work(self):

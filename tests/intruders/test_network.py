@@ -338,8 +338,11 @@ def test_the_run_that_was_attacked_ends_as_any_other(place, attacked):
 
 
 def test_after_all_that_a_site_still_works_and_no_process_has_ended(place, attacked):
-    said = place.covey.run("submit", "fedsimclr", "--server", "server", "--rounds", "1", *SMALL)
-    assert "over 1 sites" in said
+    options = ("--rounds", "1", "--sites", "1", *SMALL)
+    place.covey.start("after", "submit", "fedsimclr", "--server", "server", *options)
+    until(lambda: place.ended("after"), PATIENCE)
+    assert place.covey.started["after"].returncode == 0, place.covey.said("after")
+    assert "over 1 sites" in place.covey.said("after")
     assert "a process ended" not in place.covey.said("server")
     assert "a process ended" not in place.covey.said("north")
 
