@@ -66,7 +66,8 @@ def plan_of(config: Mapping[str, Any], folder: RunFolder) -> Plan:
 def run(grid: Grid, plan: Plan, folder: RunFolder, engine: str) -> None:
     """Run `plan` over the sites of `grid`, from the folder's checkpoint if it has one."""
     check_plan(plan)
-    roster = Roster(grid, plan, folder.path.name, warn=_say)
+    early: list[str] = []  # for the run's metrics, which begin when the sites are known
+    roster = Roster(grid, plan, folder.path.name, warn=lambda text: early.append(_say(text)))
     roster.gather(plan.deadline)
     classes = roster.classes
     clusters = plan.clusters or folder.clusters() or len(classes) or DEFAULT_CLUSTERS
@@ -74,6 +75,8 @@ def run(grid: Grid, plan: Plan, folder: RunFolder, engine: str) -> None:
     plan = settle_parameters(plan)
     strategy = CoveyStrategy(plan, folder, roster)
     folder.begin(_facts(strategy, engine))
+    for text in early:
+        folder.log({"event": "warning", "round": strategy.state.round, "text": text})
     strategy.summary()
     strategy.start(grid)
     _publish(strategy)
@@ -160,5 +163,6 @@ def _run_folder(config: Mapping[str, Any]) -> Path:
     return covey_home() / "runs" / f"{time.strftime('%Y%m%d-%H%M%S')}-{recipe}"
 
 
-def _say(text: str) -> None:
+def _say(text: str) -> str:
     print(f"warning: {text}", flush=True)
+    return text

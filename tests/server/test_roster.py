@@ -230,3 +230,11 @@ def test_one_site_alone_does_not_go_on_as_if_it_were_the_federation(
     with pytest.raises(UserError, match="round 2: the quorum was missed 3 times"):
         go()
     assert len(events(tmp_path / "run", "round")) == 1
+
+
+def test_a_run_that_starts_without_a_site_says_so_in_its_metrics(tmp_path: Path) -> None:
+    grid, go = federation(tmp_path, deadline=1.5, rounds=1)
+    grid.offline = {"site-2"}
+    go()
+    (warning,) = events(tmp_path / "run", "warning")
+    assert warning["text"] == "started with 2 of 3 sites"
