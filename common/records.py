@@ -26,7 +26,7 @@ PREFIX = len(MAGIC) + 2  # bytes before an array's description: two say how long
 # Read by this pattern and not by `np.load`, which parses the description as Python, takes zip
 # archives for arrays, and allocates what a description claims before it looks for the bytes.
 DESCRIPTION = re.compile(
-    rb"\{'descr': '([<>|=]?[a-zA-Z]\d{0,3})', 'fortran_order': (True|False), "
+    rb"\{'descr': '([<>|=]?[a-zA-NP-Z]\d{0,3})', 'fortran_order': (True|False), "
     rb"'shape': \(((?:\d{1,10}(?:, ?)?)*)\), \} *\n"
 )
 LARGEST_SIDE = 2**31  # of an array's dimension

@@ -243,6 +243,8 @@ class Mutator:
             place = tree if self.chance.random() < 0.5 else self.pick(tree["stages"])
             if self.chance.random() < 0.2:
                 place = place.get("parameters", place)
+            if not isinstance(place, dict):  # it had been spoiled before
+                return json.dumps(place)
             key = self.pick(sorted(place)) if place else "hidden"
         except (ValueError, TypeError, KeyError, AttributeError, IndexError):
             return self.pick(NAMES)
