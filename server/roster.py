@@ -22,7 +22,8 @@ from server.conversation import CLOCKS, POLL, drop, hear, push
 from server.greeting import MOST_IN_ALL, SiteInfo, read_greeting
 
 LATECOMERS = 10.0  # seconds for those that are there besides the expected number of sites
-GREET_AGAIN = 120.0  # seconds after which a hello without an answer was lost
+GREET_AGAIN = 120.0  # seconds after which a hello without an answer may have been lost
+HELLO_AGE = 1200.0  # seconds for which it is listened to all the same: the site may be slow
 
 
 @dataclass(frozen=True)
@@ -126,14 +127,15 @@ class Roster:
 
     def _greet(self, now: float) -> None:
         """Say hello to the nodes that are here and not known, or known and away."""
-        kept = {i: g for i, g in self._greeted.items() if now - g.since < GREET_AGAIN}
-        spoken = {g.node for g in kept.values()} | self._refused.keys()
+        kept = {i: g for i, g in self._greeted.items() if now - g.since < HELLO_AGE}
+        recent = {g.node for g in kept.values() if now - g.since < GREET_AGAIN}
+        spoken = recent | self._refused.keys()
         known = {node for site, node in self._nodes.items() if site not in self._away}
         new = [node for node in self._online if node not in known | spoken]
         if new:
             hello = Instruction(kind="hello", run=self._run, round=0, plan=self._plan).to_record()
             messages = {
-                str(n): Message(hello, n, "query", group_id="hello", ttl=2 * GREET_AGAIN + CLOCKS)
+                str(n): Message(hello, n, "query", group_id="hello", ttl=HELLO_AGE + CLOCKS)
                 for n in new
             }
             for message_id, node in push(self._grid, messages).items():
@@ -143,7 +145,12 @@ class Roster:
     def _hear(self, now: float) -> None:
         waiting = {message_id: message_id for message_id in self._greeted}
         for message_id, answer in hear(self._grid, waiting, deadline=0):
-            greeting = self._greeted.pop(message_id)
+            greeting = self._greeted.pop(message_id, None)
+            if greeting is None:  # it was greeted twice, and has answered
+                continue
+            if not answer.has_error():
+                others = {i: g for i, g in self._greeted.items() if g.node != greeting.node}
+                self._greeted = others
             self._admit(greeting.node, greeting.registered, answer, now)
 
     def _admit(self, node: int, registered: str, answer: Message, now: float) -> None:
@@ -167,7 +174,8 @@ class Roster:
     def _check(self, site: SiteInfo, node: int) -> None:
         if self._nodes.get(site.name, node) != node and site.name not in self._gone():
             raise UserError(f"the name {site.name!r} is taken")
-        if self.examples + site.examples >= MOST_IN_ALL:
+        before = self.sites[site.name].examples if site.name in self.sites else 0
+        if self.examples - before + site.examples >= MOST_IN_ALL:
             raise UserError(f"{site.examples} images are too many beside the others'")
         for other in self.sites.values():
             if (site.channels, site.side) != (other.channels, other.side):

@@ -21,6 +21,8 @@ class Fleet(InProcessGrid):
         super().__init__(apps)
         self.offline: set[str] = set()
         self.asleep: set[str] = set()
+        self.awake_for: set[str] = set()  # messages that a sleeping site answers all the same
+        self.latest = ""  # the message that was pushed last
         self.asked: list[tuple[str, str]] = []
 
     def name(self, message: Message) -> str:
@@ -37,13 +39,17 @@ class Fleet(InProcessGrid):
         messages = list(messages)
         for message in messages:
             self.asked.append((self.name(message), str(message.content["header"]["kind"])))
-        return super().push_messages(messages)
+        ids = list(super().push_messages(messages))
+        self.latest = ids[-1] if ids else ""
+        return ids
 
     def pull_messages(self, message_ids: Iterable[str]) -> Iterable[Message]:
         answers = []
         for message_id in message_ids:
             message = self._waiting.get(message_id)
-            if message is None or self.name(message) in self.asleep:
+            if message is None:
+                continue
+            if self.name(message) in self.asleep and message_id not in self.awake_for:
                 continue
             if self.name(message) in self.offline:
                 del self._waiting[message_id]

@@ -68,6 +68,23 @@ def test_a_site_that_was_offline_is_greeted_before_it_is_asked() -> None:
     assert set(who.refresh()) == {"a", "b"}
 
 
+def test_a_site_so_slow_that_it_is_greeted_twice_is_heard_at_the_first_answer(monkeypatch) -> None:
+    """Or it would never be back: each hello is answered after the one before it."""
+    grid = hello_only(a=HELLO)
+    who = roster_of(grid)
+    who.refresh()
+    who.settle([], {"message-99": "a"}, late=True)
+    grid.asleep = {"a"}
+    who.refresh()
+    first = grid.latest
+    monkeypatch.setattr(roster, "GREET_AGAIN", 0.0)
+    who.refresh()
+    monkeypatch.undo()
+    grid.awake_for = {first}
+    assert set(who.refresh()) == {"a"}
+    assert grid.times("a", "hello") == 3
+
+
 def test_nobody_waits_for_a_newcomer_that_says_nothing() -> None:
     grid = hello_only(a=HELLO, b=HELLO)
     grid.asleep = {"b"}
