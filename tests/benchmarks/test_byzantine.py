@@ -49,6 +49,17 @@ def test_nan_is_refused_and_the_defence_counts_on_it_and_nothing_runs_twice(tmp_
         assert row["attack"] == "nan" and row["defence"] == "krum"
 
 
+@pytest.mark.parametrize("defence", ["trimmed-mean", "multi-krum"])
+def test_every_exchange_of_covey_is_run_against_an_attack(tmp_path, defence: str) -> None:
+    """Its moment, its projection and its steps of Lloyd's, with robust rules, end in a result."""
+    table = tmp_path / "rows.csv"
+    tiny = {**TINY, "recipes": "covey", "images": 250}
+    byzantine.main(**tiny, attacks="noise", defences=defence, csv=table)
+    with table.open(newline="") as file:
+        (row,) = csv.DictReader(file)
+    assert row["nmi"] and float(row["nmi"]) > 0.1
+
+
 def exchange() -> tuple[Instruction, Reply]:
     groups = {"encoder": np.array([1, 2], np.float32)}
     own = {"encoder": np.array([2, 1], np.float32)}
