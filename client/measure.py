@@ -122,9 +122,11 @@ def view_moments(
         h = F.normalize(h.float(), dim=1)
         h_a, h_b = h.chunk(2)
         difference, ones = h_a - h_b, F.pad(h, (0, 1), value=1.0)
-        # Products in float32 of a chunk, sums over chunks in float64.
-        gram += (ones.T @ ones).double() / 2
-        within += (difference.T @ difference).double()
+        # Products in float32 of a chunk, also where the encoder has mixed precision; sums over
+        # chunks in float64.
+        with torch.autocast(h.device.type, enabled=False):
+            gram += (ones.T @ ones).double() / 2
+            within += (difference.T @ difference).double()
     return gram.cpu().numpy(), within.cpu().numpy()
 
 
