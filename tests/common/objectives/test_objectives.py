@@ -9,7 +9,14 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from common import recipes
 from common.encoders import build_encoder
 from common.errors import UserError
-from common.objectives import NAMES, OBJECTIVES, TRAINED, build_objective, build_stage, settle_parameters
+from common.objectives import (
+    NAMES,
+    OBJECTIVES,
+    TRAINED,
+    build_objective,
+    build_stage,
+    settle_parameters,
+)
 from common.objectives.base import Batch, LocalRound
 from common.objectives.cluster import Cluster
 from common.objectives.nt_xent import nt_xent
