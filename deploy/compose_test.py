@@ -26,6 +26,7 @@ from deploy.docker_engine import (
     find_base,
     find_compose,
     output_of,
+    works,
 )
 
 IMAGE = "covey:test"
@@ -33,7 +34,8 @@ SITES = ("north", "south", "west")
 BUILD_LIMIT, RUN_LIMIT = 7200.0, 1800.0  # seconds
 BACK = 300.0  # seconds in which a killed site is in again
 LOOK = 0.5
-LONGER = ("--rounds=40,0",)  # so that a site that was killed is back before the end
+ABSENCE = 180.0  # seconds that the second run goes on after the kill, so that the site is back
+KILLED_AFTER = 3  # rounds
 KILL_ALL = "import os; os.kill(-1, 9)"  # everything in a container but its init
 
 
@@ -91,15 +93,21 @@ def _sites_keep_apart(federation: Federation) -> str:
     return "one volume each"
 
 
+def _pace(federation: Federation) -> float:
+    """Seconds for a round in the run that has been."""
+    times = [float(each["time"]) for each in federation.rounds(())]
+    return (times[-1] - times[0]) / (len(times) - 1)
+
+
 def _comes_back(federation: Federation) -> str:
     before = set(federation.runs.iterdir())
-    order = ["submit", "covey", "--server=/covey/server", "--sites=3", "--views=digits", *LONGER]
+    order = ["submit", "covey", "--server=/covey/server", "--sites=3", "--views=digits"]
+    order.append(f"--rounds={KILLED_AFTER + 2 + int(ABSENCE / _pace(federation))},0")
     federation.record.note(f"\n$ docker compose run --rm run {' '.join(order)}")
     with federation.started("run", "--rm", "-T", "run", *order) as (process, output):
         end = time.monotonic() + RUN_LIMIT
-        _await(lambda: len(federation.rounds(before)) >= 3, end, process, output)
-        west = federation.container("west")
-        output_of(["docker", "exec", west, "python", "-c", KILL_ALL])
+        _await(lambda: len(federation.rounds(before)) >= KILLED_AFTER, end, process, output)
+        works(["docker", "exec", federation.container("west"), "python", "-c", KILL_ALL])
         killed = time.monotonic()
         federation.record.note(f"[west was killed after round {len(federation.rounds(before))}]")
         _await(

@@ -123,8 +123,9 @@ class Federation:
         """The rounds so far of the run whose folder is not among `known`."""
         for file in self.runs.glob("*/metrics.jsonl"):
             if file.parent not in known:
-                lines = [json.loads(line) for line in file.read_text().splitlines()]
-                return [line for line in lines if line["event"] == "round"]
+                whole = file.read_text().split("\n")[:-1]  # the last one may be half written
+                events = [json.loads(line) for line in whole]
+                return [event for event in events if event["event"] == "round"]
         return []
 
 
