@@ -255,3 +255,15 @@ def test_a_run_that_starts_without_a_site_says_so_in_its_metrics(tmp_path: Path)
     go()
     (warning,) = events(tmp_path / "run", "warning")
     assert warning["text"] == "started with 2 of 3 sites"
+
+
+def test_a_run_goes_on_where_a_site_with_classes_of_its_own_is_gone(tmp_path: Path) -> None:
+    """The number of clusters, which was that of the classes, stays."""
+    plan = PLAN.model_copy(update={"clusters": 7}).model_dump(mode="json", by_alias=True)
+    began = RunFolder(tmp_path)
+    assert began.clusters() == 0
+    began.begin({"plan": plan, "classes": list("abcdefg")})
+    goes_on = RunFolder(tmp_path)
+    assert goes_on.clusters() == 7
+    goes_on.begin({"plan": plan, "classes": list("abc")})
+    assert goes_on.run["classes"] == list("abcdefg")
