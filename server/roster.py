@@ -23,6 +23,7 @@ from server.greeting import MOST_IN_ALL, SiteInfo, read_greeting
 
 LATECOMERS = 10.0  # seconds for those that are there besides the expected number of sites
 GREET_AGAIN = 120.0  # seconds after which a hello without an answer may have been lost
+AFTER_ERROR = 15.0  # seconds after an error in place of an answer: the site may be starting
 HELLO_AGE = 1200.0  # seconds for which it is listened to all the same: the site may be slow
 
 
@@ -53,6 +54,7 @@ class Roster:
         self._nodes: dict[str, int] = {}
         self._online: dict[int, str] = {}
         self._refused: dict[int, float] = {}  # node -> when it may be greeted again
+        self._told: dict[int, str] = {}  # node -> why it could not say who it is
         self._greeted: dict[str, _Greeting] = {}  # by message id
         self._away: dict[str, set[str]] = {}  # site -> messages that it has not answered
 
@@ -156,8 +158,10 @@ class Roster:
     def _admit(self, node: int, registered: str, answer: Message, now: float) -> None:
         if answer.has_error():  # it may be starting: its trainer, its connection
             reason = answer.error.reason or f"error {answer.error.code}"
-            self._refused[node] = now + GREET_AGAIN
-            self.warn(f"site {registered or node} does not say who it is: {reason}")
+            self._refused[node] = now + AFTER_ERROR
+            if self._told.get(node) != reason:
+                self.warn(f"site {registered or node} does not say who it is: {reason}")
+            self._told[node] = reason
             return
         try:
             site = read_greeting(answer, registered)
@@ -167,6 +171,7 @@ class Roster:
             self._nodes = {name: n for name, n in self._nodes.items() if n != node}
             self.warn(f"site {registered or node} refused: {error}")
             return
+        self._told.pop(node, None)
         self.sites[site.name] = site
         self._nodes[site.name] = node
         drop(self._grid, self._away.pop(site.name, ()))
