@@ -246,7 +246,7 @@ class Mutator:
             if not isinstance(place, dict):  # it had been spoiled before
                 return json.dumps(place)
             key = self.pick(sorted(place)) if place else "hidden"
-        except (ValueError, TypeError, KeyError, AttributeError, IndexError):
+        except (ValueError, TypeError, KeyError, AttributeError, IndexError, RecursionError):
             return self.pick(NAMES)
         ways = (
             lambda: place.update({key: self.pick(INTEGERS)}),
