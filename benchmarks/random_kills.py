@@ -38,7 +38,7 @@ from server.run_folder import RunFolder
 
 ROLES = {
     "covey run": "deploy.cli",
-    "SuperLink": "flower-superlink",
+    "SuperLink": "deploy.superlink",
     "ServerApp": "flwr-serverapp",
     "SuperExec": "flower-superexec",
     "SuperNode": "supernode",

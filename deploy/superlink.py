@@ -1,18 +1,23 @@
-"""`python -m deploy.superlink`: `flower-superlink`, where it is installed under a path with spaces.
+"""`python -m deploy.superlink`: `flower-superlink` of flwr 1.41 with two things put right.
 
-flwr 1.41 gives Alembic the folder of its database migrations in an option that Alembic splits at
-spaces unless told otherwise: no migration is found, and the SuperLink runs without tables. Here
-Alembic is told to split at the system's path separator.
+Its database waits 5 s for a lock, as on a busy machine there are, and then the SuperLink answers
+"500 database is locked", which ends the run. Here it waits longer.
+
+And it gives Alembic the folder of its database migrations in an option that Alembic splits at
+spaces unless told otherwise: under a path with spaces no migration is found, and the SuperLink runs
+without tables. Here Alembic is told to split at the system's path separator.
 """
 
 import sys
 from importlib.metadata import entry_points
-from importlib.util import find_spec
 from typing import Any
 
 import alembic.config
+from flwr.supercore import sql_mixin
+from flwr.supercore.constant import SQLITE_PRAGMAS
 
 NAME = "flower-superlink"
+LOCK = 25.0  # seconds; Flower's clients wait 30 s for an answer
 
 
 class PathsWithSpaces(alembic.config.Config):
@@ -25,15 +30,19 @@ class PathsWithSpaces(alembic.config.Config):
 
 def program() -> list[str]:
     """The arguments that start a SuperLink here."""
-    flwr = find_spec("flwr")
-    if flwr is not None and " " in str(flwr.origin):
-        return [sys.executable, "-m", "deploy.superlink"]
-    return [NAME]
+    return [sys.executable, "-m", "deploy.superlink"]
+
+
+def wait_for_locks() -> None:
+    """From here on every connection to a database waits `LOCK` seconds for one."""
+    settings = dict(SQLITE_PRAGMAS) | {"busy_timeout": f"{1000 * LOCK:.0f}"}
+    sql_mixin.SQLITE_PRAGMAS = tuple(settings.items())  # type: ignore[attr-defined, assignment]
 
 
 def main() -> None:
     """Run `flower-superlink` with this process's arguments."""
     alembic.config.Config = PathsWithSpaces  # type: ignore[misc]
+    wait_for_locks()
     (script,) = entry_points(group="console_scripts", name=NAME)
     sys.argv[0] = NAME
     script.load()()

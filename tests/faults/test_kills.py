@@ -17,7 +17,7 @@ def no_run(federation: Federation) -> None:
 def test_the_superlink_is_killed_while_idle(federation: Federation) -> None:
     no_run(federation)
     said = federation.server.said.count("is started again")
-    federation.kill_server("flower-superlink")
+    federation.kill_server("deploy.superlink")
     federation.server.says("is started again", said + 1)
     until(lambda: federation.online() == {"north", "south"})
     assert federation.submit(1).ends() == 0
@@ -94,7 +94,7 @@ def test_the_superlink_is_killed_and_the_run_goes_on_while(
     federation.running()
     north, done = federation.sites["north"], federation.rounds()
     {"training": north.is_training, "sending": north.is_sending}[moment]()
-    federation.kill_server("flower-superlink")
+    federation.kill_server("deploy.superlink")
     rounds = federation.rounds_since(done, whole=3)
     assert sum(bool(r["missing"] or r["refused"]) for r in rounds) <= 1
 

@@ -60,7 +60,7 @@ class Run:
             assert self.command.process.poll() is None, self.command.said
             return received.search(path.read_text(encoding="utf-8")[size:]) is not None
 
-        until(met, 120, f"{site} is at work on round {number}: {self.command.said[-2000:]}")
+        until(met, 400, f"{site} is at work on round {number}: {self.command.said[-2000:]}")
 
     def ends(self, patience: float = 600.0) -> list[dict[str, Any]]:
         """Wait for the good end, with a report; the rounds."""
