@@ -44,6 +44,7 @@ class Command:
     def __init__(self, home: Path, name: str, arguments: list[str], prefix: list[str]) -> None:
         self.out = home / f"{name}.out"
         self.arguments = arguments
+        self._start = self.out.stat().st_size if self.out.exists() else 0
         with self.out.open("ab") as out:
             self.process = subprocess.Popen(
                 [*prefix, sys.executable, "-m", "deploy.cli", *arguments],
@@ -56,7 +57,7 @@ class Command:
 
     @property
     def said(self) -> str:
-        return self.out.read_text()
+        return self.out.read_bytes()[self._start :].decode()
 
     def says(self, text: str, times: int = 1) -> None:
         """Wait for it, while the command is running."""

@@ -13,7 +13,7 @@ import pytest
 
 from deploy import certificates
 from tests.deploy.helpers import events
-from tests.faults.federation import Federation, lost, until
+from tests.faults.federation import Federation, Site, lost, until
 from tests.faults.test_links import end_the_run
 
 SMALL = "24m"  # a disk that holds a run of these, or a site
@@ -45,14 +45,32 @@ def fill(disk: Path) -> Path:
             return path
 
 
+@contextmanager
+def moved_to(site: Site, folder: Path) -> Iterator[None]:
+    """The site keeps its files in `folder` for a while."""
+    home = site.folder
+    join_in(site, folder, "--folder", str(folder))
+    try:
+        yield
+    finally:
+        join_in(site, home)
+
+
+def join_in(site: Site, folder: Path, *more: str) -> None:
+    site.command.end()
+    site.folder = folder
+    site.command = site.join(*more)
+    site.command.says("joined; what leaves")
+
+
 def test_the_sites_disk_is_full_and_the_others_go_on(federation: Federation) -> None:
     """Nothing leaves that cannot be noted in the log; with room again the site is back."""
     federation.running()
     south = federation.sites["south"]
-    with small_disk(federation.home / "disk") as disk:
-        south.command.end()
-        south.folder = disk / "site"
-        south.command = south.join("--folder", str(south.folder))
+    with (
+        small_disk(federation.home / "disk") as disk,
+        moved_to(south, disk / "site"),
+    ):
         federation.rounds_since(federation.rounds(), whole=1)
         done = federation.rounds()
         full = fill(disk)
@@ -64,10 +82,6 @@ def test_the_sites_disk_is_full_and_the_others_go_on(federation: Federation) -> 
         assert lost(rounds, "north") == 0
         notes = (south.folder / "left.jsonl").read_text()
         assert notes.endswith("}\n") and "\0" not in notes
-        south.command.end()
-        south.folder = federation.home / "covey-site-south"
-        south.command = south.join()
-        south.command.says("joined; what leaves")
 
 
 def test_the_servers_disk_is_full_and_the_printed_command_goes_on(federation: Federation) -> None:
