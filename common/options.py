@@ -8,12 +8,11 @@ A `Plan` is a recipe with all options settled. It travels to the sites with ever
 written to `run.json`. This file imports no torch: the command line and the client's shim read it.
 """
 
-from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
-from common.errors import UserError, unknown
+from common.errors import UserError
 
 
 def kebab(name: str) -> str:
@@ -267,43 +266,6 @@ def _scalar(text: str) -> Scalar:
         except ValueError:
             continue
     return text
-
-
-def settle(recipe: str, document: Mapping[str, Any], overrides: Mapping[str, Any]) -> Plan:
-    """Settle every option: defaults, then the recipe's `document`, then `overrides`.
-
-    `overrides` maps option names to values; an empty string means "not given". An option of a
-    stage takes one value or, as a string with commas, one per stage. `UserError` names what is
-    unknown or out of bounds.
-    """
-    given = {name: value for name, value in overrides.items() if value not in ("", None)}
-    for name in given:
-        if name not in RUN_OPTIONS and name not in STAGE_OPTIONS:
-            raise unknown("option", name, [*RUN_OPTIONS, *STAGE_OPTIONS])
-    stages = [dict(stage) for stage in document.get("stages", [])]
-    for name in STAGE_OPTIONS.keys() & given.keys():
-        for stage, value in zip(stages, _per_stage(name, given[name], len(stages)), strict=True):
-            if name == "parameters":
-                stage[name] = {**stage.get(name, {}), **parse_parameters(str(value))}
-            else:
-                stage[name] = value
-    values = {name: document[name] for name in RUN_OPTIONS if name in document}
-    values |= {name: value for name, value in given.items() if name in RUN_OPTIONS}
-    try:
-        return Plan.model_validate({**values, "recipe": recipe, "stages": stages})
-    except ValidationError as error:
-        raise UserError(one_line(error)) from None
-
-
-def _per_stage(name: str, value: object, stages: int) -> list[object]:
-    if not isinstance(value, str):
-        return [value] * stages
-    parts: list[object] = [part.strip() for part in value.split(",")]
-    if len(parts) == 1:
-        return parts * stages
-    if len(parts) != stages:
-        raise UserError(f"{name}: {len(parts)} values for the recipe's {stages} stages")
-    return parts
 
 
 def one_line(error: ValidationError) -> str:

@@ -14,7 +14,8 @@ from pathlib import Path
 from typing import Any
 
 from common.errors import UserError, unknown
-from common.options import RUN_OPTIONS, Plan, settle
+from common.options import RUN_OPTIONS, Plan
+from common.settle import settle
 
 FOLDER = Path(__file__).parent
 DEFAULT = "covey"  # where a command names no recipe
