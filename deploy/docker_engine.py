@@ -60,8 +60,9 @@ class Federation:
     runs: Path
     record: Record
 
-    def call(self, *arguments: str, limit: float | None = None) -> str:
-        """Run a compose command and return what it prints; `FailedError` where it fails."""
+    def call(self, *arguments: str, limit: float | None = None, noted: bool = True) -> str:
+        """Run a compose command and return what it prints; `FailedError` where it fails. A build
+        is not `noted` in the log: it prints hundreds of lines, and names this machine's indexes."""
         self.record.note(f"\n$ docker compose {' '.join(arguments)}")
         with self.started(*arguments) as (process, output):
             try:
@@ -69,7 +70,8 @@ class Federation:
             except subprocess.TimeoutExpired:
                 status = -1
             text = output.read_text()
-        self.record.note(text)
+        if noted:
+            self.record.note(text)
         if status:
             what = "takes too long" if status < 0 else f"exit status {status}"
             raise FailedError(f"docker compose {arguments[0]}: {what}: {_last_line(text)}")
