@@ -27,7 +27,7 @@
 13 a site has fewer distinct points than local clusters:
    tests/common/test_kmeans.py::test_no_cluster_is_empty_and_there_are_no_more_than_distinct_points
 14 an untrained or another run's network is evaluated without an error:
-   tests/deploy/test_evaluate.py::test_a_run_that_does_not_fit_is_one_line_with_exit_code_2
+   tests/deploy/test_evaluate_refused.py::test_a_run_that_does_not_fit_is_one_line_with_exit_code_2
 """
 
 import ast

@@ -18,7 +18,7 @@ from common.errors import UserError
 from common.lock import locked
 from deploy.certificates import issue_server, make_authority
 from deploy.compose_test import SITES
-from deploy.docker_engine import ROOT, USUAL_BASE
+from deploy.docker_engine import ROOT, USUAL_BASE, USUAL_INDEX, NeededError, check_index
 from deploy.health import health, main
 from deploy.share_out import IMAGES, INVITATION, check_writable, share_out, spread
 
@@ -81,6 +81,7 @@ def test_the_image_ends_as_a_numbered_user_with_a_health_check():
     assert ("ARG", "USER_ID=1000") in instructions
     assert [name for name, _ in instructions].count("HEALTHCHECK") == 1
     assert ("ARG", f"BASE={USUAL_BASE}") in instructions
+    assert ("ARG", f"TORCH_INDEX={USUAL_INDEX}") in instructions
 
 
 def test_what_the_image_copies_is_let_through_by_dockerignore():
@@ -208,3 +209,11 @@ def test_a_server_is_healthy_when_its_superlink_answers(tmp_path):
             thread.join()
     with pytest.raises(UserError, match="does not answer"):
         health([tmp_path])
+
+
+def test_an_index_that_is_not_reached_is_named_before_anything_is_built(monkeypatch):
+    monkeypatch.setenv("TORCH_INDEX", "http://127.0.0.1:9/whl")
+    with pytest.raises(NeededError, match="an index with torch: http://127.0.0.1:9/whl"):
+        check_index()
+    monkeypatch.setenv("TORCH_INDEX", "")
+    check_index()
