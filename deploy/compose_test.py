@@ -23,6 +23,7 @@ from deploy.docker_engine import (
     Federation,
     NeededError,
     Record,
+    check_index,
     find_base,
     find_compose,
     output_of,
@@ -109,15 +110,15 @@ def _comes_back(federation: Federation) -> str:
         _await(lambda: len(federation.rounds(before)) >= KILLED_AFTER, end, process, output)
         works(["docker", "exec", federation.container("west"), "python", "-c", KILL_ALL])
         killed = time.monotonic()
-        federation.record.note(f"[west was killed after round {len(federation.rounds(before))}]")
+        rounds = len(federation.rounds(before))
         _await(
             lambda: federation.inspect("west")["RestartCount"] > 0 and federation.healthy("west"),
             killed + BACK,
         )
         back = time.monotonic() - killed
-        federation.record.note(f"[west was in again after {back:.0f} s]")
         _await(lambda: process.poll() is not None, end)
         federation.record.note(output.read_text())
+    federation.record.note(f"[west was killed after round {rounds}, and in after {back:.0f} s]")
     if process.returncode:
         raise FailedError(f"the run ended with status {process.returncode}")
     answered = ["west" in round_["answered"] for round_ in federation.rounds(before)]
@@ -173,6 +174,7 @@ def main(arguments: list[str]) -> int:
     record = Record()
     try:
         compose = find_compose()
+        check_index()
         base = find_base(record)
     except NeededError as error:
         record.say(f"SKIPPED  compose.yaml for real: needs {error}")

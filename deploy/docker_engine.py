@@ -8,6 +8,7 @@ import os
 import shutil
 import subprocess
 import tempfile
+import urllib.request
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -18,6 +19,7 @@ ROOT = Path(__file__).resolve().parent.parent
 COMPOSE_FILE = ROOT / "deploy" / "compose.yaml"
 PROJECT = "covey-test"
 USUAL_BASE, MADE_BASE = "python:3.11-slim", "covey-base:debian"
+USUAL_INDEX, INDEX_LIMIT = "https://download.pytorch.org/whl/cpu", 20.0  # seconds
 SUITE, PACKAGES = "bookworm", "python3,python3-venv,ca-certificates"
 _LABEL = f"label=com.docker.compose.project={PROJECT}"
 CERTIFICATES = Path("etc/ssl/certs/ca-certificates.crt")
@@ -80,7 +82,16 @@ class Federation:
     @contextmanager
     def started(self, *arguments: str) -> Iterator[tuple["subprocess.Popen[bytes]", Path]]:
         """A compose command under way, and the file of what it prints; ended on the way out."""
-        command = [*self.compose, "-f", str(COMPOSE_FILE), "-p", PROJECT, *arguments]
+        command = [
+            *self.compose,
+            "--ansi",
+            "never",
+            "-f",
+            str(COMPOSE_FILE),
+            "-p",
+            PROJECT,
+            *arguments,
+        ]
         with tempfile.TemporaryDirectory() as scratch:
             output = Path(scratch) / "output"
             with output.open("wb") as file:
@@ -158,6 +169,22 @@ def find_compose() -> list[str]:
         if works([*command, "version"]):
             return command
     raise NeededError("docker compose")
+
+
+def check_index() -> None:
+    """`NeededError` where the index that torch is to come from (TORCH_INDEX) is not reached."""
+    index = os.environ.get("TORCH_INDEX", USUAL_INDEX)
+    if not index:
+        return
+    try:
+        address = f"{index.rstrip('/')}/torch/"
+        with urllib.request.urlopen(address, timeout=INDEX_LIMIT):  # noqa: S310 (the user's own)
+            return
+    except (OSError, ValueError) as error:
+        raise NeededError(
+            f"an index with torch: {index} cannot be read ({error}); set TORCH_INDEX, "
+            "empty for pip's own"
+        ) from None
 
 
 def find_base(record: Record) -> str:

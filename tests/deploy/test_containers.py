@@ -213,7 +213,7 @@ def test_a_server_is_healthy_when_its_superlink_answers(tmp_path):
 
 def test_an_index_that_is_not_reached_is_named_before_anything_is_built(monkeypatch):
     monkeypatch.setenv("TORCH_INDEX", "http://127.0.0.1:9/whl")
-    with pytest.raises(NeededError, match="an index with torch: http://127.0.0.1:9/whl"):
+    with pytest.raises(NeededError, match="an index with torch"):
         check_index()
     monkeypatch.setenv("TORCH_INDEX", "")
     check_index()
