@@ -7,7 +7,7 @@ import pytest
 from client.measure import CLUSTERINGS
 from client.merge import MERGES as LOCAL_MERGES
 from common.options import Stage
-from server.aggregation import AGGREGATIONS
+from server.aggregation import AGGREGATIONS, ROBUST
 from server.centroids import MERGES
 from server.optimisers import OPTIMISERS
 
@@ -16,7 +16,7 @@ from server.optimisers import OPTIMISERS
     ("option", "registry"),
     [
         ("merge", LOCAL_MERGES),
-        ("aggregation", AGGREGATIONS),
+        ("aggregation", AGGREGATIONS | ROBUST),
         ("server_optimiser", OPTIMISERS),
         ("centroids", MERGES),
         ("centroids", CLUSTERINGS),

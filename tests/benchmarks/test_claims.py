@@ -2,7 +2,7 @@
 
 import pytest
 
-from tests.benchmarks.scripts import script
+from tests.benchmarks.scripts import FOLDER, script
 
 claims = script("claims")
 
@@ -76,3 +76,11 @@ def test_figures_read_as_in_the_docs() -> None:
 def test_scales_are_not_mixed(change: dict, inside: bool) -> None:
     row = {"recipe": "a", "images": 5000, "sites": 10, "rounds": 10, "participation": 1.0}
     assert claims.belongs({**row, **change}, 5000, 10, 10) == inside
+
+
+def test_the_results_page_quotes_what_the_script_prints(capsys) -> None:
+    claims.main(csv=FOLDER.parent / claims.TABLE)
+    page = (FOLDER.parent / "docs" / "results.md").read_text().splitlines()
+    printed = [text for text in capsys.readouterr().out.splitlines() if text]
+    assert len(printed) > 40
+    assert [text for text in printed if text not in page] == []
