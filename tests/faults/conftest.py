@@ -20,17 +20,23 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 @pytest.fixture(scope="session")
-def federation() -> Iterator[Federation]:
-    """A server with two sites, "north" and "south"; its deadline fits this machine."""
+def server() -> Iterator[Federation]:
+    """A server that no site has joined yet."""
     if sys.platform != "linux":
         pytest.skip("needs Linux: it looks into /proc")
     home = Path(tempfile.mkdtemp(prefix="cf-"))
     made = Federation(home)
     try:
-        made.join("north")
-        made.join("south")
-        made.calibrate()
         yield made
     finally:
         made.stop()
         shutil.rmtree(home, ignore_errors=True)
+
+
+@pytest.fixture(scope="session")
+def federation(server: Federation) -> Federation:
+    """The server with two sites, "north" and "south"; its deadline fits this machine."""
+    server.join("north")
+    server.join("south")
+    server.calibrate()
+    return server

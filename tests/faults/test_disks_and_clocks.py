@@ -107,14 +107,13 @@ def test_the_servers_disk_is_full_and_the_printed_command_goes_on(federation: Fe
 
 @pytest.mark.parametrize("offset", ["+1d", "-1d", "-3d"])
 def test_a_clock_that_is_wrong_by_days_is_named_before_anything_starts(
-    federation: Federation, offset: str
+    server: Federation, offset: str
 ) -> None:
     if shutil.which("faketime") is None:
         pytest.skip("needs faketime (Debian's package of that name)")
-    site = federation.sites["north"]
-    arguments = ("client", "join", str(site.invitation), "--data", str(site.data))
-    folder = ("--folder", str(federation.home / f"clock{offset}"))
-    said = federation.covey(*arguments, *folder, expect=2, prefix=["faketime", "-f", offset])
+    name = f"clock{offset}".replace("+", "-ahead-")
+    arguments = ("client", "join", str(server.invite(name)), "--data", str(server.images(name)))
+    said = server.covey(*arguments, expect=2, prefix=["faketime", "-f", offset])
     (line,) = [text for text in said.splitlines() if text.startswith("covey: ")]
     named = {"+1d": "ahead of the server's", "-1d": "behind the server's", "-3d": "not yet valid"}
     assert named[offset] in line and "clock" in line
