@@ -62,7 +62,7 @@ class Run:
 
         until(met, 400, f"{site} is at work on round {number}: {self.command.said[-2000:]}")
 
-    def ends(self, patience: float = 600.0) -> list[dict[str, Any]]:
+    def ends(self, patience: float = 900.0) -> list[dict[str, Any]]:
         """Wait for the good end, with a report; the rounds."""
         said = self.command.ends(patience)
         assert (self.folder / "report.html").stat().st_size > 10_000, said
