@@ -253,16 +253,18 @@ class Federation:
 
     def rounds_since(self, done: int, whole: int = 2) -> list[dict]:
         """Wait for `whole` rounds in a row with every site; all rounds after the first `done`."""
-        assert self.run_folder is not None
-        folder = self.run_folder
 
         def enough() -> bool:
             self._check_running()
-            since = events(folder, "round")[done:]
+            since = self.since(done)
             return len(since) >= whole and all(is_whole(r) for r in since[-whole:])
 
         until(enough)
-        return events(folder, "round")[done:]
+        return self.since(done)
+
+    def since(self, done: int) -> list[dict]:
+        """The rounds after the first `done`, as far as they are there."""
+        return events(self.run_folder, "round")[done:] if self.run_folder else []
 
     def warnings(self) -> list[str]:
         assert self.run_folder is not None

@@ -16,6 +16,7 @@ from tests.deploy.helpers import events
 from tests.faults.federation import Federation, Site, lost, until
 from tests.faults.test_links import end_the_run
 
+PAGE = 4096  # bytes
 SMALL = "24m"  # a disk that holds a run of these, or a site
 
 
@@ -63,6 +64,14 @@ def join_in(site: Site, folder: Path, *more: str) -> None:
     site.command.says("joined; what leaves")
 
 
+def fill_the_page(ledger: Path) -> None:
+    """So long a log that the next line needs another page of the disk."""
+    last = ledger.read_bytes().splitlines(keepends=True)[-1]
+    with ledger.open("ab") as file:
+        while PAGE - file.tell() % PAGE > len(last):
+            file.write(last)
+
+
 def test_the_sites_disk_is_full_and_the_others_go_on(federation: Federation) -> None:
     """Nothing leaves that cannot be noted in the log; with room again the site is back."""
     federation.running()
@@ -73,9 +82,10 @@ def test_the_sites_disk_is_full_and_the_others_go_on(federation: Federation) -> 
     ):
         federation.rounds_since(federation.rounds(), whole=1)
         done = federation.rounds()
+        fill_the_page(south.folder / "left.jsonl")
         full = fill(disk)
-        until(lambda: any(r["refused"] for r in federation.rounds_since(done, whole=0)))
-        (reason,) = federation.rounds_since(done, whole=0)[-1]["refused"].values()
+        until(lambda: any(r["refused"] for r in federation.since(done)))
+        (reason,) = federation.since(done)[-1]["refused"].values()
         assert reason == "left.jsonl at the site: No space left on device"
         full.unlink()
         rounds = federation.rounds_since(done)

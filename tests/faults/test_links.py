@@ -84,14 +84,14 @@ def test_a_site_joins_and_leaves_in_mid_run(federation: Federation) -> None:
     del federation.sites["east"]
     done = federation.rounds()
     until(lambda: federation.rounds() > done + 2)
-    rounds = federation.rounds_since(done, whole=0)
+    rounds = federation.since(done)
     assert all({"north", "south"} <= set(r["answered"]) for r in rounds)
     assert rounds[-1]["seconds"]["total"] < federation.deadline
     end_the_run(federation)  # the rows after this one want every site in a round
 
 
 def last_answered(federation: Federation) -> list[str]:
-    return list(federation.rounds_since(0, whole=0)[-1]["answered"])
+    return list(federation.since(0)[-1]["answered"])
 
 
 def end_the_run(federation: Federation) -> None:
