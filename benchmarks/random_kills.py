@@ -139,6 +139,7 @@ class Run:
     ) -> bool:
         """Kill now and then until the process has ended; False where nothing happens any more."""
         due = time.monotonic() + self.chance.expovariate(1 / every)
+        role = self.chance.choice(sorted(ROLES))
         seen, changed = "", time.monotonic()
         while process.poll() is None:
             now = time.monotonic()
@@ -147,8 +148,9 @@ class Run:
                 seen, changed = state, now
             if now - changed > patience:
                 return False
-            if kills and now >= due and self._kill():
+            if kills and now >= due and self._kill(role):  # or as soon as there is one
                 kills -= 1
+                role = self.chance.choice(sorted(ROLES))
                 due = now + self.chance.expovariate(1 / every)
             time.sleep(LOOK)
         return True
@@ -158,10 +160,9 @@ class Run:
         size = metrics.stat().st_size if metrics.exists() else 0
         return f"{size} {self.text.stat().st_size} {self.outcome.kills.total()}"
 
-    def _kill(self) -> bool:
-        """Kill one process of a random role that is there."""
+    def _kill(self, role: str) -> bool:
+        """Kill one process of this role, if there is one."""
         victims = self._victims()
-        role = self.chance.choice(sorted(ROLES))
         if not victims.get(role):
             return False
         os.kill(self.chance.choice(sorted(victims[role])), signal.SIGKILL)
