@@ -22,7 +22,7 @@ test: install
 # Tables whose rows are tests: a line per case, `ok` or what went wrong.
 CASES = "$(BIN)/python" -m pytest -p tests.case_lines --tb=short
 
-# docs/reliability.md: kills, cut links, full disks, ... on this machine (about 20 minutes).
+# docs/reliability.md: kills, cut links, full disks, ... on this machine.
 faults: install
 	@$(CASES) tests/faults
 
