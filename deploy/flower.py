@@ -11,9 +11,9 @@ from pathlib import Path
 
 import tomli_w
 
-from deploy import superlink
 from deploy.certificates import Authority, ServerCertificate, write_private
 
+SUPERLINK = (sys.executable, "-m", "deploy.superlink")  # as flwr's, but for two mistakes
 PINNED = (sys.executable, "-m", "deploy.supernode")  # runs our own bundles alone
 CONNECTION = "covey"  # what the `flwr` command calls our SuperLink
 
@@ -33,7 +33,7 @@ def superlink_command(
     Runs are kept in `database` (SQLite), so that they survive the SuperLink's restart.
     """
     return [
-        *superlink.program(),
+        *SUPERLINK,
         *("--host", host, "--port", str(port)),
         *("--ssl-ca-certfile", str(authority.certificate)),
         *("--ssl-certfile", str(server.certificate), "--ssl-keyfile", str(server.key)),

@@ -12,15 +12,16 @@ import sys
 from importlib.metadata import entry_points
 from typing import Any
 
-import alembic.config
+from alembic.config import Config
 from flwr.supercore import sql_mixin
 from flwr.supercore.constant import SQLITE_PRAGMAS
+from flwr.supercore.state.alembic import utils
 
 NAME = "flower-superlink"
 LOCK = 25.0  # seconds; Flower's clients wait 30 s for an answer
 
 
-class PathsWithSpaces(alembic.config.Config):
+class PathsWithSpaces(Config):
     """Alembic's configuration, where a space does not end a path."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
@@ -28,9 +29,9 @@ class PathsWithSpaces(alembic.config.Config):
         self.set_main_option("path_separator", "os")
 
 
-def program() -> list[str]:
-    """The arguments that start a SuperLink here."""
-    return [sys.executable, "-m", "deploy.superlink"]
+def split_no_paths() -> None:
+    """From here on Flower finds its migrations whatever path they lie under."""
+    utils.Config = PathsWithSpaces  # type: ignore[attr-defined]
 
 
 def wait_for_locks() -> None:
@@ -41,7 +42,7 @@ def wait_for_locks() -> None:
 
 def main() -> None:
     """Run `flower-superlink` with this process's arguments."""
-    alembic.config.Config = PathsWithSpaces  # type: ignore[misc]
+    split_no_paths()
     wait_for_locks()
     (script,) = entry_points(group="console_scripts", name=NAME)
     sys.argv[0] = NAME

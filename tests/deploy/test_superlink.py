@@ -6,27 +6,28 @@ from contextlib import closing
 from pathlib import Path
 
 import pytest
-from alembic.config import Config
 from alembic.script import ScriptDirectory
 from flwr.supercore import sql_mixin
-from flwr.supercore.state import alembic as migrations
+from flwr.supercore.state.alembic import utils
+from sqlalchemy import create_engine
 
 from deploy import superlink
 
 
-def revisions(kind: type[Config], folder: Path) -> list[str]:
-    config = kind()  # the options as flwr sets them
-    config.set_main_option("script_location", str(folder))
-    config.set_main_option("version_locations", str(folder / "versions"))
+def revisions() -> list[str]:
+    config = utils.build_alembic_config(create_engine("sqlite://"))  # as Flower makes it
     return [script.revision for script in ScriptDirectory.from_config(config).walk_revisions()]
 
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")
-def test_alembic_splits_no_path_at_its_spaces(tmp_path: Path) -> None:
+def test_flower_finds_its_migrations_under_a_path_with_spaces(tmp_path: Path, monkeypatch) -> None:
     folder = tmp_path / "a path with spaces"
-    shutil.copytree(Path(migrations.__file__).parent, folder)
-    assert revisions(superlink.PathsWithSpaces, folder)
-    assert not revisions(Config, folder)  # when this fails, deploy/superlink.py can go
+    shutil.copytree(utils.ALEMBIC_DIR, folder)
+    monkeypatch.setattr(utils, "ALEMBIC_DIR", folder)
+    monkeypatch.setattr(utils, "Config", utils.Config)  # put back after it
+    assert not revisions()  # when this fails, deploy/superlink.py can do without it
+    superlink.split_no_paths()
+    assert revisions()
 
 
 def test_the_database_waits_for_a_lock_for_longer_than_flower_lets_it(monkeypatch) -> None:
