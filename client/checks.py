@@ -6,16 +6,13 @@ tensor is made. Every refusal is a `UserError` of one line.
 """
 
 import re
-from collections.abc import Mapping
 from pathlib import Path
 
 from client.workshop import Workbench
 from common.errors import UserError
-from common.layout import tensors
-from common.messages import Instruction
+from common.messages import MOST_CLASSES, Instruction
 
 MOST_SETS = 64  # of centroids in one Lloyd step
-MOST_CLASSES = 10_000
 LONGEST_NAME = 100
 ANY_ROUND = ("moments", "assess", "lloyd", "score")  # asked for between rounds
 NEED_MODEL = ("prepare", "train", "moments")
@@ -88,16 +85,11 @@ def check_parts(instruction: Instruction, bench: Workbench) -> None:
 
 
 def _check_model(instruction: Instruction, bench: Workbench) -> None:
-    shared = tensors(bench.objective.shared())
-    sizes = {name: sum(t.numel() for t in part.values()) for name, part in shared.items()}
-    if instruction.kind in NEED_MODEL and sizes and not instruction.groups:
-        raise UserError(f"{instruction.kind}: the message has no model")
-    _check_groups({name: len(array) for name, array in instruction.groups.items()}, sizes)
-
-
-def _check_groups(given: Mapping[str, int], sizes: Mapping[str, int]) -> None:
-    for name, size in given.items():
-        if name not in sizes:
+    layout, kind = bench.layout, instruction.kind
+    if kind in NEED_MODEL and layout.groups and not instruction.groups:
+        raise UserError(f"{kind}: the message has no model")
+    for name, array in instruction.groups.items():
+        if name not in layout.groups:
             raise UserError(f"groups.{name}: not of this model")
-        if size != sizes[name]:
-            raise UserError(f"groups.{name}: {size} numbers instead of {sizes[name]}")
+        if len(array) != layout.size(name):
+            raise UserError(f"groups.{name}: {len(array)} numbers instead of {layout.size(name)}")

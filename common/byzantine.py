@@ -40,7 +40,7 @@ def check_byzantine(plan: Plan) -> None:
                 f"stage {stage.name!r} has a robust rule: say with byzantine how many sites it is "
                 "to withstand"
             )
-        asked = max(1, round(plan.participation * plan.expected_sites))
+        asked = plan.share(plan.expected_sites)
         needed = answers_needed(stage, f)
         if asked < needed:
             raise UserError(

@@ -38,6 +38,7 @@ Kind = Literal["hello", "prepare", "train", "moments", "assess", "lloyd", "score
 - score: given the merged centroids and the probe solved from the moments, count what is right
 """
 
+MOST_CLASSES = 10_000  # over all sites
 NEEDS_MODEL = "the site does not remember this state: send the model"
 """How a site refuses a message without groups whose `state` it has not seen."""
 

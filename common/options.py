@@ -216,6 +216,10 @@ class Plan(RunOptions):
         """Sites that are to take part."""
         return 1 if self.alone else self.sites
 
+    def share(self, sites: int) -> int:
+        """Of so many sites, how many a round wants: `participation`, at least one."""
+        return max(1, round(self.participation * sites))
+
     def rounds_before(self, stage: int) -> int:
         """Training rounds of all stages before `stage`."""
         return sum(earlier.rounds for earlier in self.stages[:stage])

@@ -14,7 +14,7 @@ from rich.console import Console
 from common import recipes
 from common.errors import UserError, unknown
 from common.options import Plan
-from deploy.commands import client_app, runs, server_app, stop, submit
+from deploy.commands import JsonOption, client_app, runs, server_app, stop, submit
 from deploy.run_options import run_config, with_run_options
 from deploy.runs import (
     absolute_dataset,
@@ -44,9 +44,6 @@ INTERRUPTED = 130  # what a shell makes of a program that Ctrl-C ended
 
 RecipeArgument = Annotated[
     str, typer.Argument(metavar="RECIPE", help="a name from `covey recipes`, or a .toml file")
-]
-JsonOption = Annotated[
-    Path | None, typer.Option("--json", help="also write the figures to this file", metavar="FILE")
 ]
 FolderOption = Annotated[
     Path | None, typer.Option("--run-folder", help="where the run goes [default: runs/TIME-RECIPE]")

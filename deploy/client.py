@@ -17,6 +17,7 @@ from rich.markup import escape
 
 from common.errors import UserError
 from deploy import flower
+from deploy.bundle import REFUSED
 from deploy.certificates import private_folder, write_secret
 from deploy.checks import Data, check_data, check_rest
 from deploy.federation import ATTEMPTS, PATIENTLY, QUICKLY, SERVER_POLL, TRAINER_SOCKET
@@ -34,7 +35,6 @@ LOADING = 600.0  # seconds for torch and the images: a folder of photographs is 
 LOOK = 0.2
 WATCH = 1.0
 JOINED = "SuperNode ID:"  # what a SuperNode logs once the server has let it in
-REFUSED = "refused the bundle of run"  # what a pinned SuperNode logs, with the reason
 WARNING = (
     "[yellow]warning[/] --any-bundle: whatever code the coordinator sends runs on this machine, "
     "as this user"
@@ -56,14 +56,14 @@ def join(
     is ended on the way out. `UserError` where something does not fit, before anything has left the
     machine, and where the server has revoked the site."""
     invitation = Invitation.read(invitation_file)
-    _tell(console, f"site: {invitation.site}")
+    tell(console, f"site: {invitation.site}")
     data = data.absolute()
-    _tell(console, check_data(data))
+    tell(console, check_data(data))
     home = site_folder(invitation, folder)
     home.claim(invitation)
     with home.hold():
         for line in check_rest(home, invitation, terms.device):
-            _tell(console, line)
+            tell(console, line)
         if terms.any_bundle:
             console.print(WARNING, highlight=False, soft_wrap=True)
         with (
@@ -199,5 +199,6 @@ class _Site:
         self._console.print(f"[dim]{now}[/] {text}", highlight=False, soft_wrap=True)
 
 
-def _tell(console: Console, text: str) -> None:
+def tell(console: Console, text: str) -> None:
+    """Say it as it is, on one line however long."""
     console.print(text, highlight=False, markup=False, soft_wrap=True)

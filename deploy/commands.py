@@ -226,21 +226,25 @@ def stop(
 ) -> None:
     """Stop a run that is going on."""
     from deploy import run_list  # noqa: PLC0415
+    from deploy.runs import way_on  # noqa: PLC0415
     from deploy.server import ServerFolder  # noqa: PLC0415
-    from deploy.submit import way_on  # noqa: PLC0415
 
     folder = ServerFolder(server.absolute())
-    _say(f"stopped; {way_on(folder, run_list.stop(folder, run))}")
+    stopped = run_list.stop(folder, run)
+    _say(f"stopped; {way_on(stopped, 'submit', '--server', str(folder.path))}")
 
 
 def _registered(folder: Path, name: str) -> bool:
     """Whether the running server lists the site within `REGISTERING` seconds."""
+    from deploy.control import read_public_key  # noqa: PLC0415
     from deploy.server import ServerFolder  # noqa: PLC0415
-    from deploy.sites import sites  # noqa: PLC0415
+    from deploy.sites import nodes  # noqa: PLC0415
 
+    server = ServerFolder(folder)
+    path = server.invited().get(name)
     deadline = time.monotonic() + REGISTERING
-    while time.monotonic() < deadline:
-        if any(s.name == name and s.status != "invited" for s in sites(ServerFolder(folder))):
+    while path is not None and time.monotonic() < deadline:
+        if read_public_key(path) in nodes(server):
             return True
         time.sleep(0.3)
     return False

@@ -10,7 +10,7 @@ from rich.console import Console
 from common.errors import UserError
 from deploy.certificates import private_folder
 from deploy.checks import Data
-from deploy.client import LOADING, PATIENCE, Terms, site_folder
+from deploy.client import LOADING, PATIENCE, Terms, site_folder, tell
 from deploy.invitation import Invitation
 from deploy.log import LogFollower
 from deploy.processes import environment
@@ -58,12 +58,10 @@ def join_behind(
         process.terminate()
         process.wait()
         raise
-    console.print(
+    tell(
+        console,
         f"in the background: `covey client status {home.path}`, `covey client leave {home.path}` "
         f"(log: {log})",
-        highlight=False,
-        markup=False,
-        soft_wrap=True,
     )
 
 
@@ -76,7 +74,7 @@ def _follow(
         ended = process.poll() is not None  # before the rest is read
         for line in log.lines():
             if last:
-                console.print(last, highlight=False, markup=False, soft_wrap=True)
+                tell(console, last)
             last = line
         if ended:
             raise UserError(last.removeprefix("covey: ") or "the client ended without a word")
@@ -84,4 +82,4 @@ def _follow(
             raise UserError(f"it has not joined within {LOADING + PATIENCE:.0f} s")
         time.sleep(LOOK)
     for line in filter(None, (last, *log.lines())):
-        console.print(line, highlight=False, markup=False, soft_wrap=True)
+        tell(console, line)

@@ -30,7 +30,15 @@ from deploy.certificates import (
     write_secret,
 )
 from deploy.control import TIMEOUT, Control, UnreachableError
-from deploy.processes import LOOPBACK, Command, Restart, Supervisor, environment, free_port
+from deploy.processes import (
+    LOOPBACK,
+    Command,
+    Restart,
+    Supervisor,
+    environment,
+    free_port,
+    free_ports,
+)
 
 PATIENCE = 90.0  # seconds for everything to come up
 LOOK = 0.1  # seconds between two looks
@@ -144,9 +152,10 @@ class LocalFederation:
             for site in sites:
                 self._control().register(keys[site.name].public, site.name)
         progress(f"starting {len(sites)} sites")
-        for site in sites:
-            poll = min(LONGEST_POLL, SHORTEST_POLL * len(sites))
-            self._start_node(site, keys[site.name], authority, poll)
+        poll = min(LONGEST_POLL, SHORTEST_POLL * len(sites))
+        ports = free_ports(len(sites))  # drawn together, or two could be the same
+        for site, port in zip(sites, ports, strict=True):
+            self._start_node(site, keys[site.name], authority, poll, port)
         self._run(
             SUPEREXEC,
             lambda: flower.superexec_command(self.address, authority.certificate, secret),
@@ -185,9 +194,6 @@ class LocalFederation:
             raise RuntimeError("the federation has not been started")
         authority = self._authority.certificate
         return Control(LOOPBACK, self._port, authority, patience, timeout=timeout)
-
-    def _environment(self, flwr_home: Path) -> dict[str, str]:
-        return environment(flwr_home, self._threads) | self._extra
 
     @contextmanager
     def _reaching(self) -> Iterator[None]:
@@ -228,10 +234,12 @@ class LocalFederation:
         if site.trainer_command is not None:
             self._run(site.trainer, site.trainer_command, QUICKLY)
 
-    def _start_node(self, site: SiteSpec, key: SiteKey, authority: Authority, poll: float) -> None:
+    def _start_node(
+        self, site: SiteSpec, key: SiteKey, authority: Authority, poll: float, port: int
+    ) -> None:
         folder = private_folder(self._state / "sites" / site.name)
         # A SuperExec that the SuperNode started itself would not be started again.
-        secret, port = write_secret(folder / "superexec.secret"), free_port()
+        secret = write_secret(folder / "superexec.secret")
         node = flower.supernode_command(
             self.address,
             authority.certificate,

@@ -26,9 +26,9 @@ from starlette.routing import Route
 
 from deploy import bundle
 from deploy.address import Address
+from deploy.bundle import VERSIONS
 from deploy.gate import Gate, listen, noting_handshakes
 from deploy.limits import Buckets, Refusals
-from deploy.reach import VERSIONS
 
 CALL = re.compile(r"[a-z]+(?:-[a-z]+)*")
 MEBIBYTE = 2**20

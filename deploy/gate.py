@@ -10,13 +10,12 @@ import ssl
 from contextvars import ContextVar
 from typing import Any
 
-from flwr.supercore.constant import FLEET_HTTP_PUBLIC_KEY_HEADER
 from starlette.responses import PlainTextResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from deploy.limits import Buckets, Refusals, network
 
-KEY = FLEET_HTTP_PUBLIC_KEY_HEADER.lower().encode()
+KEY = b"flwr-public-key"  # FLEET_HTTP_PUBLIC_KEY_HEADER of flwr, which is not imported here
 LONGEST_KEY = 1024  # bytes; a site's has about 300
 # What a site is answered that asks whether it is known (`check_invited` in `deploy/reach.py`).
 ASKING = ("POST /v1/fleet/activate-node", 400)

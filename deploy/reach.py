@@ -22,10 +22,10 @@ from flwr.supernode.node_auth_http_interceptor import NodeAuthHttpInterceptor
 
 from common.errors import UserError
 from deploy.address import Address
+from deploy.bundle import VERSIONS
 from deploy.invitation import Invitation
 
 TIMEOUT = 10.0  # seconds
-VERSIONS = "covey-versions"  # the header of a health answer: "covey=0.1.0 flwr=1.41.0"
 LONGEST_VERSIONS = 200
 
 

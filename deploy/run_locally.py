@@ -6,7 +6,6 @@ that run on separate machines, with TLS and SuperNode authentication on.
 
 import json
 import os
-import shlex
 import sys
 import tempfile
 import time
@@ -24,6 +23,7 @@ from common.options import Plan
 from deploy.bundle import write_bundle
 from deploy.federation import LocalFederation, SiteSpec
 from deploy.progress import Follower, show_event
+from deploy.runs import way_on
 from server.run_folder import LOCK
 
 LOOK = 0.3  # seconds between two looks at the run folder
@@ -57,7 +57,7 @@ def run_locally(plan: Plan, config: Mapping[str, str], folder: Path, console: Co
             try:
                 _carry_through(federation, bundle, plan, folder, console)
             except KeyboardInterrupt:
-                console.print(_way_on(folder), highlight=False, soft_wrap=True)
+                console.print(way_on(folder, "run"), highlight=False, soft_wrap=True)
                 raise
 
 
@@ -72,20 +72,14 @@ def _carry_through(
             follow(folder, plan, console, partial(federation.status, run_id))
         except ServerAppKilled as error:
             if not left:
-                raise RunFailed(f"{error}; {_way_on(folder)}") from None
+                raise RunFailed(f"{error}; {way_on(folder, 'run')}") from None
             console.print(f"[yellow]warning[/] {error}: starting it again", highlight=False)
             with suppress(UserError):  # Flower may have noticed by now
                 federation.stop_run(run_id)
         except RunFailed as error:
-            raise RunFailed(f"{error}; {_way_on(folder)}") from None
+            raise RunFailed(f"{error}; {way_on(folder, 'run')}") from None
         else:
             return
-
-
-def _way_on(folder: Path) -> str:
-    if (folder / "run.json").exists():
-        return f"`covey run --resume {shlex.quote(str(folder))}` goes on from the last round"
-    return "it had not begun: there is nothing to go on from"
 
 
 def local_site(plan: Plan, folder: Path, sockets: Path, index: int) -> SiteSpec:

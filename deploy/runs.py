@@ -1,6 +1,7 @@
 """A run's folder as the commands see it: a new one, one to go on with, and what it ends in."""
 
 import json
+import shlex
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
@@ -62,6 +63,14 @@ def resumed(folder: Path) -> Plan:
         raise UserError(f"{folder}: another process is at work in it")
     RunFolder(folder).reopen()
     return plan
+
+
+def way_on(run: Path, *command: str) -> str:
+    """How a run that has ended early goes on with a `covey` command, as half a sentence."""
+    if (run / "run.json").exists():
+        whole = shlex.join(["covey", *command, "--resume", str(run)])
+        return f"`{whole}` goes on from the last round"
+    return "it had not begun: there is nothing to go on from"
 
 
 def absolute_recipe(recipe: str) -> str:

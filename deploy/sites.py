@@ -4,6 +4,7 @@ import time
 from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any
 
 from rich.box import SIMPLE_HEAD
@@ -42,15 +43,17 @@ class SiteStatus:
 def sites(folder: ServerFolder) -> list[SiteStatus]:
     """Every invited site, then those that were revoked and not invited again."""
     folder.settings()
-    nodes = _nodes(folder)
+    there = nodes(folder)
     took = taken(recorded_runs(folder.runs))
     invited = folder.invited()
-    found = [_status(name, path, nodes, took) for name, path in invited.items()]
+    found = []
+    for name, path in invited.items():
+        node = there.get(read_public_key(path))
+        status, seen = (node.status, node.seen) if node else ("invited", None)
+        found.append(_status(name, path, status, seen, took))
     for path, name in folder.revoked().items():
         if name not in invited:
-            site = took.get(name, Took())
-            figures = (None, site.examples, site.rounds, round(site.bytes))
-            found.append(SiteStatus(name, "revoked", fingerprint(path), *figures))
+            found.append(_status(name, path, "revoked", None, took))
     return found
 
 
@@ -70,7 +73,8 @@ def as_json(found: Iterable[SiteStatus]) -> list[dict[str, Any]]:
     return [asdict(site) for site in found]
 
 
-def _nodes(folder: ServerFolder) -> dict[bytes, Node]:
+def nodes(folder: ServerFolder) -> dict[bytes, Node]:
+    """public key -> site as the running server knows it; nothing where it is not running."""
     control = folder.control()
     if control is not None:
         with suppress(UnreachableError):
@@ -78,18 +82,12 @@ def _nodes(folder: ServerFolder) -> dict[bytes, Node]:
     return {}
 
 
-def _status(name: str, path: Any, nodes: dict[bytes, Node], took: dict[str, Took]) -> SiteStatus:
-    node = nodes.get(read_public_key(path))
+def _status(
+    name: str, path: Path, status: str, seen: float | None, took: dict[str, Took]
+) -> SiteStatus:
     site = took.get(name, Took())
-    return SiteStatus(
-        name,
-        node.status if node else "invited",
-        fingerprint(path),
-        node.seen if node else None,
-        site.examples,
-        site.rounds,
-        round(site.bytes),
-    )
+    figures = (site.examples, site.rounds, round(site.bytes))
+    return SiteStatus(name, status, fingerprint(path), seen, *figures)
 
 
 def _ago(seen: float | None) -> str:

@@ -1,6 +1,5 @@
 """`covey submit`: one run on a running server, over the sites that have joined it."""
 
-import shlex
 import tempfile
 from collections.abc import Mapping
 from contextlib import suppress
@@ -17,7 +16,7 @@ from deploy.bundle import write_bundle
 from deploy.control import RUN_FOLDER, Control, UnreachableError
 from deploy.run_locally import RunFailed, follow
 from deploy.run_options import run_config
-from deploy.runs import absolute_recipe, conclude, new_folder, resumed
+from deploy.runs import absolute_recipe, conclude, new_folder, resumed, way_on
 from deploy.server import NOT_RUNNING, ServerFolder
 
 STOPPED = "finished:stopped"  # by `covey stop`, or Flower's own command
@@ -54,8 +53,11 @@ class _Watch:
     run_id: int
 
     def status(self) -> tuple[str, str]:
-        """(status, details) of the run."""
-        return self.control.status(self.run_id)
+        """(status, details) of the run; `RunFailed` where it was stopped."""
+        found = self.control.status(self.run_id)
+        if found[0] == STOPPED:
+            raise RunFailed("the run was stopped")
+        return found
 
 
 def submit_run(folder: ServerFolder, order: Order, console: Console) -> dict[str, object]:
@@ -122,31 +124,20 @@ def _await_end(
     folder: ServerFolder, run: Path, plan: Plan, console: Console, watch: _Watch
 ) -> None:
     """Follow the run; say how to go on where it ends early."""
-
-    def status() -> tuple[str, str]:
-        found = watch.status()
-        if found[0] == STOPPED:
-            raise RunFailed("the run was stopped")
-        return found
-
+    command = ("submit", "--server", str(folder.path))
     try:
-        follow(run, plan, console, status)
+        follow(run, plan, console, watch.status)
     except UnreachableError:
-        raise RunFailed(f"the server has stopped; {way_on(folder, run)}") from None
+        raise RunFailed(f"the server has stopped; {way_on(run, *command)}") from None
     except RunFailed as error:
-        raise RunFailed(f"{error}; {way_on(folder, run)}") from None
+        raise RunFailed(f"{error}; {way_on(run, *command)}") from None
     except KeyboardInterrupt:
         with suppress(UserError, UnreachableError):  # it may have ended by now
             watch.control.stop(watch.run_id)
-        console.print(way_on(folder, run), highlight=False, markup=False, soft_wrap=True)
-        raise
-
-
-def way_on(folder: ServerFolder, run: Path) -> str:
-    """How a run that has ended early goes on, as half a sentence."""
-    if (run / "run.json").exists():
-        command = shlex.join(
-            ["covey", "submit", "--server", str(folder.path), "--resume", str(run)]
+        console.print(
+            way_on(run, *command),
+            highlight=False,
+            markup=False,
+            soft_wrap=True,
         )
-        return f"`{command}` goes on from the last round"
-    return "it had not begun: there is nothing to go on from"
+        raise

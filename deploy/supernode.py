@@ -31,7 +31,6 @@ from deploy import bundle
 from deploy.pin import check
 
 NAME = "flower-supernode"
-REFUSED = "refused the bundle of run"  # what `deploy/client.py` looks for in the log
 OWN, FOREIGN = "own", "foreign"
 # Flower asks whether the SuperLink offers verification at all, and then for each signature.
 VERDICT = "valid_license"
@@ -68,7 +67,7 @@ def judged(run: Run, fab: Fab) -> Fab:
     try:
         check(run, fab)
     except Exception as why:  # whatever goes wrong in looking at it, it does not run
-        log(ERROR, "%s %s: %s", REFUSED, run.run_id, " ".join(str(why).split()))
+        log(ERROR, "%s %s: %s", bundle.REFUSED, run.run_id, " ".join(str(why).split()))
         return Fab("", b"", {VERDICT: FOREIGN})
     return replace(fab, verifications={VERDICT: OWN})
 

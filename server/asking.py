@@ -114,7 +114,7 @@ class Asking:
     def _wanted(self, kind: Kind, there: int) -> tuple[int, float]:
         """With so many sites there: the answers that are wanted, and the quorum of them. Sites that
         were to be there and are not count."""
-        share = self._roster.share if kind in IN_PART else int
+        share = self._plan.share if kind in IN_PART else int
         expected = max(there, self._plan.expected_sites)
         return share(there), max(1.0, self._plan.quorum * share(expected))
 

@@ -26,8 +26,6 @@ def hear(
     waiting: dict[str, str],
     deadline: float,
     enough: Callable[[float], bool] = lambda _seconds: False,
-    clock: Callable[[], float] = time.monotonic,
-    sleep: Callable[[float], None] = time.sleep,
 ) -> Iterator[tuple[str, Message]]:
     """Yield (site, answer) in order of arrival, and take its message out of `waiting` (message id
     -> site).
@@ -35,7 +33,7 @@ def hear(
     Ends when all have answered, when `enough` says so of the seconds so far, or after `deadline`
     seconds with whoever has answered. An answer may carry an error.
     """
-    start = clock()
+    start = time.monotonic()
     while waiting:
         answered = 0
         for message_id in list(waiting):
@@ -43,23 +41,12 @@ def hear(
                 answered += 1
                 yield waiting.pop(message_id), message
                 del message
-            if enough(clock() - start):
+            if enough(time.monotonic() - start):
                 return
-        if not waiting or clock() - start >= deadline:
+        if not waiting or time.monotonic() - start >= deadline:
             return
         if not answered:
-            sleep(POLL)
-
-
-def converse(
-    grid: Grid,
-    messages: Mapping[str, Message],
-    deadline: float,
-    clock: Callable[[], float] = time.monotonic,
-    sleep: Callable[[float], None] = time.sleep,
-) -> Iterator[tuple[str, Message]]:
-    """`push` and `hear`; a message that could not be pushed has no answer."""
-    yield from hear(grid, push(grid, messages), deadline, clock=clock, sleep=sleep)
+            time.sleep(POLL)
 
 
 def drop(grid: Grid, message_ids: Iterable[str]) -> None:

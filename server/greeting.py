@@ -9,12 +9,11 @@ from typing import TypeGuard
 
 from flwr.app import Message
 
-from common.errors import UserError, plain
-from common.messages import MessageError, Reply
+from common.errors import UserError
+from common.messages import MOST_CLASSES, MessageError, Reply
 
 MOST_IMAGES = 2**30  # of a site
 MOST_IN_ALL = 2**40  # images of all sites, from where no weighted mean is exact
-MOST_CLASSES = 10_000
 LARGEST_SIDE = 4096  # pixels, as the run option `side`
 LONGEST_NAME = 200
 FACTS = ("channels", "side", "kind", "fingerprint", "device", "python", "torch")
@@ -35,8 +34,6 @@ class SiteInfo:
 def read_greeting(answer: Message, registered: str) -> SiteInfo:
     """What the site that the server knows as `registered` ("": it knows no names) answered to a
     `hello`; `UserError` says what does not fit."""
-    if answer.has_error():
-        raise UserError(plain(answer.error.reason or f"error {answer.error.code}"))
     reply = Reply.from_record(answer.content)
     if registered and registered != reply.site:
         raise MessageError(f"it calls itself {reply.site!r}")

@@ -10,9 +10,10 @@ import resource
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import httpx
-from flwr.app import Error, Message, RecordDict
+from flwr.app import Error, Message
 from flwr.proto.node_pb2 import NodeInfo  # pylint: disable=E0611
 from flwr.serverapp import Grid
 from flwr.supercore.run import Run
@@ -42,16 +43,9 @@ class GuardedGrid(Grid):
         """The grid's own."""
         return self._grid.run
 
-    def create_message(
-        self,
-        content: RecordDict,
-        message_type: str,
-        dst_node_id: int,
-        group_id: str,
-        ttl: float | None = None,
-    ) -> Message:
-        """Flower's older way to make a message."""
-        return Message(content, dst_node_id, message_type, ttl=ttl, group_id=group_id)
+    def create_message(self, *given: Any, **named: Any) -> Message:
+        """The grid's own."""
+        return self._grid.create_message(*given, **named)
 
     def get_node_ids(self) -> Iterable[int]:
         """The grid's own."""

@@ -15,10 +15,8 @@ from numpy.typing import NDArray
 
 from common.byzantine import CENTROIDS_MARGIN, MARGIN, ROBUST_CENTROIDS
 from common.centroids import Centroids, unit
-from common.errors import UserError
 from common.options import Stage
 from server.aggregation import ROBUST, Suspects
-from server.aggregation.collected import too_few
 from server.aggregation.krum import best
 from server.aggregation.rows import Doubles, Rows
 
@@ -41,18 +39,11 @@ class Defence:
         rule = stage.aggregation if stage.aggregation in MARGIN else ""
         return cls(Suspects(byzantine), rule, stage.centroids in ROBUST_CENTROIDS)
 
-    def require(self, answers: int, margin: int, what: str) -> int:
-        """The number f that may be Byzantine; `UserError` with fewer than 2f + `margin` answers."""
-        f = self.suspects.left
-        if answers < 2 * f + margin:
-            raise UserError(too_few(what, answers, f, margin))
-        return f
-
     def total(self, name: str, sums: Sequence[tuple[int, Doubles]]) -> Doubles:
         """A moment over all sites, from each one's number of images and sum: the aggregation of
         what it sends by the image, times all images. A rule that takes number by number can give
         `SYMMETRIC` moments negative eigenvalues, which become 0."""
-        f = self.require(len(sums), MARGIN[self.aggregation], self.aggregation)
+        f = self.suspects.require(len(sums), MARGIN[self.aggregation], self.aggregation)
         rows = [values.ravel() / images for images, values in sums]
         rows.sort(key=lambda row: row.tobytes())  # rounding does not know the order of arrival
         (mean,) = ROBUST[self.aggregation]([Rows(rows, np.zeros_like(rows[0]))], f)
@@ -73,7 +64,7 @@ class Defence:
         if not self.centroids:
             return local
         having = sum(bool(centroids.counts.any()) for _, centroids in local)
-        return central(local, self.require(having, CENTROIDS_MARGIN, "robust centroids"))
+        return central(local, self.suspects.require(having, CENTROIDS_MARGIN, "robust centroids"))
 
 
 def without_negative(moment: Doubles) -> Doubles:
@@ -109,8 +100,6 @@ def central(local: Sites, byzantine: int) -> Sites:
     """
     sites = sorted(local, key=lambda item: item[0])
     having = [i for i, (_, centroids) in enumerate(sites) if centroids.counts.any()]
-    if not having:
-        return local
     sets = [used(sites[i][1]) for i in having]
     distances = np.array([[set_distance(a, b) for b in sets] for a in sets])
     chosen = {having[i] for i in best(distances, byzantine, len(having) - byzantine)}

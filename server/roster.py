@@ -14,8 +14,8 @@ import numpy as np
 from flwr.app import Message
 from flwr.serverapp import Grid
 
-from common.errors import UserError
-from common.messages import Instruction
+from common.errors import UserError, plain
+from common.messages import MOST_CLASSES, Instruction
 from common.options import Plan
 from common.seeds import derive_seed
 from server.conversation import CLOCKS, POLL, drop, hear, push
@@ -104,15 +104,11 @@ class Roster:
         if late:
             self.tardy |= set(waiting.values())
 
-    def share(self, sites: int) -> int:
-        """Of so many sites, how many a round wants: the plan's `participation`, at least one."""
-        return max(1, round(self._plan.participation * sites))
-
     def choose(self, round_number: int, available: Iterable[str], step: int = 0) -> list[str]:
         """The sites of a round, or of one of the steps 1, 2, ... at its end: a seeded sample of the
         plan's `participation`, and as many more as `over-sampling` says."""
         names = sorted(available)
-        count = math.ceil(self._plan.over_sampling * self.share(len(names)) - 1e-9)
+        count = math.ceil(self._plan.over_sampling * self._plan.share(len(names)) - 1e-9)
         about = (round_number, "step", step) if step else (round_number,)
         rng = np.random.default_rng(derive_seed(self._plan.seed, "participation", *about))
         return sorted(rng.permutation(names)[:count].tolist())
@@ -157,7 +153,7 @@ class Roster:
 
     def _admit(self, node: int, registered: str, answer: Message, now: float) -> None:
         if answer.has_error():  # it may be starting: its trainer, its connection
-            reason = answer.error.reason or f"error {answer.error.code}"
+            reason = plain(answer.error.reason or f"error {answer.error.code}")
             self._refused[node] = now + AFTER_ERROR
             if self._told.get(node) != reason:
                 self.warn(f"site {registered or node} does not say who it is: {reason}")
@@ -177,17 +173,17 @@ class Roster:
         drop(self._grid, self._away.pop(site.name, ()))
 
     def _check(self, site: SiteInfo, node: int) -> None:
-        if self._nodes.get(site.name, node) != node and site.name not in self._gone():
+        owner = self._nodes.get(site.name, node)
+        if owner != node and owner in self._online:
             raise UserError(f"the name {site.name!r} is taken")
         before = self.sites[site.name].examples if site.name in self.sites else 0
         if self.examples - before + site.examples >= MOST_IN_ALL:
             raise UserError(f"{site.examples} images are too many beside the others'")
+        if len({*self.classes, *site.classes}) > MOST_CLASSES:
+            raise UserError(f"{len(site.classes)} classes are too many beside the others'")
         for other in self.sites.values():
             if (site.channels, site.side) != (other.channels, other.side):
                 raise UserError(
                     f"its images are {site.channels}×{site.side}×{site.side}, the federation's "
                     f"{other.channels}×{other.side}×{other.side}"
                 )
-
-    def _gone(self) -> set[str]:
-        return {name for name, node in self._nodes.items() if node not in self._online}

@@ -6,7 +6,7 @@ from pathlib import Path
 from flwr.app import Context, Message, RecordDict
 from flwr.serverapp import Grid, ServerApp
 
-from server.conversation import converse
+from server.conversation import hear, push
 
 app = ServerApp()
 
@@ -17,7 +17,7 @@ def main(grid: Grid, context: Context) -> None:
     nodes = list(grid.get_node_ids())
     for _ in range(int(context.run_config["rounds"])):
         asked = {str(node): Message(RecordDict(), node, "train") for node in nodes}
-        answered = sum(not answer.has_error() for _, answer in converse(grid, asked, 600.0))
+        answered = sum(not answer.has_error() for _, answer in hear(grid, push(grid, asked), 600.0))
         if answered < len(nodes):
             raise RuntimeError(f"{answered} of {len(nodes)} nodes answered")
         with Path(str(context.run_config["stamps"])).open("a") as file:

@@ -2,7 +2,7 @@
 
 import inspect
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from importlib import import_module
 from pkgutil import iter_modules
 from typing import Any
@@ -57,15 +57,14 @@ TRAINED = tuple(n for n in NAMES if n in WRAPPERS or OBJECTIVES[n].trains)
 
 def build_objective(stage: Stage, encoder: Encoder, clusters: int) -> Objective:
     """The stage's objective with its heads around `encoder`; `UserError` for unknown names."""
-    first, around = _settings(stage)
-    kind = OBJECTIVES[first.name]
-    objective: Objective = kind(encoder, first.values, clusters)
+    first, settings, around = _settings(stage)
+    objective: Objective = OBJECTIVES[first](encoder, settings, clusters)
     if stage.contrastive_weight:
         objective = Regularised(objective, stage.contrastive_weight)
     if around is None:
         return objective
-    _, wrapper = WRAPPERS[around.name]
-    return wrapper(encoder, around.values, clusters, objective)
+    _, wrapper = WRAPPERS[stage.objective]
+    return wrapper(encoder, around, clusters, objective)
 
 
 def settle_parameters(plan: Plan) -> Plan:
@@ -73,39 +72,30 @@ def settle_parameters(plan: Plan) -> Plan:
     default has changed."""
     stages = []
     for stage in plan.stages:
-        first, around = _settings(stage)
-        written = {kebab(k): v for k, v in asdict(first.values).items()}
+        _, settings, around = _settings(stage)
+        written = {kebab(k): v for k, v in asdict(settings).items()}
         if around is not None:
-            written |= {kebab(k): v for k, v in asdict(around.values).items()}
+            written |= {kebab(k): v for k, v in asdict(around).items()}
         stages.append(stage.model_copy(update={"parameters": written}))
     return plan.model_copy(update={"stages": tuple(stages)})
 
 
-@dataclass(frozen=True)
-class _Settings:
-    """An objective's name, and its dataclass of parameters."""
-
-    name: str
-    values: Any
-
-
-def _settings(stage: Stage) -> tuple[_Settings, _Settings | None]:
-    """The stage-1 objective's parameters, and those of what is around it."""
+def _settings(stage: Stage) -> tuple[str, Any, Any | None]:
+    """The stage-1 objective's name and parameters, and the parameters of what is around it."""
     name, given = stage.objective, stage.parameters
     if name not in WRAPPERS:
         if name not in OBJECTIVES:
             raise unknown("objective", name, NAMES)
-        return _Settings(name, read_parameters(OBJECTIVES[name].parameters_type, given, name)), None
+        return name, read_parameters(OBJECTIVES[name].parameters_type, given, name), None
     settings_type, _ = WRAPPERS[name]
     own = {kebab(field) for field in settings_type.__dataclass_fields__}
     mine = {key: value for key, value in given.items() if key in own}
-    around = _Settings(name, read_parameters(settings_type, mine, name))
-    first = around.values.first
-    if first not in OBJECTIVES:
-        raise unknown(f"first objective of {name!r}", first, OBJECTIVES)
+    around = read_parameters(settings_type, mine, name)
+    if around.first not in OBJECTIVES:
+        raise unknown(f"first objective of {name!r}", around.first, OBJECTIVES)
     rest = {key: value for key, value in given.items() if key not in own}
-    kind = OBJECTIVES[first].parameters_type
-    return _Settings(first, read_parameters(kind, rest, first)), around
+    kind = OBJECTIVES[around.first].parameters_type
+    return around.first, read_parameters(kind, rest, around.first), around
 
 
 def build_stage(plan: Plan, index: int, channels: int, side: int, clusters: int) -> Objective:

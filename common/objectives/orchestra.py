@@ -99,8 +99,7 @@ class Orchestra(TargetObjective):
                 "objective 'orchestra' needs aggregation 'orchestra' and no server optimiser"
             )
         if not self.begun:
-            self.target.encoder.load_state_dict(self.encoder.state_dict())
-            self.target.projector.load_state_dict(self.projector.state_dict())
+            self.target.become(self.encoder, self.projector)
 
     def terms(self, seen: Representations) -> dict[str, Tensor]:
         self._remember(seen.t_a, seen.batch.rows)

@@ -31,6 +31,17 @@ class Suspects:
         """How many of the sites that were not refused may be Byzantine."""
         return max(0, self.assumed - len(self.exposed))
 
+    def require(self, answers: int, margin: int, rule: str) -> int:
+        """The f sites that may be Byzantine; `UserError` with fewer than the 2f + `margin` answers
+        that `rule` needs for what it promises."""
+        f = self.left
+        if answers < 2 * f + margin:
+            raise UserError(
+                f"{rule}: {answers} answers are too few to withstand {f} Byzantine sites, which "
+                f"takes {2 * f + margin}"
+            )
+        return f
+
 
 class Collected:
     """Keeps the sites' groups and hands them to `rule`. `margin`: the m of 2f + m answers that the
@@ -68,9 +79,7 @@ class Collected:
         what the rule promises."""
         if not self._updates:
             raise ValueError("nothing to aggregate: no site's update was accepted")
-        byzantine, answers = self._suspects.left, len(self._updates)
-        if answers < 2 * byzantine + self._margin:
-            raise UserError(too_few(self._name, answers, byzantine, self._margin))
+        byzantine = self._suspects.require(len(self._updates), self._margin, self._name)
         self._updates.sort(key=lambda update: update[0])
         parts = [
             Rows([vectors[i] for _, vectors in self._updates], joined(self._received, names))
@@ -84,14 +93,6 @@ class Collected:
             ends = np.cumsum([len(self._received[name]) for name in names])[:-1]
             new |= dict(zip(names, np.split(vector, ends), strict=True))
         return new
-
-
-def too_few(rule: str, answers: int, byzantine: int, margin: int) -> str:
-    """What to say of a rule that cannot hold its promise."""
-    return (
-        f"{rule}: {answers} answers are too few to withstand {byzantine} Byzantine sites, which "
-        f"takes {2 * byzantine + margin}"
-    )
 
 
 def joined(groups: Groups, names: Sequence[str]) -> Floats:

@@ -19,7 +19,6 @@ FedU2's server step: Liao et al., CVPR 2024 (arXiv 2403.16398), and the authors'
 """
 
 import hashlib
-from collections.abc import Iterator
 
 import numpy as np
 from numpy.typing import NDArray
@@ -28,10 +27,7 @@ from scipy.optimize import nnls
 from common.layout import BUFFERS, Layout
 from common.messages import Floats, Groups
 from server.aggregation.mean import WeightedMean
-
-CELLS = 1 << 22  # numbers of all updates handled at once in float64: 32 MiB
-
-Doubles = NDArray[np.float64]
+from server.aggregation.rows import Doubles, Rows
 
 
 class MultiGradient:
@@ -60,26 +56,20 @@ class MultiGradient:
         new = self._mean.result()
         # In an order of their own, so that rounding does not know the order of arrival.
         self._updates.sort(key=lambda update: update[:2])
+        changes = {
+            name: Rows([own[name] for _, _, own in self._updates], received)
+            for name, received in self._received.items()
+            if not name.endswith(BUFFERS)
+        }
         gram = np.zeros((len(self._updates), len(self._updates)))
-        for _, _, changes in self._changes():
-            gram += changes @ changes.T
+        for rows in changes.values():
+            gram += rows.gram()
         sizes = np.array([examples for _, examples, _ in self._updates])
         coefficients = step_coefficients(gram, sizes)
-        for name, part, changes in self._changes():
-            start = self._received[name][part].astype(np.float64)
-            new[name][part] = (start + coefficients @ changes).astype(np.float32)
+        for name, rows in changes.items():
+            step = rows.by_columns(lambda block: coefficients @ block)
+            new[name] = (rows.origin.astype(np.float64) + step).astype(np.float32)
         return new
-
-    def _changes(self) -> Iterator[tuple[str, slice, Doubles]]:
-        """All sites' Δ_k, a part (K, numbers) of a group at a time, so that float64 stays small."""
-        columns = max(1, CELLS // len(self._updates))
-        for name, received in self._received.items():
-            if name.endswith(BUFFERS):
-                continue
-            for begin in range(0, len(received), columns):
-                part = slice(begin, begin + columns)
-                models = np.stack([own[name][part] for _, _, own in self._updates])
-                yield name, part, models.astype(np.float64) - received[part]
 
 
 def step_coefficients(gram: Doubles, sizes: NDArray[np.int64]) -> Doubles:

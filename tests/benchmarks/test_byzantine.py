@@ -1,9 +1,6 @@
 """The benchmark of Byzantine sites: a tiny cell of it, and that its attacks are what they say."""
 
 import csv
-import importlib
-import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -11,8 +8,8 @@ import pytest
 from common.centroids import Centroids, unit
 from common.messages import Instruction, Reply
 from common.recipes import load
+from tests.benchmarks.scripts import script
 
-FOLDER = Path(__file__).parents[2] / "benchmarks"
 TINY = {
     "recipes": "fedsimclr",
     "dataset": "digits",
@@ -24,15 +21,6 @@ TINY = {
     "rounds": 1,
     "local_epochs": 1,
 }
-
-
-def script(name: str):
-    """A script of `benchmarks/`, which is no package: its siblings are found by their names."""
-    sys.path.insert(0, str(FOLDER))
-    try:
-        return importlib.import_module(name)
-    finally:
-        sys.path.remove(str(FOLDER))
 
 
 byzantine, attacks = script("byzantine"), script("_byzantine_attacks")

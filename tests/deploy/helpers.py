@@ -19,10 +19,15 @@ PATIENCE = 150.0  # seconds: the machine may be busy
 RESULTS = ("encoder.safetensors", "centroids.safetensors")
 
 
-def until(condition: Callable[[], object], patience: float = PATIENCE) -> None:
+def until(
+    condition: Callable[[], object],
+    patience: float = PATIENCE,
+    what: Callable[[], str] = lambda: "waited in vain",
+) -> None:
+    """Wait for it; after `patience` seconds an AssertionError that says `what` is so by then."""
     end = time.monotonic() + patience
     while not condition():
-        assert time.monotonic() < end, "waited in vain"
+        assert time.monotonic() < end, what()
         time.sleep(0.02)
 
 

@@ -8,13 +8,14 @@ import threading
 
 import pytest
 import uvicorn
+from flwr.supercore.constant import FLEET_HTTP_PUBLIC_KEY_HEADER
 from hypothesis import given
 from hypothesis import strategies as st
 from starlette.applications import Starlette
 from starlette.responses import Response
 from starlette.routing import Route
 
-from deploy import limits
+from deploy import gate, limits
 from deploy.certificates import issue_server, make_authority
 from deploy.gate import Gate, listen, noting_handshakes
 from deploy.limits import Buckets, Refusals, network
@@ -157,3 +158,7 @@ def test_plain_text_and_an_authority_that_is_not_trusted_are_written_down(front,
         tls.wrap_socket(raw, server_hostname=LOOPBACK)
     until(lambda: len(lines) == 2)
     assert "refused 127.0.0.1 TLS handshake: " in lines[1] and "UNKNOWN_CA" in lines[1]
+
+
+def test_the_front_knows_a_site_by_the_header_that_flower_sends() -> None:
+    assert FLEET_HTTP_PUBLIC_KEY_HEADER.lower().encode() == gate.KEY

@@ -7,8 +7,7 @@ import shlex
 import signal
 import subprocess
 import sys
-import time
-from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +17,7 @@ from deploy.control import UnreachableError
 from deploy.invitation import Invitation
 from deploy.processes import free_port
 from deploy.server import ServerFolder
+from tests.deploy import helpers
 from tests.deploy.helpers import ROOT, cpu_seconds, events, find, processes
 from tests.faults.cable import LOOPBACK, Cable
 
@@ -30,12 +30,7 @@ OPTIONS = {"local-epochs": 4, "batch-size": 32, "clusters": 10}
 SHORTEST_DEADLINE = 30.0
 SLOWEST = 4.0  # times what a round takes: the deadline
 
-
-def until(condition: Callable[[], object], patience: float = PATIENCE, what: str = "") -> None:
-    end = time.monotonic() + patience
-    while not condition():
-        assert time.monotonic() < end, what or "waited in vain"
-        time.sleep(0.02)
+until = partial(helpers.until, patience=PATIENCE)
 
 
 class Command:
@@ -43,7 +38,6 @@ class Command:
 
     def __init__(self, home: Path, name: str, arguments: list[str], prefix: list[str]) -> None:
         self.out = home / f"{name}.out"
-        self.arguments = arguments
         self._start = self.out.stat().st_size if self.out.exists() else 0
         with self.out.open("ab") as out:
             self.process = subprocess.Popen(
@@ -67,7 +61,7 @@ class Command:
             assert found or self.process.poll() is None, self.said
             return found
 
-        until(met, what=f"{text!r} not in: {self.said[-2000:]}")
+        until(met, what=lambda: f"{text!r} not in: {self.said[-2000:]}")
 
     def ends(self) -> int:
         return self.process.wait(PATIENCE)

@@ -10,7 +10,8 @@ from typing import Any
 from PIL import Image
 from sklearn.datasets import load_digits
 
-from tests.hosts.machine import Machine, Typed, until
+from tests.deploy.helpers import until
+from tests.hosts.machine import PATIENCE, Machine, Typed
 from tests.hosts.network import Network
 
 SITES = ("north", "south")
@@ -60,7 +61,7 @@ class Run:
             assert self.command.process.poll() is None, self.command.said
             return received.search(path.read_text(encoding="utf-8")[size:]) is not None
 
-        until(met, 400, f"{site} is at work on round {number}: {self.command.said[-2000:]}")
+        until(met, 400, lambda: f"{site}, round {number}: {self.command.said[-2000:]}")
 
     def ends(self, patience: float = 900.0) -> list[dict[str, Any]]:
         """Wait for the good end, with a report; the rounds."""
@@ -108,14 +109,14 @@ class Federation:
 
     def submit(self, *options: str) -> Run:
         """Start a run over both sites."""
-        until(lambda: self.online() == set(SITES), 120, "both sites are online")
+        until(lambda: self.online() == set(SITES), 120, lambda: f"online: {self.online()}")
         runs = self.server.folder / "fl" / "runs"
         before = set(runs.iterdir())
         logs = {site: (self.log(site), len(self.log(site).read_text("utf-8"))) for site in SITES}
         command = self.server.start(
             "covey", "submit", "fedsimclr", "--server", "fl", *TINY, *options
         )
-        until(lambda: set(runs.iterdir()) - before, what=command.said)
+        until(lambda: set(runs.iterdir()) - before, PATIENCE, lambda: command.said)
         (folder,) = set(runs.iterdir()) - before
         return Run(command, folder, logs)
 

@@ -4,14 +4,12 @@ import os
 import signal
 import subprocess
 import sys
-import time
-from collections.abc import Callable
 from pathlib import Path
 
+from tests.deploy.helpers import until
 from tests.hosts.network import Host
 
 PATIENCE = 240.0  # seconds: the machine may be busy
-LOOK = 0.1
 ACTIVATED = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", os.defpath)])
 ROOT = str(Path(__file__).parents[2])  # this checkout's Covey, whichever is installed
 ENVIRONMENT = os.environ | {
@@ -20,14 +18,6 @@ ENVIRONMENT = os.environ | {
     "OMP_NUM_THREADS": "1",
     "COLUMNS": "200",
 }
-
-
-def until(condition: Callable[[], object], patience: float = PATIENCE, what: str = "") -> None:
-    """Wait for it; AssertionError with `what` after `patience` seconds."""
-    end = time.monotonic() + patience
-    while not condition():
-        assert time.monotonic() < end, f"waited {patience:.0f} s in vain: {what}"
-        time.sleep(LOOK)
 
 
 class Typed:
@@ -52,7 +42,7 @@ class Typed:
             assert self.process.poll() is None, f"{self.words} ended: {self.said}"
             return False
 
-        until(met, patience, f"{self.words} does not say {text!r}: {self.said[-2000:]}")
+        until(met, patience, lambda: f"{self.words} does not say {text!r}: {self.said[-2000:]}")
 
     def ends(self, patience: float = PATIENCE) -> str:
         """Wait for a good end; all it said."""

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.deploy.helpers import until
 from tests.hosts.federation import PORT, SITES, Federation, Run
-from tests.hosts.machine import until
 from tests.hosts.network import Host, Network, Slowness
 
 ROUNDS = ("--rounds", "3")
@@ -101,7 +101,7 @@ def test_a_link_cut_past_the_deadline_leaves_the_round_to_the_others_until_it_is
     run = federation.submit("--rounds", "5", "--deadline", str(deadline))
     run.until_at_work("north", 2)
     north.cut()
-    until(lambda: len(run.rounds) >= 2, 3 * deadline + 60, "the round ends without the site")
+    until(lambda: len(run.rounds) >= 2, 3 * deadline + 60, lambda: "the round has not ended")
     north.heal()
     run.ends()
     answered = answers(run)

@@ -12,7 +12,7 @@ from common.errors import UserError
 from common.layout import Layout
 from common.messages import Instruction, Reply, encode
 from deploy.in_process import InProcessGrid
-from server.conversation import converse
+from server.conversation import hear, push
 from server.exchange import Exchange, account
 from server.greeting import SiteInfo
 
@@ -192,7 +192,7 @@ def test_answers_are_handed_on_one_by_one_before_the_next_is_pulled() -> None:
     nodes = {node.name: node.node_id for node in grid.get_nodes()}
     sites = {name: SiteInfo(name, 100, 1, 8, (), {}) for name in nodes}
     held = Exchange(instruction(), nodes, sites, LAYOUT, WIDTH)
-    for _site, message in converse(grid, held.messages(), 5):
+    for _site, message in hear(grid, push(grid, held.messages()), 5):
         events.append("handed on")
         assert not message.has_error()
     assert events == ["pulled", "handed on"] * 3

@@ -9,7 +9,7 @@ from client.app import build_app
 from common import recipes
 from common.messages import Instruction, encode
 from deploy.in_process import InProcessGrid
-from server.conversation import converse
+from server.conversation import hear, push
 from server.guard import UNREADABLE, GuardedGrid, limited_memory
 
 HELLO = Instruction("hello", "run", 0, recipes.load("fedsimclr").plan({}))
@@ -49,7 +49,7 @@ def answers(make) -> dict[str, Message]:
     grid = GuardedGrid(Flower(make))
     record = Instruction.to_record(HELLO)
     asked = {n.name: Message(record, n.node_id, "query") for n in grid.get_nodes()}
-    return dict(converse(grid, asked, deadline=5.0))
+    return dict(hear(grid, push(grid, asked), deadline=5.0))
 
 
 @pytest.mark.parametrize(

@@ -144,7 +144,7 @@ def test_nothing_folded_is_an_error_and_not_a_nan() -> None:
 def test_the_result_does_not_depend_on_how_many_numbers_are_handled_at_once(monkeypatch) -> None:
     updates = [(model(np.arange(6) - k), 10) for k in range(3)]
     whole = fold(*updates)
-    monkeypatch.setattr("server.aggregation.mgda.CELLS", 3)  # one number of each site
+    monkeypatch.setattr("server.aggregation.rows.CELLS", 3)  # one number of each site
     for name, array in fold(*updates).items():
         np.testing.assert_allclose(array, whole[name], rtol=1e-6)
 

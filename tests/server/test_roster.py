@@ -6,6 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from flwr.app import Context, Error, Message
 from flwr.clientapp import ClientApp
 
 from client.app import build_app
@@ -130,6 +131,31 @@ def test_a_site_with_other_images_is_refused_until_it_has_left_and_come_back() -
     grid._nodes[3].app = grid._nodes[2].app
     who.refresh()
     assert "calls itself" not in said[0] and grid.times("b", "hello") == 2
+
+
+def test_the_classes_of_all_sites_together_have_a_bound(monkeypatch) -> None:
+    monkeypatch.setattr(roster, "MOST_CLASSES", 3)
+    said: list[str] = []
+    names = {"a": ["cat", "dog"], "b": ["cat", "fox"], "c": ["hen"]}
+    grid = hello_only(
+        **{s: replace(HELLO, info={**HELLO.info, "classes": n}) for s, n in names.items()}
+    )
+    assert len(roster_of(grid, said).refresh()) == 2
+    (line,) = said
+    assert "classes are too many beside the others'" in line
+
+
+def test_an_error_in_place_of_an_introduction_is_told_on_one_printable_line() -> None:
+    rogue = ClientApp()
+
+    @rogue.query()
+    def answer(message: Message, _context: Context) -> Message:
+        return Message(Error(1001, "no\x1b[2J\ntrainer" + "x" * 5000), reply_to=message)
+
+    said: list[str] = []
+    assert not roster_of(Fleet({"a": rogue}), said).refresh()
+    (line,) = said
+    assert line.isprintable() and len(line) < 1000
 
 
 def test_answers_that_came_too_late_are_taken_out_of_the_superlink() -> None:
