@@ -1,16 +1,18 @@
-"""Choosing the shared-moment projection's ridge and width without labels.
+"""Choosing hyper-parameters of `covey` without labels.
 
-    python benchmarks/ridge.py RUN
+    python benchmarks/ridge.py RUN                                      # the projection's own
+    python benchmarks/ridge.py RUN RUN ... --ridges 0.01 --widths 64    # what the runs differ in
 
-For a finished run of `covey`: the encoder stays, the projection is solved anew for each ridge ε and
-width, and the pooled images are clustered in it. `agreement` needs no label: the NMI between the
-clusters of one view of each image and those of another view (a table of counts, so a federation
+For each finished run of `covey` the encoder stays, the projection is solved anew for each ridge ε
+and width, and the pooled images are clustered in it. `agreement` needs no label: the NMI between
+the clusters of one view of each image and those of another view (a table of counts, so a federation
 could add it up). NMI and ACC against the labels stand beside it, to see whether the choice that
 agreement makes is a good one. Each figure is the mean over `--repeats` starts of k-means.
 """
 
 import statistics
 import sys
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -29,9 +31,11 @@ from common.objectives.projection import solve_projection
 from common.seeds import generator
 from deploy.trained import Trained, load_trained
 
+FIGURES = ("width", "agreement", "nmi", "acc")
+
 
 def main(
-    run: Path,
+    runs: Annotated[list[Path], typer.Argument(help="finished runs")],
     ridges: str = "0.001,0.003,0.01,0.03,0.1,0.3",
     widths: str = "64,256",
     repeats: int = 3,
@@ -40,6 +44,21 @@ def main(
 ) -> None:
     """Solve, cluster, print."""
     torch.set_num_threads(threads)
+    sizes = [float(x) for x in ridges.split(",")], [int(x) for x in widths.split(",")]
+    rows = [row for run in runs for row in judged(run, *sizes, repeats)]
+    show(
+        f"projection by run, ridge and width (mean of {repeats})",
+        ("run", "ridge", "width", "agreement", "nmi", "acc"),
+        [(r["run"], str(r["ridge"]), *(r[c] for c in FIGURES)) for r in rows],
+    )
+    if json:
+        save_json(json, rows)
+
+
+def judged(
+    run: Path, ridges: Sequence[float], widths: Sequence[int], repeats: int
+) -> Iterator[dict[str, Any]]:
+    """A row of figures for each projection of a run."""
     trained = load_trained(run)
     plan = trained.plan
     data = load(plan.dataset, images=plan.images, seed=plan.seed, side=plan.side)
@@ -48,22 +67,13 @@ def main(
     h, h_a, h_b = trained.embed(data), *two_views(trained, data)
     ones = F.pad(torch.cat([h_a, h_b]), (0, 1), value=1.0).double()
     gram, within = ones.T @ ones / 2, (h_a - h_b).double().T @ (h_a - h_b).double()
-    rows: list[dict[str, Any]] = []
-    for ridge in map(float, ridges.split(",")):
-        for width in map(int, widths.split(",")):
+    for ridge in ridges:
+        for width in widths:
             weights, mean = (x.float() for x in solve_projection(gram, within, width, ridge))
             z, z_a, z_b = ((x - mean) @ weights for x in (h, h_a, h_b))
-            row: dict[str, Any] = {"ridge": ridge, "width": width}
             found = [figures(z, z_a, z_b, labels, k, repeat) for repeat in range(repeats)]
-            row |= {name: statistics.mean(one[name] for one in found) for name in found[0]}
-            rows.append(row)
-    show(
-        f"{run.name}: projection by ridge and width (mean of {repeats})",
-        ("ridge", "width", "agreement", "nmi", "acc"),
-        [(str(r["ridge"]), r["width"], r["agreement"], r["nmi"], r["acc"]) for r in rows],
-    )
-    if json:
-        save_json(json, rows)
+            means = {name: statistics.mean(one[name] for one in found) for name in found[0]}
+            yield {"run": run.name, "ridge": ridge, "width": width, **means}
 
 
 @torch.no_grad()

@@ -3,7 +3,7 @@
 import errno
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from io import RawIOBase
 from pathlib import Path
 from typing import Any
@@ -47,6 +47,37 @@ def append_line(path: Path, line: str) -> None:
                 raise
     except OSError as error:
         raise _named(error, path) from None
+
+
+class Tail:
+    """Reads the whole lines that are new in a file that another process appends to, or makes anew.
+
+    `at_end`: begin with what comes from now on; `at_once`: of more new bytes than that, read the
+    last ones.
+    """
+
+    def __init__(self, path: Path, *, at_end: bool = False, at_once: int | None = None) -> None:
+        self._path = path
+        self._at_once = at_once
+        self._offset = path.stat().st_size if at_end and path.exists() else 0
+
+    def lines(self) -> Iterator[bytes]:
+        """Whole lines since the last call; none where there is no file."""
+        try:
+            with self._path.open("rb") as file:
+                end = file.seek(0, os.SEEK_END)
+                if end < self._offset:
+                    self._offset = 0  # lines were taken back, or it is a new file
+                if self._at_once is not None:
+                    self._offset = max(self._offset, end - self._at_once)
+                file.seek(self._offset)
+                for line in file:
+                    if not line.endswith(b"\n"):
+                        return  # it is being written
+                    self._offset += len(line)
+                    yield line
+        except FileNotFoundError:
+            return
 
 
 def _end_of_lines(file: RawIOBase) -> int:

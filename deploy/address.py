@@ -1,11 +1,16 @@
 """HOST:PORT, as a coordinator writes it and a site dials it."""
 
 import ipaddress
+import socket
 from dataclasses import dataclass
+from typing import TypeVar
 
 from common.errors import UserError
 
 ANY_IPV4, ANY_IPV6 = "0.0.0.0", "::"  # noqa: S104 (the front alone binds to it)
+
+
+Socket = TypeVar("Socket", bound=socket.socket)
 
 
 @dataclass(frozen=True)
@@ -47,3 +52,18 @@ class Address:
         """Where this machine reaches a server that listens on this address."""
         here = {ANY_IPV4: "127.0.0.1", ANY_IPV6: "::1"}
         return Address(here.get(self.host, self.host), self.port)
+
+    def bind(self, kind: type[Socket]) -> Socket:
+        """A TCP socket of class `kind`, bound to this address; `OSError` where it is taken, or no
+        address of this machine."""
+        family, of, protocol, _, place = socket.getaddrinfo(
+            self.host, self.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+        )[0]
+        bound = kind(family, of, protocol)
+        try:
+            bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            bound.bind(place)
+        except OSError:
+            bound.close()
+            raise
+        return bound

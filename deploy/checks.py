@@ -45,10 +45,7 @@ def check_rest(home: SiteFolder, invitation: Invitation, device: str) -> Iterato
     answer = check_server(Address.parse(invitation.address), home.private / "ca.crt")
     yield f"versions: {compare_versions(answer)}"
     check_invited(invitation, answer)
-    clock = ""
-    if abs(answer.ahead) > NOTICEABLE:
-        side = "ahead of" if answer.ahead > 0 else "behind"
-        clock = f" (this machine's clock is {abs(answer.ahead):.0f} s {side} the server's)"
+    clock = f" ({answer.clocks})" if abs(answer.ahead) > NOTICEABLE else ""
     yield (
         f"connection: {invitation.address} answers, is the federation's, and knows this site{clock}"
     )

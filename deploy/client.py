@@ -1,9 +1,8 @@
 """`covey client join`: a site joins a federation with one invitation, and stays until interrupted.
 
 Resident trainer, SuperNode and SuperExec, each restarted when it ends by itself; all ended with
-this process. The SuperNode hands its work only to the SuperExec that knows a secret of this folder,
-so that no other user of the machine can take it, and takes no bundle but the one that the Covey
-installed here would write (`deploy/pin.py`).
+this process. The SuperNode takes no bundle but the one that the Covey installed here would write
+(`deploy/pin.py`).
 """
 
 import sys
@@ -16,18 +15,18 @@ from rich.console import Console
 from rich.markup import escape
 
 from common.errors import UserError
-from deploy import flower
 from deploy.bundle import REFUSED
-from deploy.certificates import private_folder, write_secret
+from deploy.certificates import private_folder
 from deploy.checks import Data, check_data, check_rest
-from deploy.federation import ATTEMPTS, PATIENTLY, QUICKLY, SERVER_POLL, TRAINER_SOCKET
+from deploy.federation import SERVER_POLL
 from deploy.invitation import Invitation
 from deploy.left import LedgerFollower, what
 from deploy.log import LogFollower
-from deploy.processes import LOOPBACK, Supervisor, environment, free_port
+from deploy.processes import Supervisor, environment
 from deploy.progress import size
 from deploy.reach import UnknownSiteError, check_invited
 from deploy.site_folder import SiteFolder
+from deploy.site_node import ATTEMPTS, QUICKLY, TRAINER_SOCKET, SiteNode
 
 TRAINER, SUPERNODE, SUPEREXEC = "trainer", "supernode", "superexec"
 PATIENCE = 120.0  # seconds: a killed SuperNode is refused for up to 60
@@ -104,23 +103,18 @@ class _Site:
         it in."""
         self._start_trainer(data, terms.device, trainer_socket)
         private = self._home.private
-        port = free_port()
-        secret = write_secret(private / "superexec.secret")
-        variables = environment(private_folder(private / "flower"), poll=SERVER_POLL)
-        node = flower.supernode_command(
+        SiteNode(
             self._invitation.address,
             private / "ca.crt",
             private / "key",
-            port=port,
-            node_config=flower.write_node_config(
-                private / "node.toml", {TRAINER_SOCKET: str(trainer_socket)}
-            ),
-            secret=secret,
+            private,
             pinned=not terms.any_bundle,
+        ).start(
+            self._supervisor,
+            (SUPERNODE, SUPEREXEC),
+            {TRAINER_SOCKET: str(trainer_socket)},
+            environment(private_folder(private / "flower"), poll=SERVER_POLL),
         )
-        self._supervisor.start(SUPERNODE, node, variables, PATIENTLY)
-        executor = flower.superexec_command(f"{LOOPBACK}:{port}", None, secret)
-        self._supervisor.start(SUPEREXEC, executor, variables, QUICKLY)
         self._await_server()
         self._ends = self._count_ends()
         self._home.announce()

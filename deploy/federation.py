@@ -33,27 +33,21 @@ from deploy.control import TIMEOUT, Control, UnreachableError
 from deploy.processes import (
     LOOPBACK,
     Command,
-    Restart,
     Supervisor,
     environment,
     free_port,
     free_ports,
 )
+from deploy.site_node import ATTEMPTS, QUICKLY, TRAINER_SOCKET, SiteNode
 
 PATIENCE = 90.0  # seconds for everything to come up
 LOOK = 0.1  # seconds between two looks
-ATTEMPTS = 3  # quick ends of a Flower program before starting is given up
 FIRST_ANSWER = 2.0  # seconds: what holds the port may be a stranger that never answers
 CALL_PATIENCE = 20.0  # seconds for a SuperLink that is being restarted
-TRAINER_SOCKET = "trainer-socket"  # the key that the ClientApp looks for in its node config
 SUPERLINK, SUPEREXEC = "superlink", "superexec"
 # A SuperExec that asks for work twenty times a second costs 10% of a CPU core (more with TLS): all
 # sites together may cost that much, and the server's has one thing to start in a run.
 SHORTEST_POLL, SERVER_POLL, LONGEST_POLL = 0.05, 0.25, 1.0
-QUICKLY = Restart(first=0.5, longest=20.0)
-# A SuperNode that was killed is refused, and ends at once, until the SuperLink has missed two of
-# its heartbeats: 60 s.
-PATIENTLY = Restart(first=4.0, longest=20.0)
 
 
 @dataclass(frozen=True)
@@ -159,7 +153,6 @@ class LocalFederation:
         self._run(
             SUPEREXEC,
             lambda: flower.superexec_command(self.address, authority.certificate, secret),
-            QUICKLY,
         )
         with self._reaching():
             self._await_sites(sites, deadline, progress)
@@ -202,16 +195,12 @@ class LocalFederation:
         except UnreachableError as error:
             raise self._failure(SUPERLINK, f"does not answer ({error})") from error
 
-    def _run(
-        self,
-        name: str,
-        command: Command,
-        restart: Restart,
-        flwr_home: Path | None = None,
-        poll: float = SERVER_POLL,
-    ) -> None:
-        variables = environment(flwr_home or self.flwr_home, self._threads, poll) | self._extra
-        self.supervisor.start(name, command, variables, restart)
+    def _run(self, name: str, command: Command) -> None:
+        variables = self._variables(self.flwr_home, SERVER_POLL)
+        self.supervisor.start(name, command, variables, QUICKLY)
+
+    def _variables(self, flwr_home: Path, poll: float) -> dict[str, str]:
+        return environment(flwr_home, self._threads, poll) | self._extra
 
     def _start_superlink(
         self, authority: Authority, server: ServerCertificate, secret: Path
@@ -228,29 +217,20 @@ class LocalFederation:
                 database=self._state / "superlink.db",
             )
 
-        self._run(SUPERLINK, command, QUICKLY)
+        self._run(SUPERLINK, command)
 
     def _start_trainer(self, site: SiteSpec) -> None:
         if site.trainer_command is not None:
-            self._run(site.trainer, site.trainer_command, QUICKLY)
+            self._run(site.trainer, site.trainer_command)
 
     def _start_node(
         self, site: SiteSpec, key: SiteKey, authority: Authority, poll: float, port: int
     ) -> None:
         folder = private_folder(self._state / "sites" / site.name)
-        # A SuperExec that the SuperNode started itself would not be started again.
-        secret = write_secret(folder / "superexec.secret")
-        node = flower.supernode_command(
-            self.address,
-            authority.certificate,
-            key.private,
-            port=port,
-            node_config=flower.write_node_config(folder / "node.toml", site.node_config),
-            secret=secret,
-        )
-        executor = flower.superexec_command(f"{LOOPBACK}:{port}", None, secret)
-        self._run(site.node, node, PATIENTLY, folder)
-        self._run(site.executor, executor, QUICKLY, folder, poll)
+        node = SiteNode(self.address, authority.certificate, key.private, folder)
+        names = (site.node, site.executor)
+        variables = self._variables(folder, poll)
+        node.start(self.supervisor, names, site.node_config, variables, port)
 
     def _await_superlink(self, deadline: float) -> None:
         while True:

@@ -27,7 +27,7 @@ from starlette.routing import Route
 from deploy import bundle
 from deploy.address import Address
 from deploy.bundle import VERSIONS
-from deploy.gate import Gate, listen, noting_handshakes
+from deploy.gate import Gate, Listener, noting_handshakes
 from deploy.limits import Buckets, Refusals
 
 CALL = re.compile(r"[a-z]+(?:-[a-z]+)*")
@@ -182,7 +182,7 @@ def main(
     if config.ssl is not None:
         config.ssl.sslobject_class = noting_handshakes(refusals)
     here = Address.parse(listen_at)
-    uvicorn.Server(config).run(sockets=[listen(here.host, here.port)])
+    uvicorn.Server(config).run(sockets=[here.bind(Listener)])
 
 
 if __name__ == "__main__":

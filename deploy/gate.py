@@ -98,14 +98,3 @@ def noting_handshakes(refusals: Refusals) -> type[ssl.SSLObject]:
                 raise
 
     return Noting
-
-
-def listen(host: str, port: int) -> Listener:
-    """A socket that listens there."""
-    family, kind, protocol, _, place = socket.getaddrinfo(
-        host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
-    )[0]
-    listener = Listener(family, kind, protocol)
-    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    listener.bind(place)
-    return listener

@@ -10,6 +10,7 @@ from rich.console import Console
 from rich.table import Table
 
 from common.errors import UserError
+from common.files import Tail
 from deploy.progress import size
 from deploy.site_folder import SiteFolder
 
@@ -18,20 +19,11 @@ class LedgerFollower:
     """Reads the answers that are new in a site's log of what left."""
 
     def __init__(self, path: Path) -> None:
-        self._path = path
-        self._shown = path.stat().st_size if path.exists() else 0
+        self._tail = Tail(path, at_end=True)
 
     def entries(self) -> Iterator[dict[str, Any]]:
-        """Whole lines since the last call."""
-        if not self._path.exists():
-            return
-        with self._path.open("rb") as file:
-            file.seek(self._shown)
-            for line in file:
-                if not line.endswith(b"\n"):
-                    return
-                self._shown += len(line)
-                yield json.loads(line)
+        """Those since the last call."""
+        return map(json.loads, self._tail.lines())
 
 
 def read_ledger(folder: Path) -> list[dict[str, Any]]:

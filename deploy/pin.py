@@ -37,7 +37,7 @@ def check(run: Run, fab: Fab) -> None:
     for name, content in own.items():
         if name not in received:
             raise ForeignBundle(f"{name!r} is missing in it")
-        if hashlib.sha256(received[name]).digest() != hashlib.sha256(content).digest():
+        if received[name] != content:
             raise ForeignBundle(f"{name!r} is not the one that Covey {bundle.version()} writes")
     digest = hashlib.sha256(fab.content).hexdigest()
     names = (run.fab_id, run.fab_version, run.fab_hash, fab.hash_str)

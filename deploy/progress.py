@@ -13,6 +13,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from common.files import Tail
 from server.report.record import RunRecord
 
 SCORES = ("acc", "nmi", "ari", "knn", "linear")
@@ -23,22 +24,11 @@ class Follower:
     """Reads the events that are new in a run's `metrics.jsonl`."""
 
     def __init__(self, folder: Path) -> None:
-        self._path = folder / "metrics.jsonl"
-        self._offset = self._path.stat().st_size if self._path.exists() else 0
+        self._tail = Tail(folder / "metrics.jsonl", at_end=True)
 
     def events(self) -> Iterator[dict[str, Any]]:
-        """Whole lines since the last call."""
-        if not self._path.exists():
-            return
-        if self._path.stat().st_size < self._offset:
-            self._offset = 0  # a resumed run took rounds back
-        with self._path.open("rb") as file:
-            file.seek(self._offset)
-            for line in file:
-                if not line.endswith(b"\n"):
-                    return
-                self._offset += len(line)
-                yield json.loads(line)
+        """Those since the last call; all anew where a resumed run took rounds back."""
+        return map(json.loads, self._tail.lines())
 
 
 def show_event(console: Console, event: Mapping[str, Any], rounds: int) -> None:

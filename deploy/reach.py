@@ -41,6 +41,12 @@ class Answer:
     ahead: float = 0.0
     versions: dict[str, str] = field(default_factory=dict)
 
+    @property
+    def clocks(self) -> str:
+        """How far the two clocks are apart, in words."""
+        side = "ahead of" if self.ahead > 0 else "behind"
+        return f"this machine's clock is {abs(self.ahead):.0f} s {side} the server's"
+
 
 def check_server(address: Address, authority: Path, *, proxies: bool = True) -> Answer:
     """The answer of the server at `address`; `UserError` unless it has a certificate of
@@ -106,8 +112,7 @@ def _judge(invitation: Invitation, response: httpx.Response, answer: Answer) -> 
     if response.status_code == httpx.codes.UNAUTHORIZED:
         why = "do the clocks of the two machines differ?"
         if abs(answer.ahead) > min(SYSTEM_TIME_TOLERANCE, TIMESTAMP_TOLERANCE):
-            side = "ahead of" if answer.ahead > 0 else "behind"
-            why = f"this machine's clock is {abs(answer.ahead):.0f} s {side} the server's"
+            why = answer.clocks
         raise UserError(
             f"{address} does not accept the site's signature: {why} (it may be "
             f"{SYSTEM_TIME_TOLERANCE} s ahead or {TIMESTAMP_TOLERANCE} s behind: set the clock)"

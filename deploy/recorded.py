@@ -2,11 +2,12 @@
 `runs/*/run.json` and `metrics.jsonl` alone, which hold no label and no embedding."""
 
 import json
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from common.files import Tail
 from common.lock import is_locked
 from server.run_folder import LOCK
 
@@ -54,13 +55,12 @@ class Took:
     examples: int = 0
     rounds: int = 0
     bytes: float = 0.0
-    runs: list[str] = field(default_factory=list)
 
 
 def recorded_runs(runs: Path) -> list[RecordedRun]:
     """Every run in the folder `runs`, oldest first."""
     folders = (path for path in runs.glob("*") if path.is_dir() and not path.is_symlink())
-    found = [RecordedRun(path, _read(path / "run.json"), list(_events(path))) for path in folders]
+    found = [RecordedRun(path, _read(path / "run.json"), _events(path)) for path in folders]
     return sorted(found, key=lambda run: (str(run.run.get("created", "")), run.folder.name))
 
 
@@ -71,7 +71,6 @@ def taken(runs: list[RecordedRun]) -> dict[str, Took]:
         for name, facts in run.run.get("sites", {}).items():
             took = sites.setdefault(name, Took())
             took.examples = int(facts.get("examples", 0))
-            took.runs.append(run.folder.name)
         for event in run.events:
             answered = event.get("answered", [])
             moved = event.get("bytes_down", 0) + event.get("bytes_up", 0)
@@ -89,11 +88,5 @@ def _read(path: Path) -> dict[str, Any]:
         return {}
 
 
-def _events(folder: Path) -> Iterator[Mapping[str, Any]]:
-    path = folder / "metrics.jsonl"
-    if not path.exists():
-        return
-    with path.open("rb") as file:
-        for line in file:
-            if line.endswith(b"\n"):  # otherwise it is being written
-                yield json.loads(line)
+def _events(folder: Path) -> list[Mapping[str, Any]]:
+    return [json.loads(line) for line in Tail(folder / "metrics.jsonl").lines()]

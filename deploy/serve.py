@@ -16,10 +16,11 @@ from deploy import flower
 from deploy.address import Address
 from deploy.certificates import private_folder, write_secret
 from deploy.control import Control, UnreachableError
-from deploy.federation import ATTEMPTS, FIRST_ANSWER, PATIENCE, QUICKLY, SERVER_POLL
+from deploy.federation import FIRST_ANSWER, PATIENCE, SERVER_POLL
 from deploy.processes import LOOPBACK, Supervisor, environment, free_port
 from deploy.reach import check_server
 from deploy.server import ServerFolder, settle
+from deploy.site_node import ATTEMPTS, QUICKLY
 
 SUPERLINK, SUPEREXEC, FRONT = "superlink", "superexec", "front"
 LOOK = 0.2  # seconds between two looks while starting
@@ -178,11 +179,6 @@ class _Server:
 def _check_free(listen: Address) -> None:
     """`UserError` where another program listens there, or this machine has no such address."""
     try:
-        family, kind, protocol, _, place = socket.getaddrinfo(
-            listen.host, listen.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
-        )[0]
-        with socket.socket(family, kind, protocol) as probe:
-            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            probe.bind(place)
+        listen.bind(socket.socket).close()
     except OSError as error:
         raise UserError(f"cannot listen on {listen}: {error.strerror}") from None

@@ -16,8 +16,9 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from deploy import gate, limits
+from deploy.address import Address
 from deploy.certificates import issue_server, make_authority
-from deploy.gate import Gate, listen, noting_handshakes
+from deploy.gate import Gate, Listener, noting_handshakes
 from deploy.limits import Buckets, Refusals, network
 from deploy.processes import LOOPBACK
 from tests.deploy.helpers import until
@@ -101,7 +102,7 @@ def front(tmp_path):
     )
     config.load()
     config.ssl.sslobject_class = noting_handshakes(refusals)
-    listener = listen(LOOPBACK, 0)
+    listener = Address(LOOPBACK, 0).bind(Listener)
     instance = uvicorn.Server(config)
     thread = threading.Thread(target=instance.run, args=([listener],))
     thread.start()

@@ -49,7 +49,7 @@ def test_rounds_and_bytes_are_counted_for_those_who_answered(server):
     took = taken(recorded_runs(server.runs))
     assert (took["north"].rounds, took["north"].bytes) == (2, 150)
     assert (took["south"].rounds, took["south"].bytes) == (2, 160)
-    assert took["south"].examples == 100 and took["south"].runs == ["a", "b"]
+    assert took["south"].examples == 100
 
 
 def test_a_run_is_listed_with_what_it_has_reached(server):

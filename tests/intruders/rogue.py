@@ -92,7 +92,6 @@ class Rogue:
     invitation: object
     tricks: list
     done: list = field(default_factory=list)
-    seen: list = field(default_factory=list)
 
     def __post_init__(self):
         self.client = client_of(self.invitation).__enter__()
@@ -118,7 +117,6 @@ class Rogue:
                 self.answer(message_from_proto(proto))
 
     def answer(self, asked):
-        self.seen.append(asked)
         group = asked.metadata.group_id
         if group == "hello":
             info = {"channels": 1, "side": 8, "kind": "digits", "classes": []}
