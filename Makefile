@@ -16,8 +16,9 @@ $(VENV)/.installed: pyproject.toml
 run: install
 	@"$(BIN)/covey" run
 
+# Two files of tests at a time, each with one thread for its arithmetic.
 test: install
-	@"$(BIN)/python" -m pytest
+	@OMP_NUM_THREADS=1 "$(BIN)/python" -m pytest -n 2 --dist loadfile
 
 # Tables whose rows are tests: a line per case, `ok` or what went wrong.
 CASES = "$(BIN)/python" -m pytest -p tests.case_lines --tb=short
