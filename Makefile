@@ -16,9 +16,10 @@ $(VENV)/.installed: pyproject.toml
 run: install
 	@"$(BIN)/covey" run
 
-# Two files of tests at a time, each with one thread for its arithmetic.
+# Two files of tests at a time; then, one by one, those that start a federation of processes.
 test: install
-	@OMP_NUM_THREADS=1 "$(BIN)/python" -m pytest -n 2 --dist loadfile
+	@OMP_NUM_THREADS=1 "$(BIN)/python" -m pytest -n 2 --dist loadfile -m "not federation"
+	@"$(BIN)/python" -m pytest -m federation
 
 # Tables whose rows are tests: a line per case, `ok` or what went wrong.
 CASES = "$(BIN)/python" -m pytest -p tests.case_lines --tb=short

@@ -15,7 +15,7 @@ from safetensors.numpy import load_file
 from deploy import cli
 
 ROOT = Path(__file__).resolve().parents[2]
-PATIENCE = 150.0  # seconds: the machine may be busy
+PATIENCE = 240.0  # seconds: the machine may be busy
 RESULTS = ("encoder.safetensors", "centroids.safetensors")
 
 

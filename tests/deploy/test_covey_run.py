@@ -35,7 +35,7 @@ from tests.deploy.helpers import (
 
 pytestmark = [
     pytest.mark.federation,
-    pytest.mark.timeout(600),
+    pytest.mark.timeout(900),
     pytest.mark.skipif(sys.platform != "linux", reason="looks into /proc"),
 ]
 

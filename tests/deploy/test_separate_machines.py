@@ -48,6 +48,7 @@ def covey(tmp_path):
         yield commands
 
 
+@pytest.mark.timeout(900)
 @pytest.mark.federation
 def test_two_invited_sites_run_together_a_stranger_is_refused_and_nothing_is_left(covey, tmp_path):
     write_images(tmp_path)
