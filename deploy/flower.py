@@ -14,7 +14,11 @@ import tomli_w
 from deploy.certificates import Authority, ServerCertificate, write_private
 
 SUPERLINK = (sys.executable, "-m", "deploy.superlink")  # as flwr's, but for two mistakes
-PINNED = (sys.executable, "-m", "deploy.supernode")  # runs our own bundles alone
+SUPERNODE = (
+    sys.executable,
+    "-m",
+    "deploy.supernode",
+)  # as flwr's, but pinned, and ending when it fails
 CONNECTION = "covey"  # what the `flwr` command calls our SuperLink
 
 
@@ -95,7 +99,8 @@ def supernode_command(
     if secret is not None:
         isolation = ["--isolation", "process", "--superexec-auth-secret-file", str(secret)]
     return [
-        *(PINNED if pinned else ("flower-supernode",)),
+        *SUPERNODE,
+        *(() if pinned else ("--any-bundle",)),
         *("--superlink", superlink),
         *("--root-certificates", str(root_certificate)),
         *("--auth-supernode-private-key", str(key)),

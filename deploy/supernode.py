@@ -1,13 +1,21 @@
-"""`python -m deploy.supernode`: `flower-supernode`, pinned to the bundle of the Covey here.
+"""`python -m deploy.supernode`: `flower-supernode`, pinned to the bundle of the Covey here, and
+ending when it has failed.
 
 flwr 1.41 lets a SuperNode refuse a bundle that no trusted entity has signed, but only where its
 SuperLink is of the commercial edition. The same place in its loop is used here: a received bundle
 is checked (`deploy/pin.py`) before it is stored, a refused one is dropped and the server gets an
 error in place of an answer. Every run is started as a ClientApp, whatever the server calls it.
+With `--any-bundle` as the first argument there is no pin.
+
+Its loop ends with an exception where a connection fails for good: the server's certificate has
+expired, or the SuperLink answers 500. The process then stays, since a thread of it serves the
+ClientApps, and the site would never be heard of again. Here it ends, to be started again.
 """
 
+import os
 import shutil
 import sys
+import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -15,7 +23,7 @@ from importlib import import_module
 from importlib.metadata import entry_points
 from logging import ERROR
 from types import ModuleType
-from typing import Any
+from typing import Any, NoReturn
 
 from flwr.app import Error
 from flwr.common.constant import APP_DIR, ErrorCode
@@ -31,6 +39,7 @@ from deploy import bundle
 from deploy.pin import check
 
 NAME = "flower-supernode"
+ANY_BUNDLE = "--any-bundle"
 OWN, FOREIGN = "own", "foreign"
 # Flower asks whether the SuperLink offers verification at all, and then for each signature.
 VERDICT = "valid_license"
@@ -84,8 +93,8 @@ def _put(module: ModuleType, name: str, value: object) -> None:
     setattr(module, name, value)
 
 
-def main() -> None:
-    """Run `flower-supernode` with this process's arguments, pinned."""
+def pin() -> None:
+    """Let no bundle but our own through, in this process."""
     start = loop.start_client_internal
     program = import_module("flwr.supernode.cli.flower_supernode")  # a function has its name, too
 
@@ -99,9 +108,33 @@ def main() -> None:
     # What an unpinned SuperNode may have unpacked: a folder's name has eight digits of a digest,
     # which another bundle can be made to share.
     shutil.rmtree(get_flwr_home() / APP_DIR, ignore_errors=True)
+
+
+def end_with(run: Callable[[], object]) -> NoReturn:
+    """Run it, and end the process with it, whatever threads there still are."""
+    code = 1
+    try:
+        run()
+        code = 0
+    except SystemExit as end:
+        code = end.code if isinstance(end.code, int) else int(end.code is not None)
+    except BaseException:
+        traceback.print_exc()
+    finally:
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(code)
+
+
+def main() -> None:
+    """Run `flower-supernode` with this process's arguments."""
+    if sys.argv[1:2] == [ANY_BUNDLE]:
+        del sys.argv[1]
+    else:
+        pin()
     (script,) = entry_points(group="console_scripts", name=NAME)
     sys.argv[0] = NAME
-    script.load()()
+    end_with(script.load())
 
 
 if __name__ == "__main__":

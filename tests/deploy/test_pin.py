@@ -1,6 +1,8 @@
 """A site runs the bundle that its own Covey writes, to the byte, and no other."""
 
 import hashlib
+import subprocess
+import sys
 import zipfile
 from functools import partial
 from io import BytesIO
@@ -14,6 +16,7 @@ from deploy import bundle, supernode
 from deploy.client import Terms
 from deploy.flower import supernode_command
 from deploy.pin import ForeignBundle, check, unpack
+from tests.deploy.helpers import ROOT
 
 OPTIONS = {"recipe": "fedbyol", "rounds": "3", "share": 0.5, "text": 'a "b" \n ü'}
 EVIL = b"from pathlib import Path\nPath('/tmp/owned').write_text('!')\napp = None\n"
@@ -188,5 +191,21 @@ def test_where_flwr_has_moved_a_place_that_the_pin_needs_nothing_starts():
 def test_a_site_is_pinned_unless_it_says_otherwise(tmp_path):
     assert not Terms().any_bundle
     node = partial(supernode_command, "a:1", tmp_path, tmp_path, port=1, node_config=tmp_path)
-    assert node(pinned=True)[1:3] == ["-m", "deploy.supernode"]
-    assert node(pinned=False)[0] == "flower-supernode"
+    assert node(pinned=True)[1:4] == ["-m", "deploy.supernode", "--superlink"]
+    assert node(pinned=False)[1:4] == ["-m", "deploy.supernode", supernode.ANY_BUNDLE]
+
+
+@pytest.mark.parametrize(("end", "code"), [("1 / 0", 1), ("sys.exit(3)", 3), ("None", 0)])
+def test_a_supernode_that_has_failed_ends_whatever_threads_it_has(end, code):
+    program = (
+        "import sys, threading, time\n"
+        "from deploy.supernode import end_with\n"
+        "threading.Thread(target=time.sleep, args=(600,)).start()\n"
+        f"end_with(lambda: {end})\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, timeout=120,
+        check=False,
+    )  # fmt: skip
+    assert done.returncode == code, done.stderr
+    assert ("ZeroDivisionError" in done.stderr) == (code == 1)

@@ -133,6 +133,10 @@ def test_an_expired_certificate_is_named_and_a_restart_of_the_server_renews_it(
     federation: Federation, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The sites of before come back by themselves."""
+    if federation.run_command is not None:
+        federation.run_command.end()
+    sites = [federation.sites[name] for name in ("north", "south")]
+    joined = [site.joined() for site in sites]
     monkeypatch.setattr(certificates, "SERVER_VALIDITY", timedelta(hours=-1))
     federation.folder.certify()
     federation.kill_server("deploy.front")
@@ -152,4 +156,7 @@ def test_an_expired_certificate_is_named_and_a_restart_of_the_server_renews_it(
     federation.server.process.send_signal(signal.SIGINT)
     assert federation.server.ends() == 0
     federation.server = federation.start_server()
-    until(lambda: federation.online() >= {"north", "south"})
+    until(lambda: all(s.joined() > before for s, before in zip(sites, joined, strict=True)))
+    assert federation.submit(1).ends() == 0
+    (event,) = events(federation.run_folder, "round")
+    assert event["answered"] == ["north", "south"]
