@@ -37,9 +37,11 @@ class Site:
         return answer
 
 
-def open_site(name: str, data: ImageData, folder: Path, workshop: Workshop) -> Site:
+def open_site(
+    name: str, data: ImageData, folder: Path, workshop: Workshop, min_count: int = 1
+) -> Site:
     """The site called `name` with its images; states, assignments and ledger in `folder`."""
-    return Site(Trainer(name, data, folder, workshop), folder / "left.jsonl")
+    return Site(Trainer(name, data, folder, workshop, min_count), folder / "left.jsonl")
 
 
 def load_site_data(

@@ -30,16 +30,20 @@ class Trainer:
     """Trains and measures on one site's images.
 
     `data`: the site's images, which never leave it; `folder`: where its states and cluster
-    assignments go.
+    assignments go; `min_count`: the site's own bound, below which it sends no counts, sums and
+    centroids, whatever a plan says.
     """
 
-    def __init__(self, site: str, data: ImageData, folder: Path, workshop: Workshop) -> None:
+    def __init__(
+        self, site: str, data: ImageData, folder: Path, workshop: Workshop, min_count: int = 1
+    ) -> None:
         if len(data.images) < 2:
             raise UserError(f"site {site}: {len(data.images)} images are too few to train on")
         self.site = site
         self.data = data
         self.folder = folder
         self.workshop = workshop
+        self.min_count = min_count
         device = workshop.device
         self.images = place(torch.from_numpy(data.images), device)
         self.seen: tuple[Seen, Embedded] | None = None  # the images by the last state assessed

@@ -43,6 +43,7 @@ class Work:
         self.kept: dict[str, Tensor] = {}
         self.plan = instruction.plan
         self.stage: Stage = self.plan.stages[instruction.stage]
+        self.min_count = max(self.plan.min_count, trainer.min_count)
         self.train_index, self.held_index = trainer.split(instruction)
         self.labels = self._labels()
         self.seconds: dict[str, float] = {}
@@ -111,7 +112,7 @@ class Work:
             clusters = measure.CLUSTERINGS[self.stage.centroids](
                 seen.points,
                 self.plan.clusters,
-                self.plan.min_count,
+                self.min_count,
                 self._generator("clusters"),
             )
             k = len(clusters.centroids.counts)
@@ -127,7 +128,7 @@ class Work:
             with self._phase("probe"):
                 train = self.train_index
                 labels = None if self.labels is None else self.labels[train]
-                moments = measure.moments(seen.points[train], labels, classes, self.plan.min_count)
+                moments = measure.moments(seen.points[train], labels, classes, self.min_count)
                 self._count_knn(seen.points)
         return {
             "centroids": clusters.centroids if k else None,
@@ -190,7 +191,7 @@ class Work:
         points = self._seen().points
         sets = self._centres().split(self.plan.clusters)
         with self._phase("cluster"):
-            found = [measure.lloyd_sums(points, s, self.plan.min_count) for s in sets]
+            found = [measure.lloyd_sums(points, s, self.min_count) for s in sets]
         self.sums |= {f"inertia.{i}": step.inertia for i, step in enumerate(found)}
         return {
             "moments": {"sums": np.concatenate([step.sums for step in found])},

@@ -124,6 +124,9 @@ class Stage(_Options):
         return parse_parameters(value) if isinstance(value, str) else value
 
 
+MIN_COUNT = 5  # images behind a count, a sum or a centroid that may leave a site
+
+
 class RunOptions(_Options):
     """The options that hold for a whole run."""
 
@@ -189,7 +192,9 @@ class RunOptions(_Options):
         default=600.0, gt=0, description="seconds after which a round closes with who answered"
     )
     min_count: int = Field(
-        default=5, ge=1, description="a site does not send counts below this (privacy)"
+        default=MIN_COUNT,
+        ge=1,
+        description="a site does not send counts below this, nor below its own bound (privacy)",
     )
     evaluation_share: float = Field(
         default=0.2, gt=0, lt=1, description="share of a site's images kept for kNN and probe"

@@ -15,6 +15,7 @@ from rich.console import Console
 from rich.markup import escape
 
 from common.errors import UserError
+from common.options import MIN_COUNT
 from deploy.bundle import REFUSED
 from deploy.certificates import private_folder
 from deploy.checks import Data, check_data, check_rest
@@ -42,10 +43,12 @@ WARNING = (
 
 @dataclass(frozen=True)
 class Terms:
-    """How a site takes part: `device` to train on; `any_bundle`: the coordinator may send code."""
+    """How a site takes part: `device` to train on; `any_bundle`: the coordinator may send code;
+    `min_count`: the fewest images behind a count, a sum or a centroid that leaves the site."""
 
     device: str = "auto"
     any_bundle: bool = False
+    min_count: int = MIN_COUNT
 
 
 def join(
@@ -101,7 +104,7 @@ class _Site:
     def start(self, data: Data, terms: Terms, trainer_socket: Path) -> None:
         """Start the trainer and, when it is ready, the SuperNode; return when the server has let
         it in."""
-        self._start_trainer(data, terms.device, trainer_socket)
+        self._start_trainer(data, terms, trainer_socket)
         private = self._home.private
         SiteNode(
             self._invitation.address,
@@ -145,14 +148,15 @@ class _Site:
         except UserError:
             return  # it cannot be asked just now; the SuperNode goes on trying
 
-    def _start_trainer(self, data: Data, device: str, trainer_socket: Path) -> None:
+    def _start_trainer(self, data: Data, terms: Terms, trainer_socket: Path) -> None:
         options = {
             "socket": trainer_socket,
             "site": self._invitation.site,
             "dataset": data.spec,
             "side": data.side,
             "folder": self._home.path,
-            "device": device,
+            "device": terms.device,
+            "min-count": terms.min_count,
         }
         arguments = [part for key, value in options.items() for part in (f"--{key}", str(value))]
         command = [sys.executable, "-m", "client.resident", *arguments]

@@ -10,6 +10,7 @@ import typer
 from rich.console import Console
 
 from common import recipes
+from common.options import MIN_COUNT
 from deploy.run_options import with_run_options
 
 server_app = typer.Typer(
@@ -136,6 +137,13 @@ def join_command(
     detach: Annotated[
         bool, typer.Option("--detach", help="return when it has joined; it stays in the background")
     ] = False,
+    min_count: Annotated[
+        int,
+        typer.Option(
+            help="send no count, sum or centroid of fewer images, whatever the coordinator asks",
+            min=1,
+        ),
+    ] = MIN_COUNT,
     any_bundle: Annotated[
         bool,
         typer.Option(
@@ -149,7 +157,7 @@ def join_command(
     from deploy.detach import join_behind  # noqa: PLC0415
 
     way = join_behind if detach else join
-    way(invitation, Data(data, side), Terms(device, any_bundle), folder, console)
+    way(invitation, Data(data, side), Terms(device, any_bundle, min_count), folder, console)
 
 
 @client_app.command("status")

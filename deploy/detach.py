@@ -31,6 +31,7 @@ def join_behind(
         raise UserError(f"the site in {home.path} has joined already")
     data = data.absolute()
     options = ["--data", data.spec, "--side", str(data.side), "--device", terms.device]
+    options += ["--min-count", str(terms.min_count)]
     options += ["--folder", str(home.path), *(["--any-bundle"] if terms.any_bundle else [])]
     command = [
         sys.executable,

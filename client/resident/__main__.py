@@ -25,6 +25,7 @@ def main(
     partition: Annotated[Path | None, typer.Option(help="a local federation's partition")] = None,
     index: Annotated[int, typer.Option(help="this site's part of the partition")] = 0,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, ...")] = "auto",
+    min_count: Annotated[int, typer.Option(help="the site's own, whatever a plan says")] = 1,
     threads: Annotated[int, typer.Option(help="CPU threads of torch; 0: torch's choice")] = 0,
 ) -> None:
     """Keep torch, the images and the model of one site ready between rounds."""
@@ -32,7 +33,8 @@ def main(
         torch.set_num_threads(threads)
     try:
         data = load_site_data(dataset, images, seed, side, partition, index)
-        server = serve(socket, open_site(site, data, folder, Workshop(pick_device(device))).handle)
+        workshop = Workshop(pick_device(device))
+        server = serve(socket, open_site(site, data, folder, workshop, min_count).handle)
     except UserError as error:
         sys.exit(f"covey: {error}")
     print(f"trainer of {site}: {len(data.images)} images, listening", flush=True)

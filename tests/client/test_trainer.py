@@ -180,6 +180,19 @@ def test_centroids_of_few_images_are_not_sent(tmp_path: Path) -> None:
     assert few.groups  # but it trains with the others
 
 
+def test_a_site_sends_nothing_of_fewer_images_than_its_own_bound_whatever_a_plan_says(
+    tmp_path: Path,
+) -> None:
+    for bound in (1, 9):
+        data = load("digits", images=60)
+        site = Trainer("ward", data, tmp_path / f"{bound}", Workshop(CPU), min_count=bound)
+        reply = site.handle(ask("assess", the_plan=plan(**{"min-count": 1})))
+        fewest = min(
+            reply.centroids.counts.min(), *filter(None, reply.moments["cross"][-1].tolist())
+        )
+        assert (fewest >= 9) == (bound == 9)
+
+
 def test_class_moments_of_few_images_are_not_sent(tmp_path: Path) -> None:
     reply = trainer(tmp_path, images=60).handle(ask("assess", the_plan=plan(**{"min-count": 7})))
     counts = reply.moments["cross"][-1]
