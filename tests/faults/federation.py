@@ -196,9 +196,9 @@ class Federation:
         self.sites[name].command.says("joined; what leaves")
         return self.sites[name]
 
-    def submit(self, rounds: int, *more: str) -> Command:
-        """Start a run over the sites that are online, and wait for its first round."""
-        options = {**OPTIONS, "rounds": rounds, "deadline": f"{self.deadline:g}"}
+    def submit(self, rounds: int, *more: str, deadline: float = 0.0) -> Command:
+        """Start a run over the sites that are online; with a deadline of its own, if it needs."""
+        options = {**OPTIONS, "rounds": rounds, "deadline": f"{deadline or self.deadline:g}"}
         arguments = [part for key, value in options.items() for part in (f"--{key}", str(value))]
         before = set(self.folder.runs.iterdir())
         command = self.start("submit", RECIPE, "--server", "server", *arguments, *more)

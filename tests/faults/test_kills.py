@@ -5,6 +5,7 @@ import pytest
 from tests.faults.federation import Federation, lost, until
 
 BACK = 80.0  # seconds: the server counts a killed SuperNode as there for 60, then lets it in again
+NOTICED = 60.0  # seconds until Flower notices that a ClientApp is gone
 MOMENTS = ("training", "sending")
 
 
@@ -60,12 +61,16 @@ def test_the_trainer_is_killed_and_nothing_is_lost_while(
 def test_the_clientapp_is_killed_and_its_answer_is_lost_while(
     federation: Federation, moment: str
 ) -> None:
-    """The site's SuperNode notices within a minute, and says so."""
+    """The site's SuperNode notices within a minute, and says so; the deadline is longer, or the
+    rounds of that minute would go on without the site."""
+    no_run(federation)
+    federation.run_command = federation.submit(500, deadline=3 * NOTICED)
     federation.running()
     north, done = federation.sites["north"], federation.rounds()
     {"training": north.is_training, "sending": north.has_answered}[moment]()
     north.kill("flwr-clientapp")
     rounds = federation.rounds_since(done, whole=3)
+    no_run(federation)
     assert lost(rounds, "north") <= 1 and lost(rounds, "south") == 0
     if lost(rounds, "north"):
         assert any("north" in text for text in federation.warnings())
