@@ -9,8 +9,11 @@ from flwr.common.constant import NOOP_ACCOUNT_NAME, NOOP_FLWR_AID
 from flwr.server.superlink.linkstate import LinkStateFactory
 from flwr.supercore.constant import NOOP_FEDERATION_ID, TaskType
 from flwr.supercore.object_store import ObjectStoreFactory
+from flwr.supercore.state.alembic import utils
 from flwr.supercore.task_identity import TaskIdentity
 from flwr.superlink.federation import NoOpFederationManager
+
+from deploy.superlink import PathsWithSpaces
 
 pytestmark = pytest.mark.filterwarnings("ignore:No path_separator found")  # Flower's own
 
@@ -27,6 +30,7 @@ class Place:
 
 @pytest.fixture
 def place(tmp_path, monkeypatch):
+    monkeypatch.setattr(utils, "Config", PathsWithSpaces)  # as in our SuperLink
     objects = ObjectStoreFactory(str(tmp_path / "superlink.db"))
     factory = LinkStateFactory(str(tmp_path / "superlink.db"), NoOpFederationManager(), objects)
     state = factory.state()

@@ -4,7 +4,10 @@ import pytest
 
 from tests.intruders import instructions, replies
 
-pytestmark = pytest.mark.timeout(3600)  # two minutes each on a quiet core
+pytestmark = [
+    pytest.mark.timeout(3600),  # two minutes each on a quiet core
+    pytest.mark.filterwarnings("ignore"),  # spoiled bytes make numpy and torch warn
+]
 MANY = 100_000
 
 
