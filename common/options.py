@@ -14,6 +14,8 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 
 from common.errors import UserError
 
+MIN_COUNT = 5  # images behind a count, a sum or a centroid that may leave a site
+
 
 def kebab(name: str) -> str:
     """`local_epochs` -> `local-epochs`."""
@@ -122,9 +124,6 @@ class Stage(_Options):
     @classmethod
     def _parse_parameters(cls, value: object) -> object:
         return parse_parameters(value) if isinstance(value, str) else value
-
-
-MIN_COUNT = 5  # images behind a count, a sum or a centroid that may leave a site
 
 
 class RunOptions(_Options):

@@ -17,6 +17,7 @@ PACKAGE = "covey_bundle"
 PUBLISHER, PROJECT = "covey", "covey-run"
 ID = f"{PUBLISHER}/{PROJECT}"  # by which Flower knows the app
 VERSIONS = "covey-versions"  # the header of a health answer: "covey=0.1.0 flwr=1.41.0"
+ANY = "--any-bundle"  # the option of a site that takes bundles other than our own
 REFUSED = "refused the bundle of run"  # what a pinned SuperNode logs, with the reason
 UNINSTALLED = "0.1.0"  # the version of a bare checkout
 

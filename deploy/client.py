@@ -16,7 +16,7 @@ from rich.markup import escape
 
 from common.errors import UserError
 from common.options import MIN_COUNT
-from deploy.bundle import REFUSED
+from deploy import bundle
 from deploy.certificates import private_folder
 from deploy.checks import Data, check_data, check_rest
 from deploy.federation import SERVER_POLL
@@ -49,6 +49,11 @@ class Terms:
     device: str = "auto"
     any_bundle: bool = False
     min_count: int = MIN_COUNT
+
+    def options(self) -> list[str]:
+        """The options of `covey client join` that say the same."""
+        options = ["--device", self.device, "--min-count", str(self.min_count)]
+        return [*options, *([bundle.ANY] if self.any_bundle else [])]
 
 
 def join(
@@ -129,8 +134,8 @@ class _Site:
         for entry in self._left.entries():
             self._say(f"sent {what(entry)}: {size(entry['bytes'])}")
         for line in self._said.lines():
-            if REFUSED in line:
-                self._say(escape(line[line.index(REFUSED) :]))
+            if bundle.REFUSED in line:
+                self._say(escape(line[line.index(bundle.REFUSED) :]))
         ends = self._count_ends()
         if ends > self._ends:
             self._ends = ends

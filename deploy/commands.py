@@ -11,6 +11,7 @@ from rich.console import Console
 
 from common import recipes
 from common.options import MIN_COUNT
+from deploy import bundle
 from deploy.run_options import with_run_options
 
 server_app = typer.Typer(
@@ -147,7 +148,7 @@ def join_command(
     any_bundle: Annotated[
         bool,
         typer.Option(
-            "--any-bundle", help="run whatever code the coordinator sends, not Covey's bundle alone"
+            bundle.ANY, help="run whatever code the coordinator sends, not Covey's bundle alone"
         ),
     ] = False,
 ) -> None:

@@ -30,23 +30,16 @@ def join_behind(
     if home.held():
         raise UserError(f"the site in {home.path} has joined already")
     data = data.absolute()
-    options = ["--data", data.spec, "--side", str(data.side), "--device", terms.device]
-    options += ["--min-count", str(terms.min_count)]
-    options += ["--folder", str(home.path), *(["--any-bundle"] if terms.any_bundle else [])]
-    command = [
-        sys.executable,
-        "-m",
-        "deploy.cli",
-        "client",
-        "join",
-        str(invitation_file.absolute()),
-    ]
+    command = [sys.executable, "-m", "deploy.cli"]
+    command += ["client", "join", str(invitation_file.absolute())]
+    command += ["--data", data.spec, "--side", str(data.side), *terms.options()]
+    command += ["--folder", str(home.path)]
     private_folder(home.path)
     private_folder(home.logs)
     log = home.logs / "client.log"
     with log.open("wb") as file:
         process = subprocess.Popen(
-            [*command, *options],
+            command,
             stdin=subprocess.DEVNULL,
             stdout=file,
             stderr=subprocess.STDOUT,

@@ -11,14 +11,12 @@ from pathlib import Path
 
 import tomli_w
 
+from deploy import bundle
 from deploy.certificates import Authority, ServerCertificate, write_private
 
 SUPERLINK = (sys.executable, "-m", "deploy.superlink")  # as flwr's, but for two mistakes
-SUPERNODE = (
-    sys.executable,
-    "-m",
-    "deploy.supernode",
-)  # as flwr's, but pinned, and ending when it fails
+# as flwr's, but pinned unless it is told otherwise, and ending when it fails
+SUPERNODE = (sys.executable, "-m", "deploy.supernode")
 CONNECTION = "covey"  # what the `flwr` command calls our SuperLink
 
 
@@ -100,7 +98,7 @@ def supernode_command(
         isolation = ["--isolation", "process", "--superexec-auth-secret-file", str(secret)]
     return [
         *SUPERNODE,
-        *(() if pinned else ("--any-bundle",)),
+        *(() if pinned else (bundle.ANY,)),
         *("--superlink", superlink),
         *("--root-certificates", str(root_certificate)),
         *("--auth-supernode-private-key", str(key)),

@@ -39,7 +39,6 @@ from deploy import bundle
 from deploy.pin import check
 
 NAME = "flower-supernode"
-ANY_BUNDLE = "--any-bundle"
 OWN, FOREIGN = "own", "foreign"
 # Flower asks whether the SuperLink offers verification at all, and then for each signature.
 VERDICT = "valid_license"
@@ -128,7 +127,7 @@ def end_with(run: Callable[[], object]) -> NoReturn:
 
 def main() -> None:
     """Run `flower-supernode` with this process's arguments."""
-    if sys.argv[1:2] == [ANY_BUNDLE]:
+    if sys.argv[1:2] == [bundle.ANY]:
         del sys.argv[1]
     else:
         pin()

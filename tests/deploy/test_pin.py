@@ -192,7 +192,7 @@ def test_a_site_is_pinned_unless_it_says_otherwise(tmp_path):
     assert not Terms().any_bundle
     node = partial(supernode_command, "a:1", tmp_path, tmp_path, port=1, node_config=tmp_path)
     assert node(pinned=True)[1:4] == ["-m", "deploy.supernode", "--superlink"]
-    assert node(pinned=False)[1:4] == ["-m", "deploy.supernode", supernode.ANY_BUNDLE]
+    assert node(pinned=False)[1:4] == ["-m", "deploy.supernode", bundle.ANY]
 
 
 @pytest.mark.parametrize(("end", "code"), [("1 / 0", 1), ("sys.exit(3)", 3), ("None", 0)])

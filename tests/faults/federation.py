@@ -225,6 +225,11 @@ class Federation:
         assert self.run_folder is not None
         return self.run_folder
 
+    def end_run(self) -> None:
+        """Idle from here on: nothing is asked of anyone."""
+        if self.run_command is not None:
+            self.run_command.end()
+
     def resume(self) -> None:
         """The command that the ended run has printed, as it is printed."""
         assert self.run_command is not None

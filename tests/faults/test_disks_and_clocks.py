@@ -14,7 +14,6 @@ import pytest
 from deploy import certificates
 from tests.deploy.helpers import events
 from tests.faults.federation import Federation, Site, lost, until
-from tests.faults.test_links import end_the_run
 
 PAGE = 4096  # bytes
 SMALL = "24m"  # a disk that holds a run of these, or a site
@@ -95,8 +94,7 @@ def test_the_sites_disk_is_full_and_the_others_go_on(federation: Federation) -> 
 
 
 def test_the_servers_disk_is_full_and_the_printed_command_goes_on(federation: Federation) -> None:
-    if federation.run_command is not None:
-        end_the_run(federation)
+    federation.end_run()
     with small_disk(federation.home / "runs") as disk:
         federation.run_command = federation.submit(500, "--run-folder", str(disk / "run"))
         until(lambda: federation.rounds() > 0)
@@ -111,8 +109,7 @@ def test_the_servers_disk_is_full_and_the_printed_command_goes_on(federation: Fe
         assert [r["round"] for r in events(disk / "run", "round")] == list(
             range(1, done + len(rounds) + 1)
         )
-        end_the_run(federation)
-        federation.run_command = None
+        federation.end_run()
 
 
 @pytest.mark.parametrize("offset", ["+1d", "-1d", "-3d"])
@@ -133,8 +130,7 @@ def test_an_expired_certificate_is_named_and_a_restart_of_the_server_renews_it(
     federation: Federation, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The sites of before come back by themselves."""
-    if federation.run_command is not None:
-        federation.run_command.end()
+    federation.end_run()
     sites = [federation.sites[name] for name in ("north", "south")]
     joined = [site.joined() for site in sites]
     monkeypatch.setattr(certificates, "SERVER_VALIDITY", timedelta(hours=-1))

@@ -4,19 +4,12 @@ import pytest
 
 from tests.faults.federation import Federation, lost, until
 
-BACK = 80.0  # seconds: the server counts a killed SuperNode as there for 60, then lets it in again
 NOTICED = 60.0  # seconds until Flower notices that a ClientApp is gone
 MOMENTS = ("training", "sending")
 
 
-def no_run(federation: Federation) -> None:
-    """Idle: nothing is asked of anyone."""
-    if federation.run_command is not None:
-        federation.run_command.end()
-
-
 def test_the_superlink_is_killed_while_idle(federation: Federation) -> None:
-    no_run(federation)
+    federation.end_run()
     said = federation.server.said.count("is started again")
     federation.kill_server("deploy.superlink")
     federation.server.says("is started again", said + 1)
@@ -25,7 +18,7 @@ def test_the_superlink_is_killed_while_idle(federation: Federation) -> None:
 
 
 def test_the_trainer_is_killed_while_idle(federation: Federation) -> None:
-    no_run(federation)
+    federation.end_run()
     north = federation.sites["north"]
     ready = north.log("trainer").count("listening")
     north.kill("client.resident")
@@ -37,7 +30,7 @@ def test_the_supernode_is_killed_while_idle_and_a_run_does_not_wait_for_it(
     federation: Federation,
 ) -> None:
     """The run starts without the site, and has it again as soon as it is let in."""
-    no_run(federation)
+    federation.end_run()
     north = federation.sites["north"]
     joined = north.joined()
     north.kill("deploy.supernode")
@@ -63,14 +56,14 @@ def test_the_clientapp_is_killed_and_its_answer_is_lost_while(
 ) -> None:
     """The site's SuperNode notices within a minute, and says so; the deadline is longer, or the
     rounds of that minute would go on without the site."""
-    no_run(federation)
+    federation.end_run()
     federation.run_command = federation.submit(500, deadline=3 * NOTICED)
     federation.running()
     north, done = federation.sites["north"], federation.rounds()
     {"training": north.is_training, "sending": north.has_answered}[moment]()
     north.kill("flwr-clientapp")
     rounds = federation.rounds_since(done, whole=3)
-    no_run(federation)
+    federation.end_run()
     assert lost(rounds, "north") <= 1 and lost(rounds, "south") == 0
     if lost(rounds, "north"):
         assert any("north" in text for text in federation.warnings())

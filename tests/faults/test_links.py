@@ -87,16 +87,11 @@ def test_a_site_joins_and_leaves_in_mid_run(federation: Federation) -> None:
     rounds = federation.since(done)
     assert all({"north", "south"} <= set(r["answered"]) for r in rounds)
     assert rounds[-1]["seconds"]["total"] < federation.deadline
-    end_the_run(federation)  # the rows after this one want every site in a round
+    federation.end_run()  # the rows after this one want every site in a round
 
 
 def last_answered(federation: Federation) -> list[str]:
     return list(federation.since(0)[-1]["answered"])
-
-
-def end_the_run(federation: Federation) -> None:
-    assert federation.run_command is not None
-    federation.run_command.end()
 
 
 def test_the_servers_machine_loses_its_power(federation: Federation) -> None:

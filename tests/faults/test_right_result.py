@@ -19,8 +19,7 @@ from tests.faults.federation import Federation
 
 def test_no_run_came_to_a_wrong_result(federation: Federation, tmp_path: Path) -> None:
     """Each run of this federation again, in one process, with the sites that answered."""
-    if federation.run_command is not None:
-        federation.run_command.end()
+    federation.end_run()
     replay = script("_replay")
     torch.set_num_threads(1)
     workshop = Workshop(pick_device("cpu"))
