@@ -26,6 +26,7 @@ from _table import show
 from client.app import build_app
 from client.workshop import Workshop, pick_device
 from common import recipes as known
+from common.byzantine import MARGIN
 from common.data.planned import planned_data, planned_partition
 from common.errors import UserError
 from common.files import write_atomic
@@ -39,7 +40,7 @@ TABLE = Path("docs/results/byzantine.csv")
 COLUMNS = ("recipe", "attack", "defence", "partition", "seed", "nmi", "acc", "refused")
 KEY = COLUMNS[:5]
 NONE = "none"
-DEFENCES = ("mean", "median", "trimmed-mean", "norm-clipping", "krum", "multi-krum")
+DEFENCES = ("mean", *MARGIN)
 OWN = {"fedsimclr": {"normalisation": "batch"}}
 """BatchNorm, so that running statistics are there to be attacked."""
 

@@ -8,7 +8,14 @@ settles a plan checks it here.
 from common.errors import UserError
 from common.options import Plan, Stage
 
-MARGIN = {"median": 1, "trimmed-mean": 1, "norm-clipping": 1, "krum": 3, "multi-krum": 3}
+MARGIN = {
+    "median": 1,
+    "trimmed-mean": 1,
+    "norm-clipping": 1,
+    "geometric-median": 1,
+    "krum": 3,
+    "multi-krum": 3,
+}
 """Robust aggregation -> m: against f Byzantine sites it needs the answers of 2f + m."""
 
 ROBUST_CENTROIDS = ("robust-k-means", "robust-lloyd")

@@ -87,6 +87,7 @@ class Stage(_Options):
         "median",
         "trimmed-mean",
         "norm-clipping",
+        "geometric-median",
         "krum",
         "multi-krum",
     ] = Field(

@@ -170,7 +170,7 @@ class Measurements:
             kept = self._kept[name]
             if name == "sums":
                 return self._defence.steps([sums for _, sums in kept], self._steps)
-            return self._defence.total(name, kept)
+            return self._defence.total(kept)
         if name not in self._vectors:
             return None
         total = self._vectors[name].total()

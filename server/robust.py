@@ -17,11 +17,15 @@ from common.byzantine import CENTROIDS_MARGIN, MARGIN, ROBUST_CENTROIDS
 from common.centroids import Centroids, unit
 from common.options import Stage
 from server.aggregation import ROBUST, Suspects
+from server.aggregation.geometric_median import geometric_median
 from server.aggregation.krum import best
 from server.aggregation.rows import Doubles, Rows
 
 Sites = Sequence[tuple[str, Centroids]]
-SYMMETRIC = ("gram", "within")  # sums of x xᵀ: no eigenvalue is negative
+OF_MOMENTS = ROBUST | {"median": geometric_median, "trimmed-mean": geometric_median}
+"""Robust aggregation -> its rule for moments. Number by number, sums of x xᵀ lose what makes them
+such: their small eigenvalues, by which `covey` solves its projection, become chance. The geometric
+median is a weighted mean of whole ones, and withstands as many sites."""
 
 
 @dataclass(frozen=True)
@@ -39,16 +43,15 @@ class Defence:
         rule = stage.aggregation if stage.aggregation in MARGIN else ""
         return cls(Suspects(byzantine), rule, stage.centroids in ROBUST_CENTROIDS)
 
-    def total(self, name: str, sums: Sequence[tuple[int, Doubles]]) -> Doubles:
+    def total(self, sums: Sequence[tuple[int, Doubles]]) -> Doubles:
         """A moment over all sites, from each one's number of images and sum: the aggregation of
-        what it sends by the image, times all images. A rule that takes number by number can give
-        `SYMMETRIC` moments negative eigenvalues, which become 0."""
+        what it sends by the image (`OF_MOMENTS`), times all images."""
         f = self.suspects.require(len(sums), MARGIN[self.aggregation], self.aggregation)
         rows = [values.ravel() / images for images, values in sums]
         rows.sort(key=lambda row: row.tobytes())  # rounding does not know the order of arrival
-        (mean,) = ROBUST[self.aggregation]([Rows(rows, np.zeros_like(rows[0]))], f)
-        total = (mean * sum(images for images, _ in sums)).reshape(sums[0][1].shape)
-        return without_negative(total) if name in SYMMETRIC else total
+        (mean,) = OF_MOMENTS[self.aggregation]([Rows(rows, np.zeros_like(rows[0]))], f)
+        total: Doubles = mean * sum(images for images, _ in sums)
+        return total.reshape(sums[0][1].shape)
 
     def steps(self, sums: Sequence[Doubles], counts: Sequence[NDArray[np.int64]]) -> Doubles:
         """Lloyd's sums (K, d), from each site's (K, d) and counts (K,) (`voted_sums`)."""
@@ -65,13 +68,6 @@ class Defence:
             return local
         having = sum(bool(centroids.counts.any()) for _, centroids in local)
         return central(local, self.suspects.require(having, CENTROIDS_MARGIN, "robust centroids"))
-
-
-def without_negative(moment: Doubles) -> Doubles:
-    """The nearest symmetric matrix without negative eigenvalues (Higham, 1988)."""
-    values, vectors = np.linalg.eigh((moment + moment.T) / 2)
-    positive: Doubles = (vectors * values.clip(min=0)) @ vectors.T
-    return positive
 
 
 def voted_sums(sums: Doubles, counts: NDArray[np.int64], byzantine: int) -> Doubles:

@@ -16,6 +16,7 @@ from common.layout import Layout
 from common.messages import Floats, Groups
 from server.aggregation.clipping import norm_clipping
 from server.aggregation.collected import Collected, Suspects
+from server.aggregation.geometric_median import geometric_median
 from server.aggregation.krum import krum, multi_krum
 from server.aggregation.l_dawa import LayerwiseCosine, NormalisedLayerwiseCosine
 from server.aggregation.mean import LIMIT, ExactSum, WeightedMean
@@ -77,6 +78,7 @@ ROBUST: dict[str, Rule] = {
     "median": median,
     "trimmed-mean": trimmed_mean,
     "norm-clipping": norm_clipping,
+    "geometric-median": geometric_median,
     "krum": krum,
     "multi-krum": multi_krum,
 }

@@ -23,7 +23,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from server.aggregation.rows import Doubles, Rows
+from server.aggregation.rows import Doubles, Rows, squared_distances
 
 
 def krum(parts: Sequence[Rows], byzantine: int) -> list[Doubles]:
@@ -56,9 +56,8 @@ def _distances(parts: Sequence[Rows]) -> Doubles:
     total = np.zeros((len(parts[0].rows), len(parts[0].rows)))
     for part in parts:
         gram = part.gram()
-        squares = gram.diagonal()
-        unit = np.median(squares) or 1.0  # of a part that most sites left as it was
-        total += (squares[:, None] + squares - 2 * gram).clip(min=0) / unit
+        unit = np.median(gram.diagonal()) or 1.0  # of a part that most sites left as it was
+        total += squared_distances(gram) / unit
     return total
 
 

@@ -43,6 +43,13 @@ class Rows:
         return change
 
 
+def squared_distances(gram: Doubles) -> Doubles:
+    """Between points, (n, n), from their inner products (n, n)."""
+    squares = gram.diagonal()
+    found: Doubles = (squares[:, None] + squares - 2 * gram).clip(min=0)
+    return found
+
+
 Rule = Callable[[Sequence[Rows], int], list[Doubles]]
 """From the parts of all sites' updates (parameters; running statistics) and the number f of sites
 that may be Byzantine, to the change of each part. Every part has the same sites in the same order,

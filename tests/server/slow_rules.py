@@ -47,6 +47,24 @@ def slow_clipping(models, f) -> list[float]:
     return list(new)
 
 
+def slow_geometric_median(models, f) -> list[float]:
+    """Weiszfeld's steps, number by number."""
+    new = vector(SENT)
+    for part in PARTS:
+        points = [[float(m[i]) for i in part] for m in models]
+        at = [sum(column) / len(models) for column in zip(*points, strict=True)]
+        for _ in range(2000):
+            lengths = [sum((p - a) ** 2 for p, a in zip(q, at, strict=True)) ** 0.5 for q in points]
+            pull = [1 / max(length, 1e-9) for length in lengths]
+            at = [
+                sum(w * p for w, p in zip(pull, column, strict=True)) / sum(pull)
+                for column in zip(*points, strict=True)
+            ]
+        for i, a in zip(part, at, strict=True):
+            new[i] = a
+    return list(new)
+
+
 def slow_scores(models, f) -> list[float]:
     sent, n = vector(SENT), len(models)
     squares = [
@@ -82,6 +100,7 @@ SLOW = {
     "median": slow_median,
     "trimmed-mean": slow_trimmed_mean,
     "norm-clipping": slow_clipping,
+    "geometric-median": slow_geometric_median,
     "krum": slow_krum,
     "multi-krum": slow_multi_krum,
 }
