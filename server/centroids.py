@@ -2,7 +2,7 @@
 
 The result depends on the set of local centroids and the seed, not on the order of arrival. To add
 another way to merge, write it in a file of its own with the same signature and property tests, and
-enter it in `MERGES`; `server/merging.py` keeps the clusters' identities for all of them.
+enter it in `CENTROID_RULES`; `server/merging.py` keeps the clusters' identities for all of them.
 """
 
 from collections.abc import Callable, Sequence
@@ -42,8 +42,10 @@ def merge_centroids(
     return merge_by(k_means, local, previous, k)
 
 
-MERGES: dict[str, Callable[[Sequence[tuple[str, Centroids]], Centroids | None, int, int], Merged]]
-MERGES = {
+CENTROID_RULES: dict[
+    str, Callable[[Sequence[tuple[str, Centroids]], Centroids | None, int, int], Merged]
+]
+CENTROID_RULES = {
     "k-means": merge_centroids,
     "k-fed": merge_k_fed,
     "lloyd": merge_centroids,

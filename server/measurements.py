@@ -17,7 +17,7 @@ from common.centroids import Centroids
 from common.messages import Counts, Floats, Reply
 from common.options import Stage
 from server.aggregation import ExactSum, Suspects
-from server.centroids import MERGES
+from server.centroids import CENTROID_RULES
 from server.merging import Merged
 from server.robust import Defence
 
@@ -110,7 +110,7 @@ class Measurements:
         added up under the global clusters. None if no site sent any."""
         if not self._centroids:
             return None
-        merged = MERGES[rule](self.centroids, previous, self.clusters, seed)
+        merged = CENTROID_RULES[rule](self.centroids, previous, self.clusters, seed)
         for site, table in self._local.items():
             regrouped = np.zeros((self.clusters, table.shape[1]), np.int64)
             np.add.at(regrouped, merged.members[site], table)

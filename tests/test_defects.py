@@ -52,7 +52,7 @@ from common.options import Plan
 from deploy import simulate as simulate_module
 from deploy.in_process import InProcessGrid
 from deploy.simulate import simulate
-from server.centroids import MERGES
+from server.centroids import CENTROID_RULES
 from server.roster import Roster
 
 ROOT = Path(__file__).parent.parent
@@ -84,7 +84,7 @@ def test_sites_that_change_nothing_change_nothing_under_partial_participation(
         assert np.array_equal(saved[f"group/{name}"], start)
 
 
-@pytest.mark.parametrize("merge", list(MERGES))
+@pytest.mark.parametrize("merge", list(CENTROID_RULES))
 def test_counts_of_earlier_rounds_pull_no_centroid(merge: str) -> None:
     """However many images the clusters had before, only those of this round's sites count."""
     rng = np.random.default_rng(0)
@@ -94,7 +94,7 @@ def test_counts_of_earlier_rounds_pull_no_centroid(merge: str) -> None:
     ]
     before = unit(np.eye(5)[:3] + 0.3)
     found = [
-        MERGES[merge](local, Centroids(before, np.full(3, count)), 3, 0).centroids
+        CENTROID_RULES[merge](local, Centroids(before, np.full(3, count)), 3, 0).centroids
         for count in (1, 10**9)
     ]
     assert np.array_equal(found[0].points, found[1].points)

@@ -5,20 +5,20 @@ from typing import get_args
 import pytest
 
 from client.measure import CLUSTERINGS
-from client.merge import MERGES as LOCAL_MERGES
+from client.merge import MERGES
 from common.options import Stage
 from server.aggregation import AGGREGATIONS, ROBUST
-from server.centroids import MERGES
+from server.centroids import CENTROID_RULES
 from server.optimisers import OPTIMISERS
 
 
 @pytest.mark.parametrize(
     ("option", "registry"),
     [
-        ("merge", LOCAL_MERGES),
+        ("merge", MERGES),
         ("aggregation", AGGREGATIONS | ROBUST),
         ("server_optimiser", OPTIMISERS),
-        ("centroids", MERGES),
+        ("centroids", CENTROID_RULES),
         ("centroids", CLUSTERINGS),
     ],
 )

@@ -3,8 +3,9 @@
 With W_g,l layer l as sent and W_k,l as site k trained it, K sites, c_k,l = cos(W_k,l, W_g,l):
 - `l-dawa`, the paper's: W_l ← (1/K) Σ_k c_k,l·W_k,l. The cosines are below 1, so each round shrinks
   the layers, the more so the farther the sites turn them.
-- `l-dawa-normalised`, ours: W_l ← Σ_k c_k,l·W_k,l / Σ_k c_k,l, an average that keeps the length.
-  Where Σ_k c_k,l is not above 0 there is none, and the layer is FedAvg's mean.
+- `l-dawa-normalised`, ours: W_l ← Σ_k c⁺_k,l·W_k,l / Σ_k c⁺_k,l with c⁺ = max(c, 0), an average
+  that keeps the length: it lies between the sites' layers, of which those that were turned round
+  have no say. Where no c⁺ is above 0, the layer is FedAvg's mean.
 The sites' numbers of images play no part (but in FedAvg's mean). A layer is one tensor: a weight, a
 bias, a normalisation's scale. Where one of the two is all 0 (a new bias) the angle is undefined,
 and c is 1. Running statistics (`.buffers`) are FedAvg's weighted means; the authors' code treats
@@ -33,6 +34,7 @@ class LayerwiseCosine:
     number of sites."""
 
     normalised: ClassVar[bool] = False
+    least: ClassVar[float] = -1.0
 
     def __init__(self, layout: Layout, received: Groups, examples: int) -> None:
         sizes = {name: len(array) for name, array in received.items()}
@@ -52,7 +54,8 @@ class LayerwiseCosine:
             values = groups[name].astype(np.float64)
             cosines = np.ones(len(self._layers[name]))
             for index, layer in enumerate(self._layers[name]):
-                cosines[index] = cosine(values[layer], received[layer].astype(np.float64))
+                turned = cosine(values[layer], received[layer].astype(np.float64))
+                cosines[index] = max(turned, self.least)
                 values[layer] *= cosines[index]
             self._sums[name].add(values)
             self._cosines[name].add(cosines)
@@ -72,9 +75,9 @@ class LayerwiseCosine:
 
 
 class NormalisedLayerwiseCosine(LayerwiseCosine):
-    """The same, divided by the sum of the cosines."""
+    """The same, divided by the sum of the cosines, none of which is negative."""
 
-    normalised = True
+    normalised, least = True, 0.0
 
 
 def layers(layout: Layout, group: str) -> list[slice]:

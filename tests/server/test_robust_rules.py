@@ -15,7 +15,7 @@ from common.options import Stage
 from common.recipes import load
 from server.aggregation import LIMIT, ROBUST, Suspects, aggregation
 from server.aggregation.rows import Rows
-from server.centroids import MERGES
+from server.centroids import CENTROID_RULES
 from tests.server.slow_rules import PARTS, SENT, SLOW, WIDTH, vector
 
 NAMES = tuple(ROBUST)
@@ -234,7 +234,7 @@ def test_blocks_of_columns_change_nothing(monkeypatch) -> None:
 def test_every_robust_name_is_an_option_and_has_its_margin() -> None:
     choices = Stage.model_fields["aggregation"].annotation.__args__
     assert ROBUST.keys() == MARGIN.keys() == set(choices) & ROBUST.keys()
-    assert set(Stage.model_fields["centroids"].annotation.__args__) == MERGES.keys()
+    assert set(Stage.model_fields["centroids"].annotation.__args__) == CENTROID_RULES.keys()
     stage = Stage(name="a", objective="simclr", aggregation="median")
     assert answers_needed(stage, 3) == 7
     robust = stage.model_copy(update={"centroids": ROBUST_CENTROIDS[0]})
