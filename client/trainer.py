@@ -57,6 +57,7 @@ class Trainer:
         store = StateStore(run_folder(self.folder, instruction.run))
         data = self.data
         bench = self.workshop.bench(instruction, data.channels, data.side, data.kind)
+        instruction = self.workshop.whole(instruction, bench.objective.prepares)
         check_parts(instruction, bench)
         training = instruction.kind == "train"
         before = instruction.kind in ("prepare", "train")  # of the round; the others come after it

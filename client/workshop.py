@@ -6,7 +6,7 @@ with its encoder and heads, the views, the layout of what is shared. Nothing of 
 """
 
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -14,8 +14,8 @@ from torch import Tensor
 from client.merge import MERGES, Memory, Merging
 from common import layout
 from common.errors import UserError
-from common.layout import BUFFERS, Layout
-from common.messages import Floats, Instruction
+from common.layout import BUFFERS, Layout, digest_of, module_of
+from common.messages import NEEDS_MODEL, Floats, Groups, Instruction
 from common.objectives import build_stage
 from common.objectives.base import Objective
 from common.options import Plan, Stage
@@ -109,12 +109,14 @@ class Workbench:
 
 
 class Workshop:
-    """Builds workbenches and keeps the last one."""
+    """Builds workbenches and keeps the last one, and the last model that was received to prepare a
+    round."""
 
     def __init__(self, device: torch.device) -> None:
         self.device = device
         self._key: tuple[str, int, int, int, str] | None = None
         self._bench: Workbench | None = None
+        self._received: Groups = {}
 
     def bench(self, instruction: Instruction, channels: int, side: int, kind: str) -> Workbench:
         """The workbench for an instruction; `UserError` where this site's model would not be the
@@ -143,6 +145,20 @@ class Workshop:
                 f"images here are {channels}×{side}×{side}"
             )
         return self._bench
+
+    def whole(self, instruction: Instruction, prepared: str) -> Instruction:
+        """With the groups that are not sent twice in a round: what came with `prepare` stays in
+        memory, and `train` then brings the `prepared` module alone. `UserError` where it is not
+        there, or not the same."""
+        kind, groups = instruction.kind, instruction.groups
+        if kind == "prepare":
+            self._received = groups
+        if kind != "train" or not prepared or any(module_of(name) != prepared for name in groups):
+            return instruction
+        groups = {**self._received, **groups}
+        if digest_of(groups) != instruction.state:
+            raise UserError(NEEDS_MODEL)
+        return replace(instruction, groups=groups)
 
 
 def check_size(plan: Plan, stage: int, channels: int, side: int) -> None:

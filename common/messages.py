@@ -40,7 +40,7 @@ Kind = Literal["hello", "prepare", "train", "moments", "assess", "lloyd", "score
 
 MOST_CLASSES = 10_000  # over all sites
 NEEDS_MODEL = "the site does not remember this state: send the model"
-"""How a site refuses a message without groups whose `state` it has not seen."""
+"""How a site asks for the groups that a message leaves out; no other refusal is asked again."""
 
 
 @dataclass(frozen=True)
@@ -49,9 +49,9 @@ class Instruction:
 
     `round` counts training rounds over all stages from 1, `stage` the plan's stages from 0.
     `centroids` are the global ones so far, or with `lloyd` those to count by. `layout` is the
-    digest that the site's own model must have, `state` that of `groups`: a message without groups
-    is about a state that the site has embedded its images with before. `probe` is (d + 1, C):
-    weights and a last row of biases.
+    digest that the site's own model must have, `state` that of all groups: a message without them
+    is about a state that the site has embedded its images with before, and `train` may bring what
+    was prepared alone. `probe` is (d + 1, C): weights and a last row of biases.
     """
 
     kind: Kind

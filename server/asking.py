@@ -12,7 +12,7 @@ from flwr.serverapp import Grid
 
 from common.centroids import Centroids, of_width
 from common.errors import UserError
-from common.layout import digest_of
+from common.layout import digest_of, module_of
 from common.messages import Floats, Groups, Instruction, Kind
 from common.options import Plan
 from server.closing import Closing
@@ -24,7 +24,7 @@ from server.run_folder import Checkpoint
 ATTEMPTS = 3  # at an exchange whose quorum was missed, before the run fails
 IN_PART = ("prepare", "train", "lloyd")  # asked of as many sites as the plan's participation says
 LOOK = 1.0  # seconds between two looks whether sites are back
-REMEMBERED = ("lloyd", "score")  # after `assess`, from which the sites remember their embeddings
+REMEMBERED = ("lloyd", "score")  # after `assess`, from which the sites have their embeddings
 
 
 @dataclass(frozen=True)
@@ -57,11 +57,7 @@ class Asking:
 
     def hold(self, grid: Grid, state: Checkpoint, question: Question) -> Exchange:
         """One exchange with quorum: asks again, a few times, while too few answer, then raises
-        `UserError`. Where the sites remember the state, the model is sent only if one does not."""
-        if question.kind in REMEMBERED:
-            exchange = self._hold(grid, state, question, bare=True)
-            if len(exchange.answered) == len(exchange.nodes):
-                return exchange
+        `UserError`."""
         kind, number = question.kind, question.number
         reasons: dict[str, str] = {}
         for attempt in range(1, ATTEMPTS + 1):
@@ -85,9 +81,9 @@ class Asking:
             f"round {number}: the quorum was missed {ATTEMPTS} times ({why or 'no answers'})"
         )
 
-    def _hold(self, grid: Grid, state: Checkpoint, question: Question, **how: bool) -> Exchange:
+    def _hold(self, grid: Grid, state: Checkpoint, question: Question) -> Exchange:
         """One exchange, and what it says of the sites' being there."""
-        exchange = self.open(state, question, **how)
+        exchange = self.open(state, question)
         exchange.hold(grid)
         late = exchange.seconds >= self._plan.deadline
         self._roster.settle(exchange.answered, exchange.waiting, late)
@@ -118,8 +114,8 @@ class Asking:
         expected = max(there, self._plan.expected_sites)
         return share(there), max(1.0, self._plan.quorum * share(expected))
 
-    def open(self, state: Checkpoint, question: Question, *, bare: bool = False) -> Exchange:
-        """An exchange that nobody has been asked in yet; `bare`: without the model."""
+    def open(self, state: Checkpoint, question: Question) -> Exchange:
+        """An exchange that nobody has been asked in yet."""
         kind, stage = question.kind, state.closed
         online = self._roster.refresh()
         names = sorted(online)
@@ -136,7 +132,7 @@ class Asking:
             stage=stage,
             layout=layout.digest,
             state=self._digest(state.groups),
-            groups={} if bare else state.groups,
+            groups=state.groups,
             centroids=question.centroids or of_width(state.centroids, width),
             probe=question.probe,
             classes=self._roster.classes,
@@ -147,10 +143,18 @@ class Asking:
         sites = self._roster.sites
         closing = Closing(wanted, least, self._roster.tardy)
         absent = sites.keys() - online.keys()
-        return Exchange(asked, nodes, sites, layout, width, returned, closing, absent)
+        known = {name for name in state.groups if remembered(kind, name, prepared)}
+        return Exchange(asked, nodes, sites, layout, width, returned, closing, absent, known)
 
     def _digest(self, groups: Groups) -> str:
         """Of groups, which are never changed in place."""
         if self._digested[0] is not groups:
             self._digested = (groups, digest_of(groups))
         return self._digested[1]
+
+
+def remembered(kind: Kind, group: str, prepared: str) -> bool:
+    """Whether the sites have a group from the message before: all, where they have their embeddings
+    by this model; all but what was `prepared`, where they have prepared it."""
+    trained = kind == "train" and bool(prepared) and module_of(group) != prepared
+    return kind in REMEMBERED or trained

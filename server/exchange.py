@@ -4,8 +4,8 @@ Replies are folded as they arrive and dropped; a bad one is refused by name and 
 """
 
 import time
-from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 from flwr.app import Message
@@ -13,7 +13,7 @@ from flwr.serverapp import Grid
 
 from common.byzantine import answers_needed
 from common.layout import Layout, module_of
-from common.messages import Instruction, Reply, wire_size
+from common.messages import NEEDS_MODEL, Instruction, Reply, wire_size
 from server.aggregation import ROBUST, Aggregation, aggregation
 from server.checks import Expected, Refused, read_reply
 from server.closing import Closing
@@ -27,7 +27,8 @@ class Exchange:
     """Asks `nodes` (site -> node id) the same thing. `layout`: of what is sent; `width`: of the
     embeddings; `returned`: the modules that answers bring back, if not all; `closing`: when it is
     over before the plan's deadline (None: when all have answered); `absent`: the sites of the
-    federation that could not be asked."""
+    federation that could not be asked; `remembered`: the groups that the sites should have from an
+    earlier message, which are sent to those alone that do not."""
 
     def __init__(
         self,
@@ -39,8 +40,12 @@ class Exchange:
         returned: Collection[str] = (),
         closing: Closing | None = None,
         absent: Collection[str] = (),
+        remembered: Collection[str] = (),
     ) -> None:
         self.asked = asked
+        groups = {name: g for name, g in asked.groups.items() if name not in remembered}
+        self._first = replace(asked, groups=groups)
+        self._reminded: set[str] = set()
         self.nodes = nodes
         self._sites = sites
         self._width = width
@@ -104,21 +109,39 @@ class Exchange:
         """Ask, and fold until all have answered, `closing` says so, or the plan's deadline has
         passed; `waiting` then has what was not answered."""
         started = time.monotonic()
-        self.waiting = push(grid, self.messages())
-        self.fold(hear(grid, self.waiting, self.asked.plan.deadline, self._is_over))
+        self.waiting = push(grid, self._messages(self._first, self.nodes))
+        heard = hear(grid, self.waiting, self.asked.plan.deadline, self._is_over)
+        self.fold(self._reminding(grid, heard))
         self.seconds = time.monotonic() - started
 
     def messages(self) -> dict[str, Message]:
+        """One message per site with all that it needs, for a loop other than `hold`."""
+        return self._messages(self.asked, self.nodes)
+
+    def _messages(self, instruction: Instruction, sites: Collection[str]) -> dict[str, Message]:
         """One message per site; all share one record, which Flower uploads once. A site that was
         away does not work on it when the round is long over."""
-        record = self.asked.to_record()
-        kind = "train" if self.asked.kind == "train" else "evaluate"
-        self.bytes_down = wire_size(record) * len(self.nodes)
-        group, ttl = str(self.asked.round), self.asked.plan.deadline + CLOCKS
+        record = instruction.to_record()
+        kind = "train" if instruction.kind == "train" else "evaluate"
+        self.bytes_down += wire_size(record) * len(sites)
+        group, ttl = str(instruction.round), instruction.plan.deadline + CLOCKS
         return {
-            site: Message(record, n, kind, group_id=group, ttl=ttl)
-            for site, n in self.nodes.items()
+            site: Message(record, self.nodes[site], kind, group_id=group, ttl=ttl) for site in sites
         }
+
+    def _reminding(
+        self, grid: Grid, heard: Iterable[tuple[str, Message]]
+    ) -> Iterator[tuple[str, Message]]:
+        """What was heard, but of sites that do not remember: each of those is asked once more, with
+        all that it needs."""
+        for site, message in heard:
+            forgot = message.has_error() and message.error.reason == NEEDS_MODEL
+            if forgot and site not in self._reminded:
+                self._reminded.add(site)
+                self.waiting |= push(grid, self._messages(self.asked, [site]))
+            else:
+                yield site, message
+            del message
 
     def _is_over(self, seconds: float) -> bool:
         return self.closing.due(seconds, self.answered, self.waiting.values())

@@ -17,7 +17,7 @@ from client.workshop import Workshop, pick_device
 from common import layout, recipes
 from common.data import load
 from common.errors import UserError
-from common.messages import Instruction, Reply, decode, encode
+from common.messages import NEEDS_MODEL, Instruction, Reply, decode, encode
 from common.objectives import TRAINED, build_stage
 
 CPU = torch.device("cpu")
@@ -146,6 +146,28 @@ def test_sites_that_share_a_workbench_leave_nothing_in_it_for_each_other(
         assert array.tobytes() == after.groups[name].tobytes(), name
     state = "run/state-000001.safetensors"
     assert (tmp_path / "after" / state).read_bytes() == (tmp_path / "alone" / state).read_bytes()
+
+
+def test_what_came_to_prepare_a_round_is_not_needed_again_to_train_it(tmp_path: Path) -> None:
+    the_plan = plan("covey", rounds="2,0")
+    asked = ask("prepare", the_plan=the_plan)
+    site = trainer(tmp_path / "a")
+    moment = site.handle(asked).groups
+    assert moment.keys() == {"moment"}
+    groups = {**asked.groups, **moment}
+    whole = replace(asked, kind="train", groups=groups, state=layout.digest_of(groups))
+    lean = replace(whole, groups=moment)
+    one, two = site.handle(lean), trainer(tmp_path / "b").handle(whole)
+    for name, array in two.groups.items():
+        assert array.tobytes() == one.groups[name].tobytes(), name
+    for forgot in (trainer(tmp_path / "c"), site):
+        if forgot is site:  # it has prepared another round since
+            other = {name: array + 1 for name, array in asked.groups.items()}
+            site.handle(replace(asked, groups=other))
+        with pytest.raises(UserError, match=NEEDS_MODEL):
+            forgot.handle(lean)
+    with pytest.raises(UserError, match="the message has no model"):
+        site.handle(replace(ask(), groups={}))  # nothing is prepared for it
 
 
 def test_embeddings_are_remembered_for_the_stage_that_they_are_of(tmp_path: Path) -> None:

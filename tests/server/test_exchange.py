@@ -10,7 +10,7 @@ from common import recipes
 from common.centroids import Centroids
 from common.errors import UserError
 from common.layout import Layout
-from common.messages import Instruction, Reply, encode
+from common.messages import NEEDS_MODEL, Instruction, Reply, decode, encode, wire_size
 from deploy.in_process import InProcessGrid
 from server.conversation import hear, push
 from server.exchange import Exchange, account
@@ -144,6 +144,35 @@ def test_an_assessment_needs_moments_that_fit() -> None:
     assert exchange.answered == ["good"]
     assert "moments.gram" in exchange.refused["bad"]
     assert exchange.refused["none"] == "moments.gram: missing"
+
+
+@pytest.mark.parametrize("remembers", [True, False, None])
+def test_a_site_that_lacks_what_is_left_out_is_sent_it_once(remembers: bool | None) -> None:
+    """None: it says so whatever it is sent, and is refused like any other."""
+    sent: dict[str, list[set[str]]] = {"good": [], "other": []}
+
+    def app_of(site: str):
+        def handle(_context, record):
+            groups = Instruction.from_record(decode(record)).groups
+            sent[site].append(set(groups))
+            if site == "other" and (remembers is None or not (remembers or groups)):
+                raise UserError(NEEDS_MODEL)
+            return encode(good_reply(site, 1.0, 10).to_record())
+
+        return build_app(handle)
+
+    grid = InProcessGrid({site: app_of(site) for site in sent})
+    nodes = {node.name: node.node_id for node in grid.get_nodes()}
+    sites = {name: SiteInfo(name, 100, 1, 8, ("a", "b"), {}) for name in nodes}
+    asked = instruction()
+    exchange = Exchange(asked, nodes, sites, LAYOUT, WIDTH, remembered=asked.groups)
+    exchange.hold(grid)
+    assert sent == {"good": [set()], "other": [set()] if remembers else [set(), {"encoder"}]}
+    assert sorted(exchange.answered) == (["good"] if remembers is None else ["good", "other"])
+    assert exchange.refused == ({"other": NEEDS_MODEL} if remembers is None else {})
+    assert not exchange.waiting
+    lean, whole = (wire_size(a.to_record()) for a in (replace(asked, groups={}), asked))
+    assert exchange.cost.bytes_down == 2 * lean + (0 if remembers else whole)
 
 
 class SlowGrid(InProcessGrid):

@@ -24,7 +24,6 @@ from deploy.progress import show_event, show_result, summary_rows
 from deploy.simulate import simulate
 from server import lloyd
 from server.asking import Asking
-from server.exchange import Exchange
 from server.report import read_run, write_report
 from server.strategy import CoveyStrategy
 
@@ -142,25 +141,23 @@ def test_a_run_killed_in_such_a_stage_ends_with_the_same_bits(
 def test_the_model_is_sent_again_only_to_sites_that_forgot(
     finished, tmp_path: Path, monkeypatch, forgetful: bool
 ) -> None:
-    held: list[Exchange] = []
-    hold, handle = Exchange.hold, Trainer.handle
-
-    def watched(self, grid):
-        hold(self, grid)
-        held.append(self)
+    handle = Trainer.handle
+    sent: set[tuple[str, str, bool]] = set()
 
     def restarted(self, instruction):
         if forgetful and self.site == "site-1":
             self.seen = None
+        sent.add((instruction.kind, self.site, bool(instruction.groups)))
         return handle(self, instruction)
 
-    monkeypatch.setattr(Exchange, "hold", watched)
     monkeypatch.setattr(Trainer, "handle", restarted)
     simulate(plan("fedkmeans"), tmp_path / "run")
-    kinds = {(e.asked.kind, bool(e.asked.groups), tuple(e.refused)) for e in held}
-    without = {(kind, False, ("site-1",) if forgetful else ()) for kind in ("lloyd", "score")}
-    again = {("lloyd", True, ()), ("score", True, ())} if forgetful else set()
-    assert kinds == {("train", True, ()), ("assess", True, ()), *without, *again}
+    remembered = {item for item in sent if item[0] in ("lloyd", "score")}
+    sites = ("site-0", "site-1", "site-2")
+    without = {(kind, site, False) for kind in ("lloyd", "score") for site in sites}
+    again = {("lloyd", "site-1", True), ("score", "site-1", True)} if forgetful else set()
+    assert remembered == without | again
+    assert all(model for kind, _, model in sent - remembered if kind != "hello")
     one, two = (f / "centroids.safetensors" for f in (tmp_path / "run", finished("fedkmeans")))
     assert one.read_bytes() == two.read_bytes()
     assert not events(tmp_path / "run", "warning")
