@@ -2,6 +2,7 @@
 out is what the same sites give undisturbed.
 
     python benchmarks/random_kills.py --kills 200
+    python benchmarks/random_kills.py --kills 25 --recipe covey --rounds 6,0
 
 Each run is a `covey run` of its own: SuperLink, ServerApp, SuperExecs, SuperNodes, ClientApps,
 resident trainers and the command itself are killed at random moments, drawn by seed; where the run
@@ -49,7 +50,6 @@ OPTIONS = {
     "dataset": "digits",
     "images": "150",
     "sites": "3",
-    "rounds": "6",
     "local-epochs": "2",
     "batch-size": "32",
     "device": "cpu",
@@ -222,6 +222,8 @@ def main(
     kills: Annotated[int, typer.Option(help="in all")] = 200,
     per_run: Annotated[int, typer.Option(help="at most so many in one run")] = 10,
     every: Annotated[float, typer.Option(help="seconds between two, on average")] = 15.0,
+    recipe: str = "fedsimclr",
+    rounds: Annotated[str, typer.Option(help="of the recipe's stages")] = "6",
     seed: Annotated[int, typer.Option(help="of roles and moments")] = 0,
     minutes: Annotated[float, typer.Option(help="after which no new run is started")] = 180.0,
     patience: Annotated[float, typer.Option(help="seconds without news: it hangs")] = 900.0,
@@ -231,8 +233,8 @@ def main(
     """Kill until there were enough, and print what came of it."""
     home = (folder or Path(tempfile.mkdtemp(prefix="covey-kills-"))).absolute()
     home.mkdir(parents=True, exist_ok=True)
-    given = {**OPTIONS, "deadline": f"{deadline:g}"}
-    options = ["fedsimclr", *(part for k, v in given.items() for part in (f"--{k}", v))]
+    given = {**OPTIONS, "rounds": rounds, "deadline": f"{deadline:g}"}
+    options = [recipe, *(part for k, v in given.items() for part in (f"--{k}", v))]
     end = time.monotonic() + 60 * minutes
     outcomes: list[Outcome] = []
     while (done := sum(o.kills.total() for o in outcomes)) < kills and time.monotonic() < end:
@@ -245,7 +247,7 @@ def main(
         outcomes.append(outcome)
         print(
             f"run {number}: {outcome.kills.total()} kills, resumed {outcome.resumed} times, "
-            f"{outcome.seconds:.0f} s, {outcome.incomplete} of 6 rounds without all sites: "
+            f"{outcome.seconds:.0f} s, {outcome.incomplete} rounds without all sites: "
             + ("; ".join(outcome.faults) or "equal to the undisturbed run"),
             flush=True,
         )
