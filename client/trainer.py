@@ -59,6 +59,8 @@ class Trainer:
         bench = self.workshop.bench(instruction, data.channels, data.side, data.kind)
         instruction = self.workshop.whole(instruction, bench.objective.prepares)
         check_parts(instruction, bench)
+        if instruction.kind == "prepare":
+            self.workshop.received = instruction.groups
         training = instruction.kind == "train"
         before = instruction.kind in ("prepare", "train")  # of the round; the others come after it
         state = store.load(instruction.round + (not before)) or {}

@@ -109,14 +109,14 @@ class Workbench:
 
 
 class Workshop:
-    """Builds workbenches and keeps the last one, and the last model that was received to prepare a
-    round."""
+    """Builds workbenches and keeps the last one. `received`: the last model that came with a
+    `prepare`, which the same round's `train` need not bring again."""
 
     def __init__(self, device: torch.device) -> None:
         self.device = device
         self._key: tuple[str, int, int, int, str] | None = None
         self._bench: Workbench | None = None
-        self._received: Groups = {}
+        self.received: Groups = {}
 
     def bench(self, instruction: Instruction, channels: int, side: int, kind: str) -> Workbench:
         """The workbench for an instruction; `UserError` where this site's model would not be the
@@ -147,15 +147,13 @@ class Workshop:
         return self._bench
 
     def whole(self, instruction: Instruction, prepared: str) -> Instruction:
-        """With the groups that are not sent twice in a round: what came with `prepare` stays in
-        memory, and `train` then brings the `prepared` module alone. `UserError` where it is not
-        there, or not the same."""
-        kind, groups = instruction.kind, instruction.groups
-        if kind == "prepare":
-            self._received = groups
-        if kind != "train" or not prepared or any(module_of(name) != prepared for name in groups):
+        """A `train` that brings the `prepared` module alone, with the other groups as they were
+        `received`; `UserError` where they are not there, or not the same."""
+        groups = instruction.groups
+        alone = prepared and all(module_of(name) == prepared for name in groups)
+        if instruction.kind != "train" or not alone:
             return instruction
-        groups = {**self._received, **groups}
+        groups = {**self.received, **groups}
         if digest_of(groups) != instruction.state:
             raise UserError(NEEDS_MODEL)
         return replace(instruction, groups=groups)
