@@ -38,7 +38,7 @@ hosts-test: install
 compose-test:
 	@$(PYTHON) -m deploy.compose_test $(LOG)
 
-# docs/security.md: strangers, revoked sites, spoiled messages, ... (about 10 minutes).
+# docs/security.md: strangers, revoked sites, spoiled messages, ... (10 to 30 minutes).
 intruders: install
 	@$(CASES) tests/intruders
 
