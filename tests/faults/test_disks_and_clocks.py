@@ -13,7 +13,8 @@ import pytest
 
 from deploy import certificates
 from tests.deploy.helpers import events
-from tests.faults.federation import Federation, Site, lost, until
+from tests.faults.command import until
+from tests.faults.federation import Federation, Site, lost
 
 PAGE = 4096  # bytes
 SMALL = "24m"  # a disk that holds a run of these, or a site

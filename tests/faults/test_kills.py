@@ -2,7 +2,8 @@
 
 import pytest
 
-from tests.faults.federation import Federation, lost, until
+from tests.faults.command import until
+from tests.faults.federation import Federation, lost
 
 NOTICED = 60.0  # seconds until Flower notices that a ClientApp is gone
 MOMENTS = ("training", "sending")

@@ -6,7 +6,8 @@ import time
 
 import pytest
 
-from tests.faults.federation import Federation, is_whole, lost, until
+from tests.faults.command import until
+from tests.faults.federation import Federation, is_whole, lost
 
 
 def wait(seconds: float) -> None:
