@@ -2,7 +2,6 @@
 revoke, leave; and a coordinator who means harm."""
 
 import json
-import signal
 import time
 from functools import partial
 
@@ -194,4 +193,4 @@ def test_a_site_in_the_background_leaves_when_it_is_told_to(covey):
     said = covey.run("client", "leave", "covey-site-south", expect=2)
     assert "nobody has joined from" in said
     assert covey.started["server"].poll() is None
-    covey.started["server"].send_signal(signal.SIGINT)
+    assert covey.interrupt("server") == 0
