@@ -36,7 +36,7 @@ LOOK = 0.2
 WATCH = 1.0
 JOINED = "SuperNode ID:"  # what a SuperNode logs once the server has let it in
 WARNING = (
-    "[yellow]warning[/] --any-bundle: whatever code the coordinator sends runs on this machine, "
+    f"[yellow]warning[/] {bundle.ANY}: whatever code the coordinator sends runs on this machine, "
     "as this user"
 )
 

@@ -6,9 +6,10 @@ Replies are folded as they arrive and dropped; a bad one is refused by name and 
 import time
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any
 
-from flwr.app import Message
+from flwr.app import Message, RecordDict
 from flwr.serverapp import Grid
 
 from common.byzantine import answers_needed
@@ -109,22 +110,26 @@ class Exchange:
         """Ask, and fold until all have answered, `closing` says so, or the plan's deadline has
         passed; `waiting` then has what was not answered."""
         started = time.monotonic()
-        self.waiting = push(grid, self._messages(self._first, self.nodes))
+        self.waiting = push(grid, self._messages(self._first.to_record(), self.nodes))
         heard = hear(grid, self.waiting, self.asked.plan.deadline, self._is_over)
         self.fold(self._reminding(grid, heard))
         self.seconds = time.monotonic() - started
 
     def messages(self) -> dict[str, Message]:
         """One message per site with all that it needs, for a loop other than `hold`."""
-        return self._messages(self.asked, self.nodes)
+        return self._messages(self._whole, self.nodes)
 
-    def _messages(self, instruction: Instruction, sites: Collection[str]) -> dict[str, Message]:
+    @cached_property
+    def _whole(self) -> RecordDict:
+        """All that is asked, made once for however many sites need it."""
+        return self.asked.to_record()
+
+    def _messages(self, record: RecordDict, sites: Collection[str]) -> dict[str, Message]:
         """One message per site; all share one record, which Flower uploads once. A site that was
         away does not work on it when the round is long over."""
-        record = instruction.to_record()
-        kind = "train" if instruction.kind == "train" else "evaluate"
+        kind = "train" if self.asked.kind == "train" else "evaluate"
         self.bytes_down += wire_size(record) * len(sites)
-        group, ttl = str(instruction.round), instruction.plan.deadline + CLOCKS
+        group, ttl = str(self.asked.round), self.asked.plan.deadline + CLOCKS
         return {
             site: Message(record, self.nodes[site], kind, group_id=group, ttl=ttl) for site in sites
         }
@@ -138,7 +143,7 @@ class Exchange:
             forgot = message.has_error() and message.error.reason == NEEDS_MODEL
             if forgot and site not in self._reminded:
                 self._reminded.add(site)
-                self.waiting |= push(grid, self._messages(self.asked, [site]))
+                self.waiting |= push(grid, self._messages(self._whole, [site]))
             else:
                 yield site, message
             del message
