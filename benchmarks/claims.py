@@ -20,8 +20,11 @@ Table = dict[tuple[str, str, str], dict[int, Row]]
 """(data set, partition, recipe) -> seed -> row."""
 
 PARTITIONS = ("iid", "dirichlet(0.1)", "p-skew(1.0)")
+ALIKE_AND_NOT = (PARTITIONS[0], PARTITIONS[-1])
 DATASETS = ("fashion-mnist", "mnist", "cifar10")
 REFERENCES = ("centralised", "standalone", "pixels")
+BEST = ("covey", "orchestra", "fedbyol-reg", "fedmoco-v3", "fedsimclr", "centralised")
+"""Who runs on every data set and with 20 sites: the best under skew, a recipe of each family."""
 FAMILIES = {  # stage 1 alone, with a contrastive and with a non-contrastive second stage
     "contrastive (C)": ("fedmc", "fedmcc", "fedmcc-nc"),
     "non-contrastive (NC)": ("fedbyol", "fedbyol-c", "fedbyol-nc"),
@@ -52,18 +55,22 @@ def main(
     sites: int = 10,
     rounds: int = 10,
 ) -> None:
-    """Print the ranking, the claims and the aims, as Markdown."""
-    rows = [row for row in read_rows(csv) if belongs(row, images, sites, rounds)]
-    for section in (ranking, two_stages, claims, aims):
-        print("\n".join(section(table_of(rows))), end="\n\n")
+    """Print the ranking, the claims, the other data sets, the aims and the run with more sites, as
+    Markdown."""
+    rows = read_rows(csv)
+    table = table_of([row for row in rows if belongs(row, images, sites, rounds)])
+    for section in (ranking, two_stages, claims, datasets, aims):
+        print("\n".join(section(table)), end="\n\n")
+    partial = table_of([row for row in rows if belongs(row, images, 2 * sites, rounds, 0.5)])
+    print("\n".join(more_sites(table, partial)), end="\n\n")
 
 
-def belongs(row: Row, images: int, sites: int, rounds: int) -> bool:
+def belongs(row: Row, images: int, sites: int, rounds: int, participation: float = 1.0) -> bool:
     """Whether a row is of the scale that is compared; entries without training have no rounds, the
     centralised run has one site."""
     return (
         row["images"] == images
-        and row["participation"] == 1
+        and (row["participation"] == participation or row["recipe"] == "centralised")
         and row["rounds"] in (0, rounds)
         and (row["sites"] == sites or row["recipe"] == "centralised")
     )
@@ -86,8 +93,8 @@ def ranking(table: Table, dataset: str = "fashion-mnist") -> Iterator[str]:
         return mean(values(table, dataset, PARTITIONS[-1], name, "nmi"))
 
     there = [n for n in RECIPES if any((dataset, p, n) in table for p in PARTITIONS)]
-    yield "| recipe | " + " | ".join(f"NMI, {p} | ACC" for p in PARTITIONS) + " | linear | MB |"
-    yield "|---" * (2 * len(PARTITIONS) + 3) + "|"
+    scores_of = [score for p in PARTITIONS for score in (f"NMI, {p}", "ACC")]
+    yield from grid("recipe", [*scores_of, "linear", "MB"])
     for name in sorted(there, key=skewed, reverse=True):
         scores = [
             figure(values(table, dataset, partition, name, score))
@@ -102,8 +109,7 @@ def ranking(table: Table, dataset: str = "fashion-mnist") -> Iterator[str]:
 
 def two_stages(table: Table, dataset: str = "fashion-mnist") -> Iterator[str]:
     """NMI of the nine two-stage methods: {C, NC, NC+λC} x second stage {none, C, NC}."""
-    yield "| stage 1 | partition | alone | stage 2: C | stage 2: NC |"
-    yield "|---" * 5 + "|"
+    yield from grid("stage 1", ["partition", "alone", "stage 2: C", "stage 2: NC"])
     for family, names in FAMILIES.items():
         for partition in PARTITIONS:
             scores = (figure(values(table, dataset, partition, n, "nmi")) for n in names)
@@ -112,8 +118,7 @@ def two_stages(table: Table, dataset: str = "fashion-mnist") -> Iterator[str]:
 
 def claims(table: Table, dataset: str = "fashion-mnist") -> Iterator[str]:
     """Each claim as differences within a seed, and in how many of them it holds."""
-    yield "| claim | figure | " + " | ".join(PARTITIONS) + " |"
-    yield "|---" * (len(PARTITIONS) + 2) + "|"
+    yield from grid("claim", ["figure", *PARTITIONS])
     for claim, (score, pairs) in CLAIMS.items():
         cells = []
         for partition in PARTITIONS:
@@ -127,10 +132,39 @@ def claims(table: Table, dataset: str = "fashion-mnist") -> Iterator[str]:
         yield f"| {claim} | {score} | " + " | ".join(cells) + " |"
 
 
+def datasets(table: Table) -> Iterator[str]:
+    """NMI of the best recipes on each data set, where sites are alike and where they are not."""
+    columns = [(dataset, partition) for dataset in DATASETS for partition in ALIKE_AND_NOT]
+    yield from grid("recipe", [f"{dataset}, {partition}" for dataset, partition in columns])
+    for name in BEST:
+        scores = [figure(values(table, *column, name, "nmi")) for column in columns]
+        yield f"| {name} | " + " | ".join(scores) + " |"
+
+
+def more_sites(whole: Table, partial: Table, dataset: str = "fashion-mnist") -> Iterator[str]:
+    """NMI of the best recipes with all sites in each round, and with twice as many sites of which
+    half take part."""
+    settings = {"all sites": whole, "half of twice as many": partial}
+    columns = [(partition, setting) for partition in ALIKE_AND_NOT for setting in settings]
+    yield from grid("recipe", [f"{partition}, {setting}" for partition, setting in columns])
+    for name in BEST[:-1]:
+        scores = [
+            figure(values(settings[setting], dataset, partition, name, "nmi"))
+            for partition, setting in columns
+        ]
+        yield f"| {name} | " + " | ".join(scores) + " |"
+
+
+def grid(first: str, columns: Sequence[str]) -> Iterator[str]:
+    """The two lines that a Markdown table begins with."""
+    yield f"| {first} | " + " | ".join(columns) + " |"
+    yield "|---" * (len(columns) + 1) + "|"
+
+
 def aims(table: Table) -> Iterator[str]:
     """How `covey` stands: against iid, against the centralised run, against the next best."""
-    yield "| data | NMI at p-skew(1.0) / iid | iid - centralised | p-skew(1.0) - next best | next |"
-    yield "|---" * 5 + "|"
+    columns = ["NMI at p-skew(1.0) / iid", "iid - centralised", "p-skew(1.0) - next best", "next"]
+    yield from grid("data", columns)
     for dataset in DATASETS:
         skewed = values(table, dataset, PARTITIONS[-1], "covey", "nmi")
         alike = values(table, dataset, "iid", "covey", "nmi")

@@ -55,6 +55,13 @@ def test_the_aims_compare_covey_with_the_best_other_recipe_and_not_with_the_refe
     assert cells[1:] == ["0.967", "–", ".050±.042", "orchestra"]
 
 
+def test_twice_the_sites_stand_beside_all_of_half_as_many() -> None:
+    whole = claims.table_of(rows("orchestra", {0: 0.5}))
+    partial = claims.table_of(rows("orchestra", {0: 0.4}, "p-skew(1.0)"))
+    (found,) = (t for t in claims.more_sites(whole, partial) if t.startswith("| orchestra "))
+    assert [cell.strip() for cell in found.strip("|").split("|")][1:] == [".500", "–", "–", ".400"]
+
+
 def test_figures_read_as_in_the_docs() -> None:
     assert [claims.figure(found) for found in ([], [0.5], [0.5, 0.7])] == ["–", ".500", ".600±.141"]
     assert claims.figure([-0.02, -0.04]) == "-.030±.014"
@@ -76,6 +83,8 @@ def test_figures_read_as_in_the_docs() -> None:
 def test_scales_are_not_mixed(change: dict, inside: bool) -> None:
     row = {"recipe": "a", "images": 5000, "sites": 10, "rounds": 10, "participation": 1.0}
     assert claims.belongs({**row, **change}, 5000, 10, 10) == inside
+    half = {**row, **change, "participation": 0.5}
+    assert claims.belongs(half, 5000, 10, 10, 0.5) == (inside or "participation" in change)
 
 
 def test_the_results_page_quotes_what_the_script_prints(capsys) -> None:
