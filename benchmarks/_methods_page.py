@@ -10,6 +10,7 @@ from typing import Any
 
 from _methods_plot import STYLE as PLOT_STYLE
 from _methods_plot import Entry, Level, pareto
+from _methods_run import CONTROLS, Cell, is_centralised
 from _methods_template import PAGE
 from _methods_template import STYLE as PAGE_STYLE
 
@@ -22,6 +23,7 @@ from server.report.style import STYLE
 
 REFERENCES = {
     "centralised": "one site with all images: the ceiling",
+    "centralised-covey": "one site with all images, by recipe covey",
     "standalone": "one site of the partition alone, judged on everybody's images: the floor",
 }
 SCORES = (
@@ -54,7 +56,7 @@ class Group:
         if (row["dataset"], row["images"]) != (self.dataset, self.images):
             return False
         asked = []
-        if row["recipe"] != "centralised":
+        if not is_centralised(row["recipe"]):
             asked.append("sites")
         if row["recipe"] not in REFERENCES:
             asked.append("participation")
@@ -110,10 +112,10 @@ def _facts(rows: Sequence[Row]) -> list[tuple[str, str]]:
 
 def _group(group: Group, rows: Sequence[Row], more: str) -> dict[str, Any]:
     inside = [row for row in rows if group.holds(row)]
-    names = {row["partition"] for row in inside if row["recipe"] != "centralised"} or {"iid"}
+    names = {row["partition"] for row in inside if not is_centralised(row["recipe"])} or {"iid"}
     partitions = sorted(names, key=lambda name: (name != "iid", name))
     of = {
-        name: [r for r in inside if r["partition"] == name or r["recipe"] == "centralised"]
+        name: [r for r in inside if r["partition"] == name or is_centralised(r["recipe"])]
         for name in partitions
     }
     tables = [_table(name, of[name], group) for name in partitions]
@@ -275,13 +277,16 @@ def _recipes(rows: Sequence[Row]) -> list[dict[str, str]]:
     about = []
     for name in dict.fromkeys(row["recipe"] for row in rows):
         if name in REFERENCES:
-            title, rest = REFERENCES[name], ("reference", "nothing", "recipe fedsimclr")
+            runs = f"recipe {Cell.recipe_of(name)}"
+            title, rest = REFERENCES[name], ("reference", "nothing", runs)
         else:
             try:
-                one = recipes.load("fedkmeans-pixels" if name == "pixels" else name)
+                one = recipes.load(Cell.recipe_of(name))
             except UserError:
                 continue  # a recipe that was renamed since
-            title, rest = one.title, (one.family, one.shared, one.source)
+            given = CONTROLS[name][1] if name in CONTROLS else {}
+            title = "; ".join([one.title, *(f"{key} {value}" for key, value in given.items())])
+            rest = (one.family, one.shared, one.source)
         about.append(
             {"name": name, "title": title}
             | dict(zip(("family", "shared", "source"), rest, strict=True))

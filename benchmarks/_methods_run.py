@@ -21,11 +21,21 @@ from common.objectives import settle_parameters
 from common.options import Plan, Stage
 from deploy.simulate import simulate
 
-ENTRIES = {  # that are no recipes: which recipe they run
-    "centralised": "fedsimclr",
-    "standalone": "fedsimclr",
-    "pixels": "fedkmeans-pixels",
+Options = dict[str, Any]
+POOLED: Options = {"sites": 1, "participation": 1.0}
+REFERENCES: dict[str, tuple[str, Options]] = {  # the recipe that each runs, with which options
+    "centralised": ("fedsimclr", POOLED),
+    "standalone": ("fedsimclr", {"participation": 1.0}),
+    "pixels": ("fedkmeans-pixels", {}),
 }
+CONTROLS: dict[str, tuple[str, Options]] = {  # which part of `covey` does what
+    "centralised-covey": ("covey", POOLED),
+    "covey+batch": ("covey", {"normalisation": "batch"}),
+    "fedsimclr+group": ("fedsimclr", {"normalisation": "group"}),
+    "fedsimclr-projection+group": ("fedsimclr-projection", {"normalisation": "group"}),
+    "orchestra+group": ("orchestra", {"normalisation": "group"}),
+}
+ENTRIES = REFERENCES | CONTROLS
 DEFAULT_ROUNDS = Stage.model_fields["rounds"].default
 FIGURES = "figures.json"
 NOT_NEEDED = ("checkpoint.safetensors", "events", "sites", "report.html")  # of a finished run
@@ -58,13 +68,13 @@ class Cell:
     @classmethod
     def of(cls, scale: Scale, recipe: str, dataset: str, partition: str, seed: int) -> "Cell":
         """The cell of an entry; the centralised run is the same for every partition."""
-        partition = "iid" if recipe == "centralised" else partition
+        partition = "iid" if is_centralised(recipe) else partition
         return cls(scale, recipe, dataset, partition, seed)
 
     @staticmethod
     def recipe_of(entry: str) -> str:
         """The recipe that an entry runs."""
-        return ENTRIES.get(entry, entry)
+        return ENTRIES[entry][0] if entry in ENTRIES else entry
 
     @property
     def title(self) -> str:
@@ -77,7 +87,7 @@ class Cell:
         scale = self.scale
         recipe = recipes.load(self.recipe_of(self.recipe))
         own = [stage.get("rounds", DEFAULT_ROUNDS) for stage in recipe.document["stages"]]
-        options: dict[str, Any] = {
+        options: Options = {
             "dataset": self.dataset,
             "images": scale.images,
             "sites": scale.sites,
@@ -90,10 +100,10 @@ class Cell:
         }
         if "encoder" not in recipe.document:  # one that sets it is about that encoder
             options["encoder"] = scale.encoder
-        if self.recipe == "centralised":
-            options |= {"sites": 1, "participation": 1.0}
+        if self.recipe in ENTRIES:
+            options |= ENTRIES[self.recipe][1]
         if self.recipe == "standalone":
-            options |= {"alone": 1 + self.seed % scale.sites, "participation": 1.0}
+            options["alone"] = 1 + self.seed % scale.sites
         return recipe.plan(options)
 
     @property
@@ -133,6 +143,11 @@ class Cell:
         dataset = Path(self.dataset).stem
         name = recipes.file_name(self.recipe)
         return runs / f"{name}-{dataset}-{partition}-seed-{self.seed}-{digest}"
+
+
+def is_centralised(entry: str) -> bool:
+    """Whether the entry's run has all images at one site, whatever the partition."""
+    return entry in ENTRIES and ENTRIES[entry][1] == POOLED
 
 
 def share_rounds(own: list[int], rounds: int) -> list[int]:

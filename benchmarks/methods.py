@@ -1,15 +1,16 @@
 """Every recipe on the same images, encoder, rounds and local steps: recipes × data sets ×
 partitions × seeds, as one CSV and one page.
 
-    python benchmarks/methods.py --images 5000 --rounds 12 --seeds 0,1,2 --jobs 2
+    python benchmarks/methods.py --images 5000 --rounds 10 --seeds 0,1,2 --jobs 2
 
 All runs use the in-process engine. What has run is not run again: neither what has a row in the CSV
 (but with `--anew`) nor a finished run's folder in `--runs`, which is read; a run that was cut is
 resumed. A run that fails is one line, and the others go on. Three entries are no recipes:
 `centralised` (the ceiling) is fedsimclr with one site that holds everything: as many epochs, so ten
 times a site's steps with ten sites; `standalone` (the floor) is fedsimclr at site 1 + seed alone,
-judged on everybody's images; `pixels` is k-means on pixels. One CSV is for one `--local-epochs` and
-`--batch-size`.
+judged on everybody's images; `pixels` is k-means on pixels. Controls run only where `--recipes`
+names them (`controls`: all): a recipe with another normalisation, or `covey` with one site. One CSV
+is for one `--local-epochs` and `--batch-size`.
 """
 
 import csv
@@ -25,7 +26,7 @@ from typing import Annotated, Any
 import torch
 import typer
 from _methods_page import write_page
-from _methods_run import Cell, Scale, finished_figures, machine_in_words, run_cell
+from _methods_run import CONTROLS, Cell, Scale, finished_figures, machine_in_words, run_cell
 
 from common import recipes as known
 from common.errors import UserError, unknown
@@ -34,8 +35,8 @@ from common.lock import locked
 
 RECIPES = (
     "centralised", "standalone", "pixels", "fedkmeans", "kfed",
-    "fedsimclr", "fedmoco", "fedmoco-v3", "fedbyol", "fedsimsiam", "fedbarlow", "fedvicreg",
-    "fedswav",
+    "fedsimclr", "fedsimclr-projection", "fedmoco", "fedmoco-v3", "fedbyol", "fedsimsiam",
+    "fedbarlow", "fedvicreg", "fedswav",
     "fedprox", "fedavgm", "fedadam", "ldawa", "fedu", "fedema", "fedema-constant", "fedu2",
     "fedx", "orchestra", "fedpropos", "fedcq-a", "fedcq-b", "fedcq-c", "fedcq-byol",
     "ccfc", "ccfc++", "fedcc", "fedmc", "fedmcc", "fedmcc-nc",
@@ -55,13 +56,13 @@ Row = dict[str, Any]
 
 
 def main(
-    recipes: Annotated[str, typer.Option(help="a comma list; empty: all there are")] = "",
+    recipes: Annotated[str, typer.Option(help="a comma list; empty: all; controls: those")] = "",
     datasets: str = "fashion-mnist",
     images: Annotated[int, typer.Option(help="drawn by seed; 0: all")] = 5000,
     sites: int = 10,
     partitions: str = "iid,dirichlet(0.1),p-skew(1.0)",
     seeds: str = "0,1,2",
-    rounds: Annotated[int, typer.Option(help="of a run, shared by its stages")] = 12,
+    rounds: Annotated[int, typer.Option(help="of a run, shared by its stages")] = 10,
     local_epochs: int = 1,
     batch_size: int = 128,
     encoder: str = "small-convnet",
@@ -118,10 +119,11 @@ def main(
 def chosen(names: str) -> list[str]:
     """The entries to run; `UserError` for one that is not there."""
     there = [name for name in RECIPES if is_there(name)]
-    for name in split(names):
+    asked = [n for name in split(names) for n in (CONTROLS if name == "controls" else (name,))]
+    for name in asked:
         if not is_there(name):
-            raise unknown("recipe", name, [*there, *known.names()])
-    return split(names) or there
+            raise unknown("recipe", name, [*there, *CONTROLS, *known.names()])
+    return asked or there
 
 
 def is_there(name: str) -> bool:

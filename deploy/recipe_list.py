@@ -21,7 +21,7 @@ FAMILIES = (
     "two-stage",
     "merge and aggregation rules",
     "federated k-means",
-    "closed form",
+    "shared moments",
 )
 """In the order of the list and of docs/methods.md."""
 
