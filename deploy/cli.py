@@ -14,7 +14,8 @@ from rich.console import Console
 from common import recipes
 from common.errors import UserError, unknown
 from common.options import Plan
-from deploy.commands import JsonOption, client_app, runs, server_app, stop, submit
+from deploy.commands import client_app, runs, server_app, stop, submit
+from deploy.json_option import JsonOption, write_json
 from deploy.run_options import run_config, with_run_options
 from deploy.runs import (
     absolute_dataset,
@@ -23,7 +24,6 @@ from deploy.runs import (
     new_folder,
     resumed,
     unless_empty,
-    write_json,
 )
 
 app = typer.Typer(

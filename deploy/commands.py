@@ -12,6 +12,7 @@ from rich.console import Console
 from common import recipes
 from common.options import MIN_COUNT
 from deploy import bundle
+from deploy.json_option import JsonOption, write_json
 from deploy.run_options import with_run_options
 
 server_app = typer.Typer(
@@ -26,9 +27,6 @@ NOT_JOINED = 1  # the exit code of `covey client status` where nobody has joined
 REGISTERING = 10.0  # seconds in which a running server notices an invitation
 
 ServerArgument = Annotated[Path, typer.Argument(metavar="DIR", help="the server's folder")]
-JsonOption = Annotated[
-    Path | None, typer.Option("--json", help="also write the figures to this file", metavar="FILE")
-]
 WorkArgument = Annotated[
     Path | None,
     typer.Argument(
@@ -94,7 +92,6 @@ def invite_command(
 @server_app.command("sites")
 def sites_command(folder: ServerArgument, json_file: JsonOption = None) -> None:
     """List the sites: who is there, when last seen, and what each took part in."""
-    from deploy.runs import write_json  # noqa: PLC0415
     from deploy.server import NOT_RUNNING, ServerFolder  # noqa: PLC0415
     from deploy.sites import as_json, show_sites, sites  # noqa: PLC0415
 
@@ -203,14 +200,11 @@ def submit(
         Path | None,
         typer.Option(help="where the run goes [default: DIR/runs/TIME-RECIPE]", show_default=False),
     ] = None,
-    json_file: Annotated[
-        Path | None, typer.Option("--json", help="also write the figures here", metavar="FILE")
-    ] = None,
+    json_file: JsonOption = None,
     *,
     options: Mapping[str, str],
 ) -> None:
     """Run a recipe over the sites that have joined a running server."""
-    from deploy.runs import write_json  # noqa: PLC0415
     from deploy.server import ServerFolder  # noqa: PLC0415
     from deploy.submit import Order, submit_run  # noqa: PLC0415
 
@@ -221,7 +215,6 @@ def submit(
 def runs(server: ServerOption, json_file: JsonOption = None) -> None:
     """List the runs of a server: recipe, status, rounds, start, scores."""
     from deploy.run_list import as_json, list_runs, show_runs  # noqa: PLC0415
-    from deploy.runs import write_json  # noqa: PLC0415
     from deploy.server import ServerFolder  # noqa: PLC0415
 
     lines = list_runs(ServerFolder(server.absolute()))

@@ -1,6 +1,5 @@
 """A run's folder as the commands see it: a new one, one to go on with, and what it ends in."""
 
-import json
 import shlex
 import time
 from collections.abc import Iterator, Mapping
@@ -94,10 +93,3 @@ def conclude(folder: Path, console: Console) -> dict[str, Any]:
     show_result(console, record)
     console.print(f"report: {report}", highlight=False, markup=False, soft_wrap=True)
     return {"run": folder.name, "folder": str(folder), "stages": summary_rows(record)}
-
-
-def write_json(path: Path | None, figures: object) -> None:
-    """Write a command's figures where the user asked for them."""
-    if path is not None:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(json.dumps(figures, indent=2) + "\n", encoding="utf-8")

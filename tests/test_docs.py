@@ -30,20 +30,21 @@ WORDS = {  # of modules, where a page has another name for them
 }
 
 
-def block(page: str, language: str) -> str:
+def blocks(page: str, language: str) -> list[str]:
     text = (ROOT / "docs" / page).read_text()
-    found = re.search(rf"```{language}\n(.*?)```", text, re.S)
-    assert found
-    return found[1]
+    return re.findall(rf"```{language}\n(.*?)```", text, re.S)
 
 
 def test_the_walk_through_of_a_new_objective_takes_one_file_and_one_recipe(tmp_path: Path) -> None:
+    """With covey's second half after it, as the page has it further up."""
     checkout = tmp_path / "covey"
     for room in ("client", "common", "deploy", "server"):
         shutil.copytree(ROOT / room, checkout / room)
-    (checkout / "common/objectives/align.py").write_text(block("researcher.md", "python"))
-    (tmp_path / "align.toml").write_text(block("researcher.md", "toml"))
-    options = ["--images=120", "--sites=2", "--rounds=2", "--batch-size=32", "--run-folder=run"]
+    (objective,) = blocks("researcher.md", "python")
+    (checkout / "common/objectives/align.py").write_text(objective)
+    second_half, recipe = blocks("researcher.md", "toml")
+    (tmp_path / "align.toml").write_text(recipe + "\n" + second_half)
+    options = ["--images=120", "--sites=2", "--rounds=2,0", "--batch-size=32", "--run-folder=run"]
     done = subprocess.run(
         [sys.executable, "-m", "deploy.cli", "simulate", "./align.toml", *options],
         cwd=tmp_path,
@@ -53,8 +54,8 @@ def test_the_walk_through_of_a_new_objective_takes_one_file_and_one_recipe(tmp_p
         check=False,
     )
     assert done.returncode == 0, done.stdout + done.stderr
-    (stage,) = read_run(tmp_path / "run").stages
-    assert stage["stage_name"] == "representation"
+    stages = read_run(tmp_path / "run").stages
+    assert [stage["stage_name"] for stage in stages] == ["representation", "clusters"]
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda p: p.name)

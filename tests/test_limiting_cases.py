@@ -71,6 +71,26 @@ def test_fedu_with_a_threshold_of_0_keeps_the_sites_own_predictor(
         assert not np.array_equal(first_again[name], first[name])
 
 
+# Terms of a loss
+
+
+@pytest.mark.parametrize(
+    ("recipe", "without", "is_then"),
+    [
+        ("fedbyol-reg", {"contrastive-weight": 0}, "fedbyol"),
+        ("ccfc++", {"parameters": "first=ccfc decorrelation-weight=0,"}, "ccfc"),
+    ],
+)
+def test_a_term_of_weight_0_leaves_the_method_without_it_to_the_bit(
+    recipe: str, without: dict, is_then: str, tmp_path: Path
+) -> None:
+    stages = len(plan(recipe).stages)
+    rounds = {"rounds": "1" + ",0" * (stages - 1)}
+    limit = run(tmp_path / "limit", recipe, **rounds, **without)
+    assert same(limit, run(tmp_path / "other", is_then, **rounds))
+    assert not same(run(tmp_path / "run", recipe, **rounds), limit)
+
+
 # Aggregation
 
 

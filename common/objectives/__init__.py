@@ -1,7 +1,7 @@
 """The objectives, by name, and how a stage's objective is put together."""
 
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from importlib import import_module
 from pkgutil import iter_modules
@@ -10,7 +10,7 @@ from typing import Any
 import torch
 
 from common.encoders import Encoder, build_encoder
-from common.errors import unknown
+from common.errors import UserError, unknown
 from common.normalisation import without_batch_norm
 from common.objectives.base import Around, Objective, read_parameters
 from common.objectives.cluster import Cluster
@@ -47,7 +47,7 @@ WRAPPERS: dict[str, tuple[type[Any], Callable[[Encoder, Any, int, Objective], Ar
 }
 """Objectives around a stage-1 objective, with the dataclass of their own parameters: each is built
 as `Kind(encoder, settings, clusters, inner)`. The parameter `first` names what is inside, which
-gets all parameters that the wrapper does not have itself."""
+gets all parameters that the wrapper does not have itself; "fedu2/byol" is a wrapper inside."""
 
 NAMES = (*OBJECTIVES, *WRAPPERS)
 
@@ -57,14 +57,14 @@ TRAINED = tuple(n for n in NAMES if n in WRAPPERS or OBJECTIVES[n].trains)
 
 def build_objective(stage: Stage, encoder: Encoder, clusters: int) -> Objective:
     """The stage's objective with its heads around `encoder`; `UserError` for unknown names."""
-    first, settings, around = _settings(stage)
+    *around, (first, settings) = _nested(stage.objective, stage.parameters)
     objective: Objective = OBJECTIVES[first](encoder, settings, clusters)
     if stage.contrastive_weight:
         objective = Regularised(objective, stage.contrastive_weight)
-    if around is None:
-        return objective
-    _, wrapper = WRAPPERS[stage.objective]
-    return wrapper(encoder, around, clusters, objective)
+    for name, own in reversed(around):
+        _, wrapper = WRAPPERS[name]
+        objective = wrapper(encoder, own, clusters, objective)
+    return objective
 
 
 def settle_parameters(plan: Plan) -> Plan:
@@ -72,30 +72,31 @@ def settle_parameters(plan: Plan) -> Plan:
     default has changed."""
     stages = []
     for stage in plan.stages:
-        _, settings, around = _settings(stage)
-        written = {kebab(k): v for k, v in asdict(settings).items()}
-        if around is not None:
-            written |= {kebab(k): v for k, v in asdict(around).items()}
+        written: dict[str, Any] = {}
+        for _, settings in reversed(_nested(stage.objective, stage.parameters)):
+            written |= {kebab(k): v for k, v in asdict(settings).items()}
         stages.append(stage.model_copy(update={"parameters": written}))
     return plan.model_copy(update={"stages": tuple(stages)})
 
 
-def _settings(stage: Stage) -> tuple[str, Any, Any | None]:
-    """The stage-1 objective's name and parameters, and the parameters of what is around it."""
-    name, given = stage.objective, stage.parameters
+def _nested(name: str, given: Mapping[str, Any]) -> list[tuple[str, Any]]:
+    """An objective and those inside it, each with its parameters, from the outermost to stage 1's
+    own. `first` of a wrapper may name a wrapper again: "contrastive-quant/byol"."""
+    if name in OBJECTIVES:
+        return [(name, read_parameters(OBJECTIVES[name].parameters_type, given, name))]
     if name not in WRAPPERS:
-        if name not in OBJECTIVES:
-            raise unknown("objective", name, NAMES)
-        return name, read_parameters(OBJECTIVES[name].parameters_type, given, name), None
+        raise unknown("objective", name, NAMES)
     settings_type, _ = WRAPPERS[name]
     own = {kebab(field) for field in settings_type.__dataclass_fields__}
-    mine = {key: value for key, value in given.items() if key in own}
-    around = read_parameters(settings_type, mine, name)
-    if around.first not in OBJECTIVES:
-        raise unknown(f"first objective of {name!r}", around.first, OBJECTIVES)
+    around = read_parameters(settings_type, {k: v for k, v in given.items() if k in own}, name)
     rest = {key: value for key, value in given.items() if key not in own}
-    kind = OBJECTIVES[around.first].parameters_type
-    return around.first, read_parameters(kind, rest, around.first), around
+    first, _, inside = around.first.partition("/")
+    possible = WRAPPERS if inside else NAMES
+    if first not in possible:
+        raise unknown(f"first objective of {name!r}", first, possible)
+    if name in around.first.split("/"):
+        raise UserError(f"objective {name!r} has itself as first objective: {around.first!r}")
+    return [(name, around), *_nested(first, {**rest, "first": inside} if inside else rest)]
 
 
 def build_stage(plan: Plan, index: int, channels: int, side: int, clusters: int) -> Objective:

@@ -12,7 +12,8 @@ with every image its own class (Fisher, 1936; Rao, 1948), or a linear contrastiv
 closed form. z = Wᵀ(h - μ) with Wᵀ(S_w + …)W = I, so that direction i has variance λ_i: what is
 mostly noise counts little, and `width` hardly matters. Sums do not depend on how the images are
 spread over the sites: given the encoder, W is the centralised one, whatever the skew.
-A stage of it has no local loss (rounds = 0). Shared: encoder and the solved projector.
+A stage of it has no local loss (rounds = 0). Shared: encoder and the solved projector. Local:
+nothing.
 Source: ours; `docs/covey.md` has the measurements.
 """
 

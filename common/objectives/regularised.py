@@ -2,6 +2,7 @@
 
 L_C = ½[NCE(z_a; t_b) + NCE(z_b; t_a)] on the same four representations, so it costs one matrix
 product a batch. λ is the stage's option `contrastive-weight`.
+Shared and local: what the objective inside shares and keeps.
 Source: Miao and Koyuncu, IEEE JSTSP 18(6), 2024 (the claim that a contrastive regulariser helps).
 """
 

@@ -120,3 +120,11 @@ def test_lists_are_tables_and_json(what: str, capsys, tmp_path: Path) -> None:
     rows = json.loads((tmp_path / "list.json").read_text())
     assert code == 0 and len(rows) >= 3
     assert all(row["name"] in out for row in rows)
+
+
+def test_json_on_standard_output_has_nothing_else_beside_it(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "deploy.cli", "simulate", "fedsimclr", *TINY]
+    command += ["--run-folder", str(tmp_path / "run"), "--json", "-"]
+    done = subprocess.run(command, check=True, capture_output=True, text=True, env=_environment())
+    assert [row["stage"] for row in json.loads(done.stdout)["stages"]] == ["representation"]
+    assert "1/1 representation" in done.stderr and "report: " in done.stderr

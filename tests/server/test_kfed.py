@@ -6,8 +6,11 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from client.kfed import k_fed_clusters
 from common.centroids import Centroids, unit
 from common.errors import UserError
+from common.kmeans import kmeans
+from common.seeds import generator
 from server.kfed import farthest_first, merge_k_fed
 from server.merging import Merged
 
@@ -70,6 +73,33 @@ def test_the_next_seed_is_the_one_farthest_from_all_chosen(seed: int, k: int) ->
     for number in range(1, k):
         gaps = [min(1 - float(p @ points[c]) for c in chosen[:number]) for p in points]
         assert gaps[chosen[number]] == pytest.approx(max(gaps), abs=1e-6)
+
+
+@given(st.integers(0, 1000))
+def test_one_site_gets_its_own_centroids_back(seed: int) -> None:
+    """The server's step has nothing left to do, whatever the centroids."""
+    rng = np.random.default_rng(seed)
+    own = Centroids(unit(rng.normal(size=(K, D))), rng.integers(5, 100, K))
+    merged = merge_k_fed([("site-0", own)], None, K, 0)
+    place = merged.members["site-0"]
+    assert sorted(place.tolist()) == list(range(K))
+    np.testing.assert_allclose(merged.centroids.points[place], own.points, atol=1e-6)
+    assert merged.centroids.counts[place].tolist() == own.counts.tolist()
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_with_one_site_it_is_k_means_of_the_sites_points(seed: int) -> None:
+    """On clusters that k-means finds whatever its start: else two runs of k-means differ, too."""
+    rng = np.random.default_rng(seed)
+    axes = np.eye(D)[np.arange(K).repeat(40)]
+    points = torch.from_numpy(unit(axes + 0.15 * rng.normal(size=axes.shape)))
+    found = k_fed_clusters(points, K, 1, generator("cpu", seed, "k-fed"))
+    merged = merge_k_fed([("site-0", found.centroids)], None, K, 0).centroids
+    pooled = kmeans(points, K, spherical=True, generator=generator("cpu", seed, "k-means"))
+    match = (torch.from_numpy(merged.points) @ pooled.centroids.T).argmax(dim=1)
+    assert sorted(match.tolist()) == list(range(K))
+    np.testing.assert_allclose(merged.points, unit(pooled.centroids[match].numpy()), atol=1e-5)
+    assert merged.counts.tolist() == pooled.counts[match].tolist()
 
 
 def test_seeding_ends_where_all_centres_are_equal_to_a_chosen_one() -> None:

@@ -250,6 +250,27 @@ def test_collapsing_embeddings_are_warned_of_in_the_round_they_show(
     assert events(tmp_path / "run", "round")[0]["received"]["std"] == 0
 
 
+@pytest.mark.parametrize("stopped", [True, False])
+def test_simsiam_without_its_stop_gradient_collapses_and_the_run_says_so(
+    stopped: bool, tmp_path: Path
+) -> None:
+    """Two sites in training for real; with the stop-gradient nothing is said."""
+    the_plan = plan(
+        "fedsimsiam",
+        encoder="small-convnet",
+        embedding="projector",
+        rounds=3,
+        sites=2,
+        **{"local-epochs": 8, "learning-rate": 0.01},
+        parameters=f"output-norm=false stop-gradient={str(stopped).lower()}",
+    )
+    simulate(the_plan, tmp_path / "run")
+    texts = [e["text"] for e in events(tmp_path / "run", "warning")]
+    assert any("embeddings are collapsing" in text for text in texts) == (not stopped)
+    std = events(tmp_path / "run", "stage")[-1]["std"]
+    assert std > 0.3 if stopped else std < 0.05
+
+
 def test_flowers_own_steps_give_the_mean_that_the_strategys_loop_gives(
     finished: Path, tmp_path: Path
 ) -> None:

@@ -19,7 +19,7 @@ from common.objectives import (
 )
 from common.objectives.base import Batch, LocalRound
 from common.objectives.cluster import Cluster
-from common.objectives.nt_xent import nt_xent
+from common.objectives.nt_xent import nt_xent, symmetric_info_nce
 from common.objectives.target import TargetObjective, momentum_at
 from common.options import Plan, Stage
 
@@ -174,6 +174,8 @@ def test_stage_2_without_negatives_attracts_columns_only() -> None:
         ("simclr", "temprature=1.0", "did you mean 'temperature'"),
         ("simclr", "temperature=hot", "temperature must be float"),
         ("cluster", "first=sinclr", "did you mean 'simclr'"),
+        ("cluster", "first=byol/simclr", "first objective of 'cluster' 'byol'"),
+        ("cluster", "first=fedu2/cluster", "has itself as first objective"),
     ],
 )
 def test_mistakes_are_told_in_one_line(name: str, parameters: str, message: str) -> None:
@@ -197,3 +199,38 @@ def test_a_settled_plan_names_every_parameter_and_builds_the_same_model(name: st
 def test_a_settled_plan_has_the_defaults_beside_what_was_given() -> None:
     plan = settle_parameters(recipes.load("fedsimclr").plan({"parameters": "width=16"}))
     assert plan.stages[0].parameters == {"temperature": 0.5, "hidden": 256, "width": 16}
+
+
+WITHOUT_NEGATIVES = ("barlow-twins", "byol", "ccfc", "propos", "simsiam", "spectral", "vicreg")
+
+
+@pytest.mark.parametrize("name", WITHOUT_NEGATIVES)
+def test_the_regulariser_can_be_added_to_every_objective_without_negatives(name: str) -> None:
+    part = objective(name, contrastive_weight=0.5)
+    seen = part.represent(views())
+    terms, plain = part.terms(seen), part.inner.terms(seen)
+    assert terms.keys() == {*plain, "regulariser"}
+    assert all(torch.equal(terms[key], term) for key, term in plain.items())
+    contrast = symmetric_info_nce(seen.z_a, seen.z_b, seen.t_a, seen.t_b, 0.2)
+    torch.testing.assert_close(terms["regulariser"], 0.5 * contrast)
+
+
+@pytest.mark.parametrize(
+    ("first", "kinds"),
+    [
+        ("contrastive-quant/byol", ("Cluster", "ContrastiveQuantBYOL", "BYOL")),
+        ("fedu2/decorrelated/simclr", ("Cluster", "Uniform", "Decorrelated", "SimCLR")),
+        ("fedu2", ("Cluster", "Uniform", "BYOL")),
+    ],
+)
+def test_stage_2_goes_around_what_goes_around_another(first: str, kinds: tuple[str, ...]) -> None:
+    part = objective("cluster", parameters=f"first={first}")
+    found = [part]
+    while hasattr(found[-1], "inner"):
+        found.append(found[-1].inner)
+    assert tuple(type(one).__name__ for one in found) == kinds
+    terms = part.terms(part.represent(views()))
+    assert {"columns", "entropy"} < terms.keys()
+    plan = recipes.load("fedcc").plan({"parameters": f"first={first}"})
+    settled = settle_parameters(plan)
+    assert settled.stages[0].parameters["first"] == first and settle_parameters(settled) == settled

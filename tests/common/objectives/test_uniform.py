@@ -131,7 +131,10 @@ def test_parameters_of_what_is_inside_reach_it() -> None:
 
 @pytest.mark.parametrize(
     ("parameters", "message"),
-    [("first=fedu2", "first objective of 'fedu2'"), ("momentun=0.5", "did you mean 'momentum'")],
+    [
+        ("first=fedu2", "has itself as first objective: 'fedu2'"),
+        ("momentun=0.5", "did you mean 'momentum'"),
+    ],
 )
 def test_mistakes_are_told_in_one_line(parameters: str, message: str) -> None:
     with pytest.raises(UserError, match=message) as caught:
