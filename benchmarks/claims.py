@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
+from _methods_run import REFERENCES, is_centralised
 from methods import RECIPES, TABLE, read_rows
 
 Row = dict[str, Any]
@@ -22,7 +23,12 @@ Table = dict[tuple[str, str, str], dict[int, Row]]
 PARTITIONS = ("iid", "dirichlet(0.1)", "p-skew(1.0)")
 ALIKE_AND_NOT = (PARTITIONS[0], PARTITIONS[-1])
 DATASETS = ("fashion-mnist", "mnist", "cifar10")
-REFERENCES = ("centralised", "standalone", "pixels")
+PARTS = (
+    "fedsimclr", "fedsimclr+group", "fedkmeans", "fedsimclr-projection",
+    "fedsimclr-projection+group", "orchestra", "orchestra+group", "covey+batch", "covey",
+    "centralised", "centralised-covey",
+)  # fmt: skip
+"""What tells the parts of `covey` apart: normalisation, first stage, projection, k-means."""
 BEST = ("covey", "orchestra", "fedbyol-reg", "fedmoco-v3", "fedsimclr", "centralised")
 """Who runs on every data set and with 20 sites: the best under skew, a recipe of each family."""
 FAMILIES = {  # stage 1 alone, with a contrastive and with a non-contrastive second stage
@@ -55,11 +61,11 @@ def main(
     sites: int = 10,
     rounds: int = 10,
 ) -> None:
-    """Print the ranking, the claims, the other data sets, the aims and the run with more sites, as
-    Markdown."""
+    """Print the ranking, the claims, the other data sets, the aims, the controls and the runs with
+    more sites, as Markdown."""
     rows = read_rows(csv)
     table = table_of([row for row in rows if belongs(row, images, sites, rounds)])
-    for section in (ranking, two_stages, claims, datasets, aims):
+    for section in (ranking, two_stages, claims, datasets, aims, parts):
         print("\n".join(section(table)), end="\n\n")
     partial = table_of([row for row in rows if belongs(row, images, 2 * sites, rounds, 0.5)])
     print("\n".join(more_sites(table, partial)), end="\n\n")
@@ -70,9 +76,9 @@ def belongs(row: Row, images: int, sites: int, rounds: int, participation: float
     centralised run has one site."""
     return (
         row["images"] == images
-        and (row["participation"] == participation or row["recipe"] == "centralised")
+        and (row["participation"] == participation or is_centralised(row["recipe"]))
         and row["rounds"] in (0, rounds)
-        and (row["sites"] == sites or row["recipe"] == "centralised")
+        and (row["sites"] == sites or is_centralised(row["recipe"]))
     )
 
 
@@ -80,7 +86,7 @@ def table_of(rows: Sequence[Row]) -> Table:
     """The rows by data set, partition, recipe and seed; the centralised run has every partition."""
     table: Table = {}
     for row in rows:
-        for partition in PARTITIONS if row["recipe"] == "centralised" else (row["partition"],):
+        for partition in PARTITIONS if is_centralised(row["recipe"]) else (row["partition"],):
             key = (row["dataset"], partition, row["recipe"])
             table.setdefault(key, {})[row["seed"]] = row
     return table
@@ -103,7 +109,7 @@ def ranking(table: Table, dataset: str = "fashion-mnist") -> Iterator[str]:
         ]
         linear = figure(values(table, dataset, PARTITIONS[-1], name, "linear"), spread=False)
         sent = values(table, dataset, PARTITIONS[-1], name, "bytes")
-        megabytes = f"{mean(sent) / 1e6:,.0f}" if sent and name != "centralised" else "–"
+        megabytes = f"{mean(sent) / 1e6:,.0f}" if sent and not is_centralised(name) else "–"
         yield f"| {name} | " + " | ".join([*scores, linear, megabytes]) + " |"
 
 
@@ -141,6 +147,15 @@ def datasets(table: Table) -> Iterator[str]:
         yield f"| {name} | " + " | ".join(scores) + " |"
 
 
+def parts(table: Table, dataset: str = "fashion-mnist") -> Iterator[str]:
+    """NMI and ACC of `covey` and of others with one of its parts."""
+    scores = [(partition, score) for partition in ALIKE_AND_NOT for score in ("nmi", "acc")]
+    yield from grid("run", [f"{score.upper()}, {partition}" for partition, score in scores])
+    for name in PARTS:
+        cells = [figure(values(table, dataset, where, name, score)) for where, score in scores]
+        yield f"| {name} | " + " | ".join(cells) + " |"
+
+
 def more_sites(whole: Table, partial: Table, dataset: str = "fashion-mnist") -> Iterator[str]:
     """NMI of the best recipes with all sites in each round, and with twice as many sites of which
     half take part."""
@@ -163,14 +178,15 @@ def grid(first: str, columns: Sequence[str]) -> Iterator[str]:
 
 def aims(table: Table) -> Iterator[str]:
     """How `covey` stands: against iid, against the centralised run, against the next best."""
-    columns = ["NMI at p-skew(1.0) / iid", "iid - centralised", "p-skew(1.0) - next best", "next"]
-    yield from grid("data", columns)
+    ceilings = ("centralised", "centralised-covey")
+    columns = ["NMI at p-skew(1.0) / iid", *(f"iid - {name}" for name in ceilings)]
+    yield from grid("data", [*columns, "p-skew(1.0) - next best", "next"])
     for dataset in DATASETS:
         skewed = values(table, dataset, PARTITIONS[-1], "covey", "nmi")
         alike = values(table, dataset, "iid", "covey", "nmi")
         if not skewed or not alike:
             continue
-        ceiling = gains(table, dataset, "iid", "covey", "centralised", "nmi")
+        over = [gains(table, dataset, "iid", "covey", name, "nmi") for name in ceilings]
         others = [n for n in RECIPES if n not in ("covey", *REFERENCES)]
         measured = [n for n in others if values(table, dataset, PARTITIONS[-1], n, "nmi")]
         second = max(
@@ -179,7 +195,7 @@ def aims(table: Table) -> Iterator[str]:
             default="",
         )
         lead = gains(table, dataset, PARTITIONS[-1], "covey", second, "nmi")
-        cells = [f"{mean(skewed) / mean(alike):.3f}", figure(ceiling), figure(lead)]
+        cells = [f"{mean(skewed) / mean(alike):.3f}", *map(figure, over), figure(lead)]
         yield f"| {dataset} | " + " | ".join(cells) + f" | {second or '–'} |"
 
 
