@@ -30,8 +30,8 @@ class Trainer:
     """Trains and measures on one site's images.
 
     `data`: the site's images, which never leave it; `folder`: where its states and cluster
-    assignments go; `min_count`: the site's own bound, below which it sends no counts, sums and
-    centroids, whatever a plan says.
+    assignments go; `min_count`: the site's own bound, below which it sends no centroid, count or
+    sum of a cluster, whatever a plan says.
     """
 
     def __init__(

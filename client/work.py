@@ -246,6 +246,7 @@ class Work:
             centroids=None if sent is None else self._centres(),
             chance=chance,
             progress=(self._stage_round - 1) / self.stage.rounds,
+            min_count=self.min_count,
         )
 
     def _reply(self, parts: dict[str, Any]) -> Reply:

@@ -15,13 +15,16 @@ GROUPS = 8
 
 def without_batch_norm(module: nn.Module) -> None:
     """Replace every BatchNorm inside `module`, in place: of maps by GroupNorm with up to 8 groups,
-    of vectors (the heads) by LayerNorm. Scale and shift start anew at 1 and 0."""
+    of vectors (the heads) by LayerNorm. Scale and shift start anew at 1 and 0; they are trained
+    where the BatchNorm's are."""
     for name, child in module.named_children():
         if isinstance(child, nn.BatchNorm2d):
             groups = math.gcd(GROUPS, child.num_features)
-            setattr(module, name, nn.GroupNorm(groups, child.num_features, affine=child.affine))
+            norm: nn.Module = nn.GroupNorm(groups, child.num_features, affine=child.affine)
         elif isinstance(child, nn.BatchNorm1d):
             norm = nn.LayerNorm(child.num_features, elementwise_affine=child.affine)
-            setattr(module, name, norm)
         else:
             without_batch_norm(child)
+            continue
+        trained = all(p.requires_grad for p in child.parameters())
+        setattr(module, name, norm.requires_grad_(trained))

@@ -62,7 +62,8 @@ class LocalRound:
     by the networks as they are now, in the stage's embedding space; rows as in `Batch.rows`.
     `views()`: pairs of views of the site's training images, in batches, each image once.
     `centroids`: the global ones (K, d) in that space, None before there are any. `chance`: for
-    everything random. `progress`: the share of the stage's rounds that lies behind.
+    everything random. `progress`: the share of the stage's rounds that lies behind. `min_count`:
+    the fewest images that a count, sum or centroid that leaves the site may stand for.
     """
 
     embed: Callable[[], Tensor]
@@ -70,6 +71,7 @@ class LocalRound:
     centroids: Tensor | None
     chance: torch.Generator
     progress: float = 0.0
+    min_count: int = 1
 
 
 @dataclass(frozen=True)

@@ -6,8 +6,9 @@ L = μ·L_1 + NT-Xent(C_aᵀ, C_bᵀ; τ_c) + w·Σ_views (log K + Σ_k P_k log 
 The head is linear on the unit sphere, softmax(cos(h, c_k) / τ_h), and starts from the global
 centroids that stage 1 ended with, so its K rows are the clusters' centroids and stay so; or an MLP
 that starts at random (`head = "mlp"`), as in the paper of the columns.
-The non-contrastive variant replaces NT-Xent with mean_k (2 - 2 cos(col_k(C_a), sg col_k(C_b))),
-symmetric in the views.
+The non-contrastive variant replaces NT-Xent with mean_k (1 - r_k), r_k Pearson's correlation of
+column k in the two views. (Cosines of the columns as they are would be 1 where every image has the
+same assignment, so that flat assignments would cost nothing.)
 Shared: what stage 1 shares, and the cluster head. Local: what stage 1 keeps.
 Sources: Li et al., "Contrastive Clustering", AAAI 2021 (arXiv 2009.09687), eqs. 4 to 6; Miao and
 Koyuncu, IEEE JSTSP 18(6), 2024 (two stages; our reconstruction).
@@ -24,8 +25,9 @@ from torch import Tensor, nn
 from common.encoders import Encoder
 from common.errors import unknown
 from common.objectives.base import Around, Objective, Representations, mlp
-from common.objectives.byol import prediction_error
 from common.objectives.nt_xent import nt_xent, product
+
+FLAT = 1e-3  # length below which a column of assignments, less its mean, counts as constant
 
 
 @dataclass(frozen=True)
@@ -99,9 +101,7 @@ class Cluster(Around):
         if settings.contrastive:
             terms["columns"] = nt_xent(c_a.T, c_b.T, settings.cluster_temperature)
         else:
-            terms["columns"] = 0.5 * (
-                prediction_error(c_a.T, c_b.T) + prediction_error(c_b.T, c_a.T)
-            )
+            terms["columns"] = 1 - correlations(c_a, c_b).mean()
         terms["entropy"] = settings.entropy_weight * (imbalance(c_a) + imbalance(c_b))
         return terms
 
@@ -111,6 +111,13 @@ class Cluster(Around):
     def assignments(self, h: Tensor) -> Tensor:
         logits: Tensor = self.cluster_head(h)
         return torch.softmax(logits, dim=1)
+
+
+def correlations(c_a: Tensor, c_b: Tensor) -> Tensor:
+    """Pearson's correlation (K,) of each column of C_a and C_b (N, K); about 0 where a column is
+    constant."""
+    a, b = (F.normalize(c - c.mean(dim=0), dim=0, eps=FLAT) for c in (c_a, c_b))
+    return (a * b).sum(dim=0)
 
 
 def imbalance(assignments: Tensor) -> Tensor:

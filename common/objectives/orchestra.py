@@ -24,7 +24,7 @@ Source: Lubana et al., "Orchestra: Unsupervised Federated Learning via Globally 
 Clustering", ICML 2022 (arXiv 2205.11506), and its code for the numbers.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 import torch.nn.functional as F
@@ -36,17 +36,17 @@ from common.objectives.base import LocalRound, Representations, mlp, move_toward
 from common.objectives.sinkhorn import sinkhorn
 from common.objectives.target import TargetObjective
 
+TEMPERATURE = 0.1  # T: no parameter, since the server does not know the objective's
 EPSILON = 0.04  # of Sinkhorn at the sites and on the server: the authors' scale 25
 STEPS, ITERATIONS = 5, 10  # of the local clustering, and of Sinkhorn in each
 
 
 @dataclass(frozen=True)
 class Parameters:
-    """`temperature` T; `momentum` m; `global_clusters` G and `local_clusters`; `memory`: images
-    that a site clusters; `smallest`: different images in the smallest cluster that is sent;
-    `hidden` and `width`: the projector's layers. The numbers are the authors'."""
+    """`momentum` m; `global_clusters` G and `local_clusters`; `memory`: images that a site
+    clusters; `smallest`: different images in the smallest cluster that is sent, no fewer than the
+    site's own bound; `hidden` and `width`: the projector's layers. The numbers are the authors'."""
 
-    temperature: float = 0.1
     momentum: float = 0.996
     global_clusters: int = 128
     local_clusters: int = 16
@@ -103,10 +103,10 @@ class Orchestra(TargetObjective):
 
     def terms(self, seen: Representations) -> dict[str, Tensor]:
         self._remember(seen.t_a, seen.batch.rows)
-        c, temperature = self.prototypes.rows, self.settings.temperature
+        c = self.prototypes.rows
         agreement = 0.5 * (
-            disagreement(seen.z_b, seen.t_a, c, temperature)
-            + disagreement(seen.z_a, seen.t_b, c, temperature)
+            disagreement(seen.z_b, seen.t_a, c, TEMPERATURE)
+            + disagreement(seen.z_a, seen.t_b, c, TEMPERATURE)
         )
         quarters = torch.randint(
             4, (len(seen.batch.a),), generator=seen.batch.chance, device=seen.batch.chance.device
@@ -132,7 +132,9 @@ class Orchestra(TargetObjective):
     def end_round(self, site: LocalRound) -> None:
         self.prototypes.rows.zero_()
         if self.recent is not None:
-            own = local_centroids(*self.recent, self.settings, site.chance)
+            smallest = max(self.settings.smallest, site.min_count)
+            settings = replace(self.settings, smallest=smallest)
+            own = local_centroids(*self.recent, settings, site.chance)
             self.prototypes.rows[: len(own)] = own
         self.recent = None
 

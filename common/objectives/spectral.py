@@ -13,8 +13,9 @@ control variate, as in SCAFFOLD: Karimireddy et al., ICML 2020), so that local s
 overshoot. β says how far the own moment speaks for everybody's: the share of R̄ that it explains,
     β = 1 - ‖R⁰_k - R̄‖² / ‖R̄‖²,   at least `own`:
 about 1 where sites are alike, its least where each has a class of its own; nobody sets it by hand.
-At the first step the mean of the sites' gradients is the pooled loss's, however the images are
-spread and whatever β; with one site R̄ is its R⁰_k, of the same views, and L_k is L.
+At the first step, were it on all images of each site, the mean of the sites' gradients is the
+pooled loss's, however the images are spread and whatever β (of batches, up to the variance of R_k);
+with one site R̄ is its R⁰_k, of the same views, and L_k is L.
 Shared: encoder, projector, and R̄, p × p numbers. Local: nothing.
 BatchNorm in training mode subtracts a one-class site's class: use `normalisation = "group"`.
 Sources: the loss: HaoChen, Wei, Gaidon and Ma, NeurIPS 2021 (arXiv 2106.04156), eq. 6; sharing the

@@ -4,10 +4,14 @@ The group `prototypes` of a site holds its own centroids (rows of unit length) a
 From the Z (M, p) of all sites come the global prototypes C (G, p) by 500 steps of SGD on
 -mean_i cos(Q_i, softmax(Z_i Cᵀ/T)), Q the Sinkhorn assignment of Z Cᵀ to G equally large clusters;
 after each step C is scaled to unit length. C starts from what the sites were sent, in the first
-round from random directions. The rows of all sites are kept until then, and put in order first, so
-that who answers when changes nothing. Where no site sends a centroid, C stays as it is.
+round from random directions, drawn by the networks that the sites were sent, so by the run's seed.
+The rows of all sites are kept until then, and put in order first, so that who answers when changes
+nothing. Where no site sends a centroid, C stays as it is.
 Source: Lubana et al., ICML 2022 (arXiv 2205.11506), and its code for the numbers.
 """
+
+import hashlib
+from collections.abc import Sequence
 
 import numpy as np
 import torch
@@ -16,7 +20,7 @@ import torch.nn.functional as F
 from common.errors import UserError
 from common.layout import Layout
 from common.messages import Floats, Groups
-from common.objectives.orchestra import EPSILON
+from common.objectives.orchestra import EPSILON, TEMPERATURE
 from common.objectives.sinkhorn import sinkhorn
 from common.seeds import generator
 from server.aggregation.mean import WeightedMean
@@ -24,7 +28,6 @@ from server.aggregation.mean import WeightedMean
 PROTOTYPES = "prototypes"  # the group's name
 STEPS, LEARNING_RATE, MOMENTUM, WEIGHT_DECAY = 500, 0.01, 0.9, 1e-4
 ITERATIONS = 10  # of Sinkhorn in each step; the authors' 100 give the same loss to three digits
-TEMPERATURE = 0.1  # T of the objective's default: the server knows the layout, not the parameters
 
 
 class Orchestra:
@@ -39,6 +42,7 @@ class Orchestra:
         rest = {name: len(array) for name, array in received.items() if name != PROTOTYPES}
         self._mean = WeightedMean(rest, examples)
         self._rows: list[Floats] = []
+        self._chance = hashlib.sha256(b"".join(received[name].tobytes() for name in sorted(rest)))
         self.examples = 0
 
     def fold(self, groups: Groups, examples: int) -> None:
@@ -58,18 +62,25 @@ class Orchestra:
         """The new groups. `ValueError` if nothing was folded."""
         groups = self._mean.result()
         local = np.concatenate(self._rows)
-        prototypes = global_prototypes(local, self._received) if len(local) else self._received
+        start = self._received
+        if not start.any():
+            start = random_directions(self._shape, self._chance.hexdigest())
+        prototypes = global_prototypes(local, start) if len(local) else self._received
         return {**groups, PROTOTYPES: prototypes.reshape(-1)}
 
 
+def random_directions(shape: Sequence[int], seed: str) -> Floats:
+    """Directions (G, p), the same for the same `seed`."""
+    drawn: Floats = torch.randn(*shape, generator=generator("cpu", PROTOTYPES, seed)).numpy()
+    return drawn
+
+
 def global_prototypes(local: Floats, start: Floats) -> Floats:
-    """G prototypes of unit length from `local` (M, p), in any order, and `start` (G, p), which may
-    be all 0. The result is the same for the same rows on the same machine."""
+    """G prototypes of unit length from `local` (M, p), in any order, and `start` (G, p), none of
+    them 0. The result is the same for the same rows on the same machine."""
     ordered = sorted(local, key=lambda row: row.tobytes())
     points = F.normalize(torch.from_numpy(np.stack(ordered)), dim=1)
     first = torch.from_numpy(np.array(start, np.float32))
-    if not first.any():
-        first = torch.randn(first.shape, generator=generator("cpu", "orchestra", PROTOTYPES))
     prototypes = F.normalize(first, dim=1).requires_grad_()
     optimiser = torch.optim.SGD(
         [prototypes], lr=LEARNING_RATE, momentum=MOMENTUM, weight_decay=WEIGHT_DECAY

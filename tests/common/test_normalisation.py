@@ -161,3 +161,13 @@ def test_the_option_reaches_encoder_heads_and_targets_of_every_stage(recipe: str
         for index in range(len(plan.stages)):
             modules = build_stage(plan, index, 1, 16, 4).modules()
             assert any(isinstance(m, _BatchNorm) for m in modules) == left
+
+
+@pytest.mark.parametrize("recipe", ["fedbyol", "fedmoco", "fedx", "ccfc"])
+def test_a_frozen_network_stays_frozen(recipe: str) -> None:
+    plan = recipes.load(recipe).plan({"normalisation": "group", "encoder": "small-convnet"})
+    part = build_stage(plan, 0, channels=1, side=8, clusters=4)
+    frozen = [*part.local().values(), *part.received().values()]
+    assert frozen and not any(p.requires_grad for m in frozen for p in m.parameters())
+    norms = [m for m in part.encoder.modules() if isinstance(m, nn.GroupNorm)]
+    assert norms and all(p.requires_grad for norm in norms for p in norm.parameters())

@@ -14,7 +14,7 @@ from common.errors import UserError
 from common.layout import Layout
 from deploy.simulate import simulate
 from server.aggregation import aggregation, orchestra
-from server.aggregation.orchestra import global_prototypes
+from server.aggregation.orchestra import global_prototypes, random_directions
 
 G, P = 6, 5
 LAYOUT = Layout({"encoder": (("w", (3,)),), "prototypes": (("rows", (G, P)),)})
@@ -89,7 +89,7 @@ def test_prototypes_settle_on_well_separated_groups() -> None:
     noise = np.random.default_rng(0).normal(size=(40, 8)) * 0.05
     rows = (np.repeat(centres, 10, axis=0) + noise).astype(np.float32)
     rows /= np.linalg.norm(rows, axis=1, keepdims=True)
-    found = global_prototypes(rows, np.zeros((4, 8), np.float32))
+    found = global_prototypes(rows, random_directions((4, 8), "a"))
     assert sorted((rows @ found.T).argmax(1).reshape(4, 10)[:, 0]) == [0, 1, 2, 3]
     assert len(set((rows @ found.T).argmax(1))) == 4
 
@@ -121,6 +121,17 @@ def test_everything_else_is_the_weighted_mean_and_prototypes_have_unit_length(
     assert groups["encoder"] == pytest.approx([2, 2, 2])
     lengths = np.linalg.norm(groups["prototypes"].reshape(G, P), axis=1)
     assert lengths == pytest.approx(np.ones(G), abs=1e-5)
+
+
+def test_the_first_directions_follow_the_networks_so_the_runs_seed(few_steps: None) -> None:
+    found = []
+    for weight in (0.0, 0.0, 1.0):
+        received = {"encoder": np.full(3, weight, np.float32), "prototypes": np.zeros(G * P, "f4")}
+        rule = aggregation("orchestra", LAYOUT, received, 1000)
+        rule.fold(sent(3, 1), 10)
+        found.append(rule.result()["prototypes"])
+    assert np.array_equal(found[0], found[1])
+    assert not np.allclose(found[0], found[2], atol=0.1)
 
 
 def test_rows_of_0_are_no_centroids(few_steps: None) -> None:

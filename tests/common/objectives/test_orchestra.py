@@ -1,6 +1,7 @@
 """Orchestra at a site: its losses, its first round, what it does to the prototypes and when."""
 
 import math
+from dataclasses import replace
 
 import pytest
 import torch
@@ -253,3 +254,19 @@ def test_the_memory_holds_the_last_images_of_the_round() -> None:
     assert torch.equal(part.recent[0][-16:], seen.t_a)
     part.begin_round(site())
     assert part.recent is None
+
+
+@pytest.mark.parametrize(("bound", "sent"), [(1, 24), (5, 4), (20, 1), (25, 0)])
+def test_no_plan_gets_centroids_of_fewer_images_than_the_sites_own_bound(
+    bound: int, sent: int
+) -> None:
+    """A coordinator who asks for a cluster for each image, and what a site with 24 images sends."""
+    part = objective(parameters="smallest=1 local-clusters=24 memory=24 global-clusters=24")
+    round_ = replace(site(), min_count=bound)
+    part.begin_round(round_)
+    part.terms(part.represent(views()))
+    part.end_round(round_)
+    rows = part.prototypes.rows
+    assert int((rows.norm(dim=1) > 0).sum()) <= sent
+    if bound == 1:
+        assert bool((rows.norm(dim=1) > 0).any())
