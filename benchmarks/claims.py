@@ -8,7 +8,7 @@ so that what a seed's split and images do to both sides drops out.
 """
 
 import statistics
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -69,6 +69,11 @@ def main(
         print("\n".join(section(table)), end="\n\n")
     partial = table_of([row for row in rows if belongs(row, images, 2 * sites, rounds, 0.5)])
     print("\n".join(more_sites(table, partial)), end="\n\n")
+    lengths = {
+        number: table_of([row for row in rows if belongs(row, images, sites, number)])
+        for number in (rounds // 2, rounds, 2 * rounds)
+    }
+    print("\n".join(more_rounds(lengths)), end="\n\n")
 
 
 def belongs(row: Row, images: int, sites: int, rounds: int, participation: float = 1.0) -> bool:
@@ -168,6 +173,22 @@ def more_sites(whole: Table, partial: Table, dataset: str = "fashion-mnist") -> 
             for partition, setting in columns
         ]
         yield f"| {name} | " + " | ".join(scores) + " |"
+
+
+def more_rounds(
+    lengths: Mapping[int, Table], dataset: str = "fashion-mnist", seed: int = 0
+) -> Iterator[str]:
+    """Half and twice the rounds, one seed: whether the runs are long enough to be compared."""
+    scores = {"nmi": "NMI", "acc": "ACC", "linear": "linear"}
+    columns = [f"{name}, {number} rounds" for name in scores.values() for number in lengths]
+    yield from grid("run", columns)
+    for name, partition in (("centralised", "iid"), ("covey", PARTITIONS[-1])):
+        cells = []
+        for score in scores:
+            for table in lengths.values():
+                row = table.get((dataset, partition, name), {}).get(seed)
+                cells.append(figure([row[score]] if row else []))
+        yield f"| {name}, {partition} | " + " | ".join(cells) + " |"
 
 
 def grid(first: str, columns: Sequence[str]) -> Iterator[str]:
