@@ -21,8 +21,8 @@ def test_no_name_is_cut_no_line_too_wide_and_every_recipe_stands_under_its_famil
     headings["published protocols"] = "published protocol"
     found, family = {}, ""
     for line in lines:
-        if line.strip() in headings:
-            family = headings[line.strip()]
+        if line.rstrip() in headings:  # at the margin: a title may have a line with such a word, too
+            family = headings[line.rstrip()]
         elif line[:1].strip():
             found[line.split()[0]] = family
     assert {row["name"]: row["family"] for row in rows}.items() <= found.items()
