@@ -21,7 +21,7 @@ def test_no_name_is_cut_no_line_too_wide_and_every_recipe_stands_under_its_famil
     headings["published protocols"] = "published protocol"
     found, family = {}, ""
     for line in lines:
-        if line.rstrip() in headings:  # at the margin: a title may have a line with such a word, too
+        if line.rstrip() in headings:  # at the margin; such a word may be in a title
             family = headings[line.rstrip()]
         elif line[:1].strip():
             found[line.split()[0]] = family
