@@ -30,7 +30,7 @@ PARTS = (
 )  # fmt: skip
 """What tells the parts of `covey` apart: normalisation, first stage, projection, k-means."""
 BEST = ("covey", "orchestra", "fedbyol-reg", "fedmoco-v3", "fedsimclr", "centralised")
-"""Who runs on every data set and with 20 sites: the best under skew, a recipe of each family."""
+"""Who runs on every data set and with 20 sites: the best under skew at seed 0, and the ceiling."""
 FAMILIES = {  # stage 1 alone, with a contrastive and with a non-contrastive second stage
     "contrastive (C)": ("fedmc", "fedmcc", "fedmcc-nc"),
     "non-contrastive (NC)": ("fedbyol", "fedbyol-c", "fedbyol-nc"),
@@ -62,7 +62,7 @@ def main(
     rounds: int = 10,
 ) -> None:
     """Print the ranking, the claims, the other data sets, the aims, the controls and the runs with
-    more sites, as Markdown."""
+    more sites and of other lengths, as Markdown."""
     rows = read_rows(csv)
     table = table_of([row for row in rows if belongs(row, images, sites, rounds)])
     for section in (ranking, two_stages, claims, datasets, aims, parts):

@@ -38,11 +38,13 @@ class Orchestra:
             raise UserError("aggregation 'orchestra' needs objective 'orchestra'")
         ((_, shape),) = layout.groups[PROTOTYPES]
         self._shape = shape
-        self._received = received[PROTOTYPES].reshape(shape)
+        self._received = self._start = received[PROTOTYPES].reshape(shape)
         rest = {name: len(array) for name, array in received.items() if name != PROTOTYPES}
         self._mean = WeightedMean(rest, examples)
         self._rows: list[Floats] = []
-        self._chance = hashlib.sha256(b"".join(received[name].tobytes() for name in sorted(rest)))
+        if not self._received.any():
+            networks = b"".join(received[name].tobytes() for name in sorted(rest))
+            self._start = random_directions(shape, hashlib.sha256(networks).hexdigest())
         self.examples = 0
 
     def fold(self, groups: Groups, examples: int) -> None:
@@ -62,10 +64,7 @@ class Orchestra:
         """The new groups. `ValueError` if nothing was folded."""
         groups = self._mean.result()
         local = np.concatenate(self._rows)
-        start = self._received
-        if not start.any():
-            start = random_directions(self._shape, self._chance.hexdigest())
-        prototypes = global_prototypes(local, start) if len(local) else self._received
+        prototypes = global_prototypes(local, self._start) if len(local) else self._received
         return {**groups, PROTOTYPES: prototypes.reshape(-1)}
 
 
