@@ -83,8 +83,9 @@ PAGE = """\
       training seconds, summed over the sites, one thread each; they wander with what else the
       machine does. <b>Steps</b>: optimiser steps of a site in the whole run.</li>
     <li>Mean ± standard deviation over the seeds of the <b>Seeds</b> column. The best of each score
-      is bold, among all but the two references in italics: <i>centralised</i> (the ceiling) is
+      is bold, among all but the references in italics: <i>centralised</i> (the ceiling) is
       SimCLR with all images at one site, for as many epochs and therefore more steps;
+      <i>centralised-covey</i> is the same by <i>covey</i>;
       <i>standalone</i> (the floor) is SimCLR at one site alone, another one for each seed, judged
       on everybody's images, with pooled k-means.</li>
     <li>Machine: {{ machine }}.</li>
