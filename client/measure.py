@@ -15,6 +15,7 @@ from torch import Tensor
 
 from client.clusters import local_clusters
 from client.kfed import k_fed_clusters
+from client.placement import take
 from common.messages import Counts, Floats
 from common.objectives.base import Objective
 from common.views import Views
@@ -116,8 +117,8 @@ def view_moments(
     width = objective.encoder.feature_dim
     gram = torch.zeros(width + 1, width + 1, dtype=torch.float64, device=chance.device)
     within = torch.zeros(width, width, dtype=torch.float64, device=chance.device)
-    for chunk in rows.split(CHUNK):
-        batch = images[chunk.to(images.device)].to(chance.device, non_blocking=True)
+    for chunk in rows.to(images.device).split(CHUNK):
+        batch = take(images, chunk, chance.device)
         h = objective.encoder(torch.cat(views.pair(batch, chance)))
         h = F.normalize(h.float(), dim=1)
         h_a, h_b = h.chunk(2)

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from client.checks import check_parts, check_round, run_folder
 from client.measure import Embedded
+from client.placement import place
 from client.state import StateStore
 from client.work import Work
 from client.workshop import Workshop
@@ -100,15 +101,6 @@ class Trainer:
         held = min(max(1, round(n * instruction.plan.evaluation_share)), n - 2)
         order = order.to(self.workshop.device)
         return order[held:], order[:held]
-
-
-def place(images: Tensor, device: torch.device) -> Tensor:
-    """The images on the device if they fit into half of what is free there, so that no batch is
-    copied in the loop; else in pinned memory of the host, from where a GPU copies fast."""
-    if device.type != "cuda":
-        return images
-    free, _total = torch.cuda.mem_get_info(device)
-    return images.to(device) if images.nbytes < free / 2 else images.pin_memory()
 
 
 def device_name(device: torch.device) -> str:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from client.placement import take
 from client.workshop import Workbench
 from common.objectives.base import Batch, LocalRound
 from common.options import Stage
@@ -38,10 +39,9 @@ def train_round(
     for _ in range(stage.local_epochs):
         objective.begin_epoch(site)
         objective.train()
-        for rows in shuffled_batches(n, stage.batch_size, chance):
+        for batch in view_batches(bench, data, stage.batch_size, chance):
             for group in optimiser.param_groups:
                 group["lr"] = learning_rate(stage, done)
-            batch = view_batch(bench, data, rows, chance)
             with bench.precision():
                 terms = objective.terms(objective.represent(batch))
             loss = torch.stack(list(terms.values())).sum()
@@ -54,16 +54,20 @@ def train_round(
             done = (stage_round - 1 + step / steps) / stage.rounds
             objective.after_step(done)
             for name, term in {"loss": loss, **terms}.items():
-                totals[name] = totals.get(name, 0) + term.detach() * len(rows)
+                totals[name] = totals.get(name, 0) + term.detach() * len(batch.rows)
     objective.end_round(site)
     return {name: float(total) for name, total in totals.items()}
 
 
-def view_batch(bench: Workbench, data: LocalData, rows: Tensor, chance: torch.Generator) -> Batch:
-    """Two views of each of the training images `rows`, on the device."""
-    index = data.rows[rows].to(data.images.device)
-    images = data.images[index].to(bench.device, non_blocking=True)
-    return Batch(*bench.views.pair(images, chance), rows, chance)
+def view_batches(
+    bench: Workbench, data: LocalData, size: int, chance: torch.Generator
+) -> Iterator[Batch]:
+    """Two views of each training image, in shuffled batches of at most `size`, on the device."""
+    shuffled = list(shuffled_batches(len(data.rows), size, chance))
+    where = data.rows[torch.cat(shuffled)].to(data.images.device)  # one copy a pass, none a batch
+    for rows, index in zip(shuffled, where.tensor_split(len(shuffled)), strict=True):
+        images = take(data.images, index, bench.device)
+        yield Batch(*bench.views.pair(images, chance), rows, chance)
 
 
 def learning_rate(stage: Stage, done: float) -> float:

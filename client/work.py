@@ -13,7 +13,7 @@ from torch import Tensor
 from client import measure
 from client.assignments import write_assignments
 from client.clusters import nearest
-from client.training import LocalData, shuffled_batches, train_round, view_batch
+from client.training import LocalData, train_round, view_batches
 from client.workshop import Workbench
 from common.errors import UserError
 from common.messages import NEEDS_MODEL, Instruction, Reply
@@ -236,9 +236,8 @@ class Work:
         data = LocalData(self.trainer.images, self.train_index)
 
         def views() -> Iterator[Batch]:
-            chance = self._generator("views")
-            for rows in shuffled_batches(len(data.rows), self.stage.batch_size, chance):
-                yield view_batch(self.bench, data, rows, chance)
+            size = self.stage.batch_size
+            return view_batches(self.bench, data, size, self._generator("views"))
 
         return LocalRound(
             views=views,
