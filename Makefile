@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: install run test check format bench bench-methods proto clean faults hosts-test compose-test intruders
+.PHONY: install run test check format bench bench-methods proto clean faults hosts-test compose-test intruders gpu-test
 
 install: $(VENV)/.installed
 
@@ -41,6 +41,10 @@ compose-test:
 # docs/security.md: strangers, revoked sites, spoiled messages, ... (10 to 30 minutes).
 intruders: install
 	@$(CASES) tests/intruders
+
+# What only a GPU can show: two minutes on one.
+gpu-test: install
+	@$(CASES) tests/gpu
 
 check: install
 	@"$(BIN)/ruff" format --check .

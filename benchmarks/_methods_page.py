@@ -23,6 +23,7 @@ from server.report.style import STYLE
 
 REFERENCES = {
     "centralised": "one site with all images: the ceiling",
+    "centralised-spectral": "one site with all images: covey's objective, then plain k-means",
     "centralised-covey": "one site with all images, by recipe covey",
     "standalone": "one site of the partition alone, judged on everybody's images: the floor",
 }

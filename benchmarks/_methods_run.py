@@ -28,7 +28,9 @@ REFERENCES: dict[str, tuple[str, Options]] = {  # the recipe that each runs, wit
     "standalone": ("fedsimclr", {"participation": 1.0}),
     "pixels": ("fedkmeans-pixels", {}),
 }
+SPECTRAL: Options = {"objective": "spectral", "normalisation": "group"}
 CONTROLS: dict[str, tuple[str, Options]] = {  # which part of `covey` does what
+    "centralised-spectral": ("fedsimclr", POOLED | SPECTRAL),
     "centralised-covey": ("covey", POOLED),
     "covey+batch": ("covey", {"normalisation": "batch"}),
     "fedsimclr+group": ("fedsimclr", {"normalisation": "group"}),
@@ -147,7 +149,7 @@ class Cell:
 
 def is_centralised(entry: str) -> bool:
     """Whether the entry's run has all images at one site, whatever the partition."""
-    return entry in ENTRIES and ENTRIES[entry][1] == POOLED
+    return entry in ENTRIES and POOLED.items() <= ENTRIES[entry][1].items()
 
 
 def share_rounds(own: list[int], rounds: int) -> list[int]:

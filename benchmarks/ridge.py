@@ -67,9 +67,11 @@ def judged(
     h, h_a, h_b = trained.embed(data), *two_views(trained, data)
     ones = F.pad(torch.cat([h_a, h_b]), (0, 1), value=1.0).double()
     gram, within = ones.T @ ones / 2, (h_a - h_b).double().T @ (h_a - h_b).double()
+    gram, within = gram.cpu(), within.cpu()  # solved where the server does
     for ridge in ridges:
         for width in widths:
-            weights, mean = (x.float() for x in solve_projection(gram, within, width, ridge))
+            solved = solve_projection(gram, within, width, ridge)
+            weights, mean = (x.float().to(h.device) for x in solved)
             z, z_a, z_b = ((x - mean) @ weights for x in (h, h_a, h_b))
             found = [figures(z, z_a, z_b, labels, k, repeat) for repeat in range(repeats)]
             means = {name: statistics.mean(one[name] for one in found) for name in found[0]}
