@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from client import training, trainer
+from client import trainer, training
 from client.placement import take
 from client.trainer import Trainer
 from client.training import view_batches
