@@ -4,7 +4,7 @@ the run report's style sheet."""
 import statistics
 from bisect import bisect_left
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -67,17 +67,17 @@ class Group:
 
 
 def write_page(path: Path, rows: Sequence[Row], machine: str, more: str) -> None:
-    """Write the page whole or not at all. `machine`: in words; `more`: options of the command that
-    the rows do not show."""
+    """Write the page whole or not at all. `machine`: in words; `more`: options not in the rows."""
     write_atomic(path, render(rows, machine, more).encode())
 
 
 def render(rows: Sequence[Row], machine: str, more: str) -> str:
     """The page as HTML."""
+    groups = groups_of(rows)
     context = {
         "facts": _facts(rows),
         "machine": machine,
-        "groups": [_group(group, rows, more) for group in groups_of(rows)],
+        "groups": [_group(group, groups[0], rows, more) for group in groups],
         "about": _recipes(rows),
         "scores": SCORES,
         "collapsed": COLLAPSED,
@@ -89,10 +89,9 @@ def render(rows: Sequence[Row], machine: str, more: str) -> str:
 def groups_of(rows: Sequence[Row]) -> list[Group]:
     """The groups in which the rows lie, largest first."""
     full = [r for r in rows if r["rounds"] and r["recipe"] not in REFERENCES] or rows
-    names = ("dataset", "images", "sites", "participation", "rounds", "encoder")
     found: dict[Group, int] = {}
     for row in full:
-        group = Group(*(row[name] for name in names))
+        group = Group(*(row[field.name] for field in fields(Group)))
         found[group] = found.get(group, 0) + 1
     return sorted(found, key=lambda group: -found[group])
 
@@ -111,7 +110,13 @@ def _facts(rows: Sequence[Row]) -> list[tuple[str, str]]:
     ]
 
 
-def _group(group: Group, rows: Sequence[Row], more: str) -> dict[str, Any]:
+def _title(group: Group, first: Group) -> str:
+    """The data set, and in what the group differs from the first."""
+    differs = [n for n in ("images", "sites", "rounds") if getattr(group, n) != getattr(first, n)]
+    return ", ".join([group.dataset, *(f"{getattr(group, name):,} {name}" for name in differs)])
+
+
+def _group(group: Group, first: Group, rows: Sequence[Row], more: str) -> dict[str, Any]:
     inside = [row for row in rows if group.holds(row)]
     names = {row["partition"] for row in inside if not is_centralised(row["recipe"])} or {"iid"}
     partitions = sorted(names, key=lambda name: (name != "iid", name))
@@ -123,7 +128,7 @@ def _group(group: Group, rows: Sequence[Row], more: str) -> dict[str, Any]:
     seeds = sorted({row["seed"] for row in inside})
     steps = [r["local_steps"] for r in inside if r["rounds"] and r["recipe"] not in REFERENCES]
     return {
-        "title": group.dataset,
+        "title": _title(group, first),
         "scale": f"{group.images:,} images, {group.sites} sites, {group.rounds} rounds, "
         f"{_range(steps)} local steps a site in the whole run, encoder {group.encoder}, "
         f"{100 * group.participation:g} % of the sites in a round",

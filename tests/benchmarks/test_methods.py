@@ -249,11 +249,19 @@ def row(name: str, seed: int = 0, partition: str = "iid", **values):
     return {**setting, **base, **values}
 
 
+def test_a_group_is_called_by_its_data_set_and_what_is_unlike_the_first() -> None:
+    rows = [row("fedsimclr"), row("fedbyol"), row("fedsimclr", sites=4, rounds=9)]
+    first, other = page.groups_of(rows)
+    assert page._title(first, first) == "digits"
+    assert page._title(other, first) == "digits, 4 sites, 9 rounds"
+
+
 def test_a_table_has_means_and_deviations_over_seeds_the_best_marked() -> None:
     rows = [row("fedsimclr", 0, nmi=0.5), row("fedsimclr", 1, nmi=0.7), row("fedbyol", 0, nmi=0.55)]
     rows.append(row("centralised", 0, nmi=0.9, sites=1))
     text = page.render(rows, "a machine", "")
-    (table,) = page._group(page.groups_of(rows)[0], rows, "")["tables"]
+    (group,) = page.groups_of(rows)
+    (table,) = page._group(group, group, rows, "")["tables"]
     names = [line["name"] for line in table["lines"]]
     assert names == ["centralised", "fedsimclr", "fedbyol"]  # by NMI
     ceiling, first, second = (line["scores"][0] for line in table["lines"])
