@@ -49,10 +49,12 @@ class GlobalModel:
     def enter(self, stage: int, learned: Groups, centroids: Centroids | None) -> dict[str, Floats]:
         """The state that a stage starts from: from the seed, with what was learned before it.
 
-        All sites start from the same heads, or averaging would mix permuted clusters.
+        All sites start from the same heads, or averaging would mix permuted clusters. A head takes
+        encoder outputs, so it starts from centroids only where those are of encoder outputs.
         """
         objective = self.objective(stage)
-        if centroids is not None:
+        before = self._plan.stages[stage - 1] if stage else None
+        if centroids is not None and before is not None and before.embedding == "encoder":
             objective.start_from(torch.from_numpy(centroids.points))
         initial = layout.flatten(objective.shared())
         groups = {

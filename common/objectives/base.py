@@ -154,7 +154,8 @@ class Objective(nn.Module):
         a 1 appended to h; `within` (d, d): Σ (h_a - h_b)(h_a - h_b)ᵀ over two views; float64."""
 
     def start_from(self, centroids: Tensor) -> None:
-        """Called once, on the server, when a stage begins: the global centroids (K, d) so far."""
+        """Called once, on the server, when a stage begins after one whose clusters were of encoder
+        outputs: its global centroids (K, d)."""
 
     def restart_local(self) -> None:
         """Reset what is local from what is shared: at a site's first round in a run."""

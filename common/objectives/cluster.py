@@ -54,7 +54,7 @@ class CentroidHead(nn.Module):
         self.centroids = nn.Parameter(F.normalize(torch.randn(clusters, width), dim=1))
 
     def start_from(self, centroids: Tensor) -> None:
-        """Take over centroids (K, d); those of another width (the projector's) are left alone."""
+        """Take over centroids (K, d); those of another shape are left alone."""
         if centroids.shape == self.centroids.shape:
             self.centroids.data.copy_(centroids)
 

@@ -16,7 +16,7 @@ def test_the_centroids_head_is_in_float32_under_mixed_precision() -> None:
         assert torch.equal(head(h), plain)
 
 
-def test_the_head_starts_from_centroids_of_its_width_and_leaves_others_alone() -> None:
+def test_the_head_starts_from_centroids_of_its_shape_and_leaves_others_alone() -> None:
     head = CentroidHead(6, K, 0.1)
     before = head.centroids.detach().clone()
     head.start_from(torch.ones(K, 5))
