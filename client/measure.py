@@ -41,8 +41,8 @@ def embed(
     """Forward all images (N, C, H, W) uint8 in evaluation mode, without augmentation."""
     objective.eval()
     points, heads = [], []
-    for chunk in images.split(CHUNK):
-        plain = views.plain(chunk.to(device, non_blocking=True))
+    for chunk in torch.arange(len(images), device=images.device).split(CHUNK):
+        plain = views.plain(take(images, chunk, device))
         plain = plain.contiguous(memory_format=torch.channels_last)
         h = objective.encoder(plain)
         assignments = objective.assignments(h)

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from client import measure
+from client.placement import take
 from client.training import shuffled_batches
 from client.workshop import mixed_precision, pick_device
 from common.data import ImageData
@@ -112,7 +113,7 @@ class Trained:
         self.objective.train()
         for rows in shuffled_batches(len(images), measure.CHUNK, chance):
             with self.precision():
-                h = self.encoder(views.plain(images[rows.cpu()].to(self.device)))
+                h = self.encoder(views.plain(take(images, rows.cpu(), self.device)))
                 if self.space == "projector":
                     self.objective.projector(h)
         self.objective.eval()

@@ -3,6 +3,7 @@ that the training loop never waits for the device, that every recipe runs, that 
 costs no quality."""
 
 import json
+import math
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -72,10 +73,10 @@ def test_losses_and_gradients_are_those_of_a_cpu(name: str) -> None:
     assert (here[1] - on_cpu[1]).norm() <= 1e-2 * on_cpu[1].norm()
 
 
-def ask(the_plan: Plan, kind: str = "train") -> Instruction:
+def ask(the_plan: Plan) -> Instruction:
     shared = build_stage(the_plan, 0, 1, 8, 10).shared()
     digest, groups = layout.layout_of(shared).digest, layout.flatten(shared)
-    return Instruction(kind, "run", 1, the_plan, 0, digest, groups=groups, classes=CLASSES)
+    return Instruction("train", "run", 1, the_plan, 0, digest, groups=groups, classes=CLASSES)
 
 
 def trained(folder: Path, the_plan: Plan) -> Reply:
@@ -102,7 +103,7 @@ def test_the_training_loop_never_waits_for_the_gpu(
     if held_by == "host":
         monkeypatch.setattr(trainer, "place", lambda images, device: images)
     reply = trained(tmp_path, plan("fedsimclr", objective=name, encoder="small-convnet"))
-    assert reply.sums["loss.loss"] == pytest.approx(reply.sums["loss.loss"])  # no NaN
+    assert math.isfinite(reply.sums["loss.loss"])
 
 
 def test_waiting_would_be_noticed() -> None:
@@ -121,7 +122,7 @@ def test_images_that_the_gpu_has_no_room_for_come_through_pinned_memory() -> Non
         assert torch.equal(take(images, rows, GPU).cpu(), images[rows])
 
 
-def test_where_the_images_are_held_changes_no_bit_of_a_view(tmp_path: Path) -> None:
+def test_where_the_images_are_held_changes_no_bit_of_a_view() -> None:
     bench = Workshop(GPU).bench(ask(plan("fedsimclr")), 1, 8, "digits")
     held = torch.from_numpy(load("digits", images=100).images)
     rows = torch.arange(100, device=GPU)
