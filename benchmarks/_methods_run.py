@@ -32,6 +32,8 @@ SPECTRAL: Options = {"objective": "spectral", "normalisation": "group"}
 CONTROLS: dict[str, tuple[str, Options]] = {  # which part of `covey` does what
     "centralised-spectral": ("fedsimclr", POOLED | SPECTRAL),
     "centralised-covey": ("covey", POOLED),
+    "covey-projection": ("covey", {"objective": "spectral,projection"}),  # without landmarks
+    "fedsimclr-landmarks": ("fedsimclr-projection", {"objective": "simclr,landmarks"}),
     "covey+batch": ("covey", {"normalisation": "batch"}),
     "fedsimclr+group": ("fedsimclr", {"normalisation": "group"}),
     "fedsimclr-projection+group": ("fedsimclr-projection", {"normalisation": "group"}),

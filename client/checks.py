@@ -10,12 +10,12 @@ from pathlib import Path
 
 from client.workshop import Workbench
 from common.errors import UserError
-from common.messages import MOST_CLASSES, Instruction
+from common.messages import MOST_CLASSES, SOLVING, Instruction
 
 MOST_SETS = 64  # of centroids in one Lloyd step
 LONGEST_NAME = 100
-ANY_ROUND = ("moments", "assess", "lloyd", "score")  # asked for between rounds
-NEED_MODEL = ("prepare", "train", "moments")
+ANY_ROUND = (*SOLVING, "assess", "lloyd", "score")  # asked for between rounds
+NEED_MODEL = ("prepare", "train", *SOLVING)
 NEED_CENTROIDS = ("lloyd", "score")
 OF_A_RUN = re.compile(r"state-\d+\.(safetensors|broken)|assignments\.csv|\..*\.part")
 
@@ -61,10 +61,11 @@ def check_parts(instruction: Instruction, bench: Workbench) -> None:
     _check_model(instruction, bench)
     kind, clusters = instruction.kind, instruction.plan.clusters
     stage = instruction.plan.stages[instruction.stage]
-    # As the server's `GlobalModel.width`: a projection is solved from the encoder's output.
-    solving = kind == "moments"
-    objective = bench.objective
-    width = objective.encoder.feature_dim if solving else objective.width(stage.embedding)
+    objective, solving = bench.objective, kind in SOLVING
+    if solving and kind not in objective.solves:
+        raise UserError(f"{stage.objective} solves nothing from {kind}")
+    # As the server's `GlobalModel.width`.
+    width = objective.solving_width(kind) if solving else objective.width(stage.embedding)
     if kind == "train" and not bench.objective.trains:
         raise UserError(f"{stage.objective} is not trained")
     if kind == "prepare" and not bench.objective.prepares:

@@ -15,6 +15,7 @@ MOMENTS = {
     "gram": "moments",
     "cross": "class moments",
     "within": "moments of differences between views",
+    "affinity": "moments of weights over landmarks",
     "sums": "sums by cluster",
 }
 

@@ -39,18 +39,49 @@ def embed(
     objective: Objective, views: Views, images: Tensor, embedding: str, device: torch.device
 ) -> Embedded:
     """Forward all images (N, C, H, W) uint8 in evaluation mode, without augmentation."""
-    objective.eval()
     points, heads = [], []
-    for chunk in torch.arange(len(images), device=images.device).split(CHUNK):
-        plain = views.plain(take(images, chunk, device))
-        plain = plain.contiguous(memory_format=torch.channels_last)
-        h = objective.encoder(plain)
+    for h in _outputs(objective, views, images, torch.arange(len(images)), device):
         assignments = objective.assignments(h)
         if assignments is not None:
             heads.append(assignments.argmax(dim=1))
         out = objective.projector(h) if embedding == "projector" else h
         points.append(F.normalize(out.float(), dim=1))
     return Embedded(torch.cat(points), torch.cat(heads) if heads else None)
+
+
+def _outputs(
+    objective: Objective, views: Views, images: Tensor, rows: Tensor, device: torch.device
+) -> Iterator[Tensor]:
+    """Encoder outputs of the `rows` of images in evaluation mode, chunk by chunk."""
+    objective.eval()
+    for chunk in rows.to(images.device).split(CHUNK):
+        plain = views.plain(take(images, chunk, device))
+        yield objective.encoder(plain.contiguous(memory_format=torch.channels_last))
+
+
+@torch.no_grad()
+def solving_points(
+    objective: Objective,
+    views: Views,
+    images: Tensor,
+    rows: Tensor,
+    asked: str,
+    device: torch.device,
+) -> Tensor:
+    """What is summed for `Objective.solve`, (n, d), of the n `rows` without augmentation."""
+    chunks = _outputs(objective, views, images, rows, device)
+    return torch.cat([objective.solving_points(asked, h) for h in chunks])
+
+
+def affinity(weights: Tensor, min_count: int) -> NDArray[np.float64]:
+    """Σ a aᵀ (M, M) of `weights` (n, M). A landmark that fewer than `min_count` of the images have
+    weight on is left out: no entry tells of a handful of them."""
+    kept = weights * ((weights > 0).sum(dim=0) >= min_count)
+    total = kept.new_zeros(kept.shape[1], kept.shape[1], dtype=torch.float64)
+    with torch.autocast(kept.device.type, enabled=False):
+        for chunk in kept.split(CHUNK):
+            total += (chunk.T @ chunk).double()
+    return total.cpu().numpy()
 
 
 CLUSTERINGS = {
@@ -120,7 +151,7 @@ def view_moments(
     for chunk in rows.to(images.device).split(CHUNK):
         batch = take(images, chunk, chance.device)
         h = objective.encoder(torch.cat(views.pair(batch, chance)))
-        h = F.normalize(h.float(), dim=1)
+        h = objective.solving_points("moments", h)
         h_a, h_b = h.chunk(2)
         difference, ones = h_a - h_b, F.pad(h, (0, 1), value=1.0)
         # Products in float32 of a chunk, also where the encoder has mixed precision; sums over

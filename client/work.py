@@ -12,7 +12,7 @@ from torch import Tensor
 
 from client import measure
 from client.assignments import write_assignments
-from client.clusters import nearest
+from client.clusters import local_clusters, nearest
 from client.training import LocalData, train_round, view_batches
 from client.workshop import Workbench
 from common.errors import UserError
@@ -76,6 +76,8 @@ class Work:
             "prepare": self._prepare,
             "assess": self._look,
             "moments": self._sum_moments,
+            "landmarks": self._find_landmarks,
+            "affinity": self._sum_affinity,
             "lloyd": self._sum_by_centroid,
             "score": self._score,
         }
@@ -185,6 +187,31 @@ class Work:
                 self._generator("moments"),
             )
         return {"moments": {"gram": gram, "within": within}}
+
+    def _solving_points(self) -> Tensor:
+        with self._phase("embed"), self.bench.precision():
+            return measure.solving_points(
+                self.bench.objective,
+                self.bench.views,
+                self.trainer.images,
+                self.train_index,
+                self.instruction.kind,
+                self.bench.device,
+            )
+
+    def _find_landmarks(self) -> dict[str, Any]:
+        """Centroids of many small clusters of the site's own."""
+        points = self._solving_points()
+        k = self.bench.objective.landmarks_of(len(points))
+        with self._phase("cluster"):
+            found = local_clusters(points, k, self.min_count, self._generator("landmarks"))
+        return {"centroids": found.centroids if len(found.centroids.counts) else None}
+
+    def _sum_affinity(self) -> dict[str, Any]:
+        """Products of the images' weights over all sites' landmarks."""
+        weights = self._solving_points()
+        with self._phase("cluster"):
+            return {"moments": {"affinity": measure.affinity(weights, self.min_count)}}
 
     def _sum_by_centroid(self) -> dict[str, Any]:
         """One step of Lloyd's algorithm for each of the sets of K centroids that were sent."""

@@ -26,17 +26,24 @@ Floats = NDArray[np.float32]
 Counts = NDArray[np.int64]
 Groups = Mapping[str, Floats]
 
-Kind = Literal["hello", "prepare", "train", "moments", "assess", "lloyd", "score"]
+Kind = Literal[
+    "hello", "prepare", "train", "moments", "landmarks", "affinity", "assess", "lloyd", "score"
+]
 """What a site is asked for:
 
 - hello: who are you, what do your images look like
 - prepare: what the objective shares before a round, from the model that all received
 - train: measure the state that you received, then train it on your images
 - moments: sums over two views of each image, from which the server solves a projection
+- landmarks: centroids of many small local clusters, in the space so projected
+- affinity: sums of products of the images' weights over all sites' landmarks
 - assess: a stage has ended: local centroids and moments of the final state, no training
 - lloyd: given sets of centroids, the sum and the number of the images nearest to each
 - score: given the merged centroids and the probe solved from the moments, count what is right
 """
+
+SOLVING: tuple[Kind, ...] = ("moments", "landmarks", "affinity")
+"""What a stage may begin with, where its objective `solves` something."""
 
 MOST_CLASSES = 10_000  # over all sites
 NEEDS_MODEL = "the site does not remember this state: send the model"

@@ -138,13 +138,17 @@ class Asking:
             classes=self._roster.classes,
         )
         nodes = {name: online[name] for name in names}
-        prepared = self._model.objective(stage).prepares
+        objective = self._model.objective(stage)
+        prepared = objective.prepares
+        landmarks_of = objective.landmarks_of if kind == "landmarks" else None
         returned = (prepared,) if kind == "prepare" else ()
         sites = self._roster.sites
         closing = Closing(wanted, least, self._roster.tardy)
         absent = sites.keys() - online.keys()
         known = {name for name in state.groups if remembered(kind, name, prepared)}
-        return Exchange(asked, nodes, sites, layout, width, returned, closing, absent, known)
+        return Exchange(
+            asked, nodes, sites, layout, width, returned, closing, absent, known, landmarks_of
+        )
 
     def _digest(self, groups: Groups) -> str:
         """Of groups, which are never changed in place."""

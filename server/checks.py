@@ -27,17 +27,20 @@ class Refused(Exception):
 @dataclass(frozen=True)
 class Expected:
     """What a reply must fit: the numbers in each group, the width of the embeddings, the number of
-    images that the site announced, the number of centroids that were sent to it."""
+    images that the site announced, the number of centroids that were sent to it, and the most that
+    it may send (None: as many as there are clusters)."""
 
     sizes: Mapping[str, int]
     width: int
     images: int
     centroids: int = 0
+    most: int | None = None
 
 
 MOMENTS: dict[str, tuple[str, ...]] = {
     "assess": ("gram", "cross"),
     "moments": ("gram", "within"),
+    "affinity": ("affinity",),
     "lloyd": ("sums",),
 }
 """The moments that a kind of message is answered with: exactly these."""
@@ -133,6 +136,7 @@ def _check_moments(reply: Reply, expected: Expected, classes: int) -> None:
         "gram": ((width + 1, width + 1),),
         "cross": ((width + 1, classes), (width + 1, 0)),
         "within": ((width, width),),
+        "affinity": ((width, width),),
         "sums": ((expected.centroids, width),),
     }
     for name, moment in reply.moments.items():
@@ -141,9 +145,9 @@ def _check_moments(reply: Reply, expected: Expected, classes: int) -> None:
         # Two points of the unit sphere differ by at most 2, so the square of that by 4.
         most = expected.images * (4 if name == "within" else 1)
         _check_bound(f"moments.{name}", moment, most)
-        if name in ("gram", "within"):
+        if name in ("gram", "within", "affinity"):
             _check_second_moment(f"moments.{name}", moment, most)
-        if name == "within":
+        if name in ("within", "affinity"):
             _check_definite(f"moments.{name}", moment, most)
 
 
@@ -240,21 +244,22 @@ def _check_tables(reply: Reply, asked: Instruction, expected: Expected) -> None:
 
 
 def _check_centroids(reply: Reply, asked: Instruction, expected: Expected) -> None:
-    """At most K points of unit length, with the images behind them and their table."""
+    """At most K points of unit length, with the images behind them and, but of landmarks, their
+    table."""
     if reply.centroids is None:
         return
-    if reply.kind not in ("train", "assess"):
+    if reply.kind not in ("train", "assess", "landmarks"):
         raise Refused("centroids: not asked for")
     points, counts = reply.centroids.points, reply.centroids.counts
-    own, clusters = len(counts), asked.plan.clusters
-    if points.shape != (own, expected.width) or own > clusters:
-        raise Refused(f"centroids: {points.shape} instead of at most {(clusters, expected.width)}")
+    own, most = len(counts), asked.plan.clusters if expected.most is None else expected.most
+    if points.shape != (own, expected.width) or own > most:
+        raise Refused(f"centroids: {points.shape} instead of at most {(most, expected.width)}")
     lengths = np.linalg.norm(points.astype(np.float64), axis=1)
     if (np.abs(lengths - 1) > 0.01).any():
         raise Refused("centroids: not of unit length")
     if _total(counts) > expected.images:
         raise Refused(f"counts: {_total(counts)} images: it announced {expected.images}")
-    if "local" not in reply.tables:
+    if reply.kind != "landmarks" and "local" not in reply.tables:
         raise Refused("tables.local: missing")
 
 

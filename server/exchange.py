@@ -4,7 +4,7 @@ Replies are folded as they arrive and dropped; a bad one is refused by name and 
 """
 
 import time
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
@@ -29,7 +29,8 @@ class Exchange:
     embeddings; `returned`: the modules that answers bring back, if not all; `closing`: when it is
     over before the plan's deadline (None: when all have answered); `absent`: the sites of the
     federation that could not be asked; `remembered`: the groups that the sites should have from an
-    earlier message, which are sent to those alone that do not."""
+    earlier message, which are sent to those alone that do not; `landmarks_of`: how many centroids
+    a site with so many images may send, where that is not as many as there are clusters."""
 
     def __init__(
         self,
@@ -42,6 +43,7 @@ class Exchange:
         closing: Closing | None = None,
         absent: Collection[str] = (),
         remembered: Collection[str] = (),
+        landmarks_of: Callable[[int], int] | None = None,
     ) -> None:
         self.asked = asked
         groups = {name: g for name, g in asked.groups.items() if name not in remembered}
@@ -50,6 +52,7 @@ class Exchange:
         self.nodes = nodes
         self._sites = sites
         self._width = width
+        self._landmarks_of = landmarks_of
         brings = asked.kind in ("train", "prepare")
         back = {
             name: array
@@ -169,7 +172,8 @@ class Exchange:
         images = self._sites[site].examples
         centroids = self.asked.centroids
         sent = 0 if centroids is None else len(centroids.counts)
-        expected = Expected(self._sizes, self._width, images, sent)
+        most = self._landmarks_of(images) if self._landmarks_of else None
+        expected = Expected(self._sizes, self._width, images, sent, most)
         reply: Reply = read_reply(message, site, self.asked, expected)
         if reply.kind in ("train", "prepare"):
             try:

@@ -6,7 +6,7 @@ effective rank. No label and no embedding is ever here.
 """
 
 import math
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
 import numpy as np
@@ -51,6 +51,7 @@ class Measurements:
         """Add one site's part."""
         if reply.centroids is not None:
             self._centroids.append((reply.site, reply.centroids))
+        if "local" in reply.tables:
             self._local[reply.site] = reply.tables["local"]
         for name, table in reply.tables.items():
             if name != "local":
@@ -164,8 +165,8 @@ class Measurements:
 
     def moment(self, name: str) -> Sums | None:
         """The sum of a moment over the sites: `gram` (d + 1, d + 1), `cross` (d + 1, C), `within`
-        (d, d), `sums` (K, d); None where no site sent it. A defended one is what it would be if all
-        sites were like those that are believed."""
+        and `affinity` (d, d), `sums` (K, d); None where no site sent it. A defended one is what it
+        would be if all sites were like those that are believed."""
         if name in self._kept:
             kept = self._kept[name]
             if name == "sums":
@@ -177,6 +178,11 @@ class Measurements:
         if name == "cross":
             return total.reshape(self.width + 1, -1)
         return total.reshape(-1, self.width + (name == "gram"))
+
+    def moments(self, names: Collection[str]) -> dict[str, Sums]:
+        """Those moments that replies without were refused."""
+        found = {name: self.moment(name) for name in names}
+        return {name: moment for name, moment in found.items() if moment is not None}
 
     def _is_defended(self, name: str) -> bool:
         return self._defence.centroids if name == "sums" else bool(self._defence.aggregation)

@@ -3,13 +3,15 @@
 The server builds a stage's modules for their shapes and initial values; it never runs them.
 """
 
+from collections.abc import Mapping
+
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
 from common import layout
 from common.centroids import Centroids
-from common.messages import Floats, Groups
+from common.messages import SOLVING, Floats, Groups
 from common.objectives import build_stage
 from common.objectives.base import Objective
 from common.options import Plan
@@ -41,9 +43,9 @@ class GlobalModel:
         return sum(shared.size(group) for group in shared.groups)
 
     def width(self, stage: int, kind: str) -> int:
-        """Numbers in one embedding; a projection is solved from those of the encoder."""
-        if kind == "moments":
-            return self.objective(stage).encoder.feature_dim
+        """Numbers in one embedding, or in one of the points that something is solved from."""
+        if kind in SOLVING:
+            return self.objective(stage).solving_width(kind)
         return self.objective(stage).width(self._plan.stages[stage].embedding)
 
     def enter(self, stage: int, learned: Groups, centroids: Centroids | None) -> dict[str, Floats]:
@@ -66,17 +68,13 @@ class GlobalModel:
         return {name: a for name, a in groups.items() if not name.endswith(layout.BUFFERS)}
 
     def solve(
-        self,
-        stage: int,
-        groups: Groups,
-        gram: NDArray[np.float64],
-        within: NDArray[np.float64],
+        self, stage: int, groups: Groups, asked: str, sums: Mapping[str, NDArray[np.float64]]
     ) -> dict[str, Floats]:
-        """The groups after the stage's objective has solved its closed form from the moments of
-        all sites (`Objective.solve`)."""
+        """The groups after the stage's objective has solved its closed form from what all sites
+        sent (`Objective.solve`)."""
         objective = self.objective(stage)
         layout.load(objective.shared(), groups)
-        objective.solve(torch.from_numpy(gram), torch.from_numpy(within))
+        objective.solve(asked, {name: torch.from_numpy(value) for name, value in sums.items()})
         solved = layout.flatten(objective.shared())
         return {name: solved[name] for name in groups}
 

@@ -8,7 +8,7 @@ begins.
 
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
-from typing import Any
+from typing import Any, cast
 
 from flwr.app import ArrayRecord, ConfigRecord, Message, MetricRecord
 from flwr.serverapp import Grid
@@ -21,7 +21,8 @@ from common.options import Plan
 from common.seeds import derive_seed
 from server import lloyd
 from server.asking import Asking, Question
-from server.centroids import STEPPING
+from server.centroids import STEPPING, shared_landmarks
+from server.checks import MOMENTS
 from server.exchange import Cost, Exchange, account
 from server.measurements import clusterer, final_figures
 from server.model import GlobalModel
@@ -71,13 +72,19 @@ class CoveyStrategy(Strategy):
             return
         groups = self.model.enter(index, self.state.groups, self.state.centroids)
         self.state = replace(self.state, groups=groups, memory={})
-        if self.model.objective(index).solves:
-            exchange = self._ask(grid, "moments", self.state.round)
-            gram, within = (exchange.measured.moment(name) for name in ("gram", "within"))
-            assert gram is not None and within is not None  # replies without them are refused
-            groups = self.model.solve(index, self.state.groups, gram, within)
+        self._solved = []
+        objective = self.model.objective(index)
+        for asked in objective.solves:
+            exchange = self._ask(grid, cast(Kind, asked), self.state.round)
+            if asked == "landmarks":
+                most = objective.solving_width("affinity")
+                seed = derive_seed(self.plan.seed, "landmarks", index)
+                sums = {"points": shared_landmarks(exchange.measured.centroids, most, seed)}
+            else:
+                sums = exchange.measured.moments(MOMENTS[asked])
+            groups = self.model.solve(index, self.state.groups, asked, sums)
             self.state = replace(self.state, groups=groups)
-            self._solved = [exchange.cost]
+            self._solved.append(exchange.cost)
 
     def _prepare(self, grid: Grid, number: int) -> list[Cost]:
         """Before a round of an objective that `prepares`: the mean of what the sites share first,

@@ -21,6 +21,7 @@ from itertools import pairwise
 from typing import Any, ClassVar, NamedTuple
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from common.encoders import Encoder
@@ -91,8 +92,8 @@ class Objective(nn.Module):
     trains: bool = True
     """Whether there is a loss; a stage of an objective without one has rounds = 0."""
 
-    solves: bool = False
-    """Whether a stage begins with `solve`, for which every site sends moments."""
+    solves: tuple[str, ...] = ()
+    """The exchanges that a stage begins with (`Kind`), each of which `solve` is called after."""
 
     prepares: str = ""
     """The shared module that a round begins with: every site fills it in `prepare`, from the model
@@ -148,10 +149,25 @@ class Objective(nn.Module):
         """Frozen copies that `begin_round` fills and nobody keeps (the model as received)."""
         return {}
 
-    def solve(self, gram: Tensor, within: Tensor) -> None:
-        """Called on the server when a stage begins, if `solves`: set what has a closed form from
-        moments over all sites of unit-length encoder outputs h. `gram` (d + 1, d + 1): Σ h hᵀ with
-        a 1 appended to h; `within` (d, d): Σ (h_a - h_b)(h_a - h_b)ᵀ over two views; float64."""
+    def solve(self, asked: str, sums: Mapping[str, Tensor]) -> None:
+        """Called on the server when a stage begins, once for each of `solves`, in that order: set
+        what has a closed form from what all sites sent, float64, of their x = `solving_points`.
+        "moments": `gram` (d + 1, d + 1), Σ x xᵀ with a 1 appended to x, and `within` (d, d),
+        Σ (x_a - x_b)(x_a - x_b)ᵀ over two views; "landmarks": `points` (m, d), centroids of x, at
+        most `landmarks_of` each site's images from it; "affinity": `affinity` (d, d), Σ x xᵀ."""
+
+    def solving_points(self, asked: str, h: Tensor) -> Tensor:
+        """What a site sums for `solve`, (N, d): of encoder outputs h (N, d'), at unit length for
+        "moments" and "landmarks", not negative and with a sum of 1 for "affinity"."""
+        return F.normalize(h.float(), dim=1)
+
+    def solving_width(self, asked: str) -> int:
+        """Numbers in one of `solving_points`."""
+        return self.encoder.feature_dim
+
+    def landmarks_of(self, images: int) -> int:
+        """How many centroids a site with so many images sends for "landmarks", at most."""
+        return 0
 
     def start_from(self, centroids: Tensor) -> None:
         """Called once, on the server, when a stage begins after one whose clusters were of encoder
@@ -213,8 +229,17 @@ class Around(Objective):
     def received(self) -> dict[str, nn.Module]:
         return self.inner.received()
 
-    def solve(self, gram: Tensor, within: Tensor) -> None:
-        self.inner.solve(gram, within)
+    def solve(self, asked: str, sums: Mapping[str, Tensor]) -> None:
+        self.inner.solve(asked, sums)
+
+    def solving_points(self, asked: str, h: Tensor) -> Tensor:
+        return self.inner.solving_points(asked, h)
+
+    def solving_width(self, asked: str) -> int:
+        return self.inner.solving_width(asked)
+
+    def landmarks_of(self, images: int) -> int:
+        return self.inner.landmarks_of(images)
 
     def start_from(self, centroids: Tensor) -> None:
         self.inner.start_from(centroids)

@@ -17,6 +17,7 @@ nothing.
 Source: ours; `docs/covey.md` has the measurements.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import torch
@@ -53,19 +54,20 @@ class Projection(Objective):
     name = "projection"
     parameters_type = Parameters
     trains = False
-    solves = True
+    solves: tuple[str, ...] = ("moments",)
 
     def __init__(self, encoder: Encoder, parameters: Parameters, clusters: int) -> None:
         super().__init__()
         self.parameters_ = parameters
         self.encoder = encoder
         width = min(parameters.width, encoder.feature_dim)
-        self.projector = UnitLinear(encoder.feature_dim, width)
+        self.projection = UnitLinear(encoder.feature_dim, width)
+        self.projector: nn.Module = self.projection
 
-    def solve(self, gram: Tensor, within: Tensor) -> None:
-        linear = self.projector.linear
-        assert isinstance(linear, nn.Linear)
-        weights, mean = solve_projection(gram, within, linear.out_features, self.parameters_.ridge)
+    def solve(self, asked: str, sums: Mapping[str, Tensor]) -> None:
+        linear, ridge = self.projection.linear, self.parameters_.ridge
+        gram, within = sums["gram"], sums["within"]
+        weights, mean = solve_projection(gram, within, linear.out_features, ridge)
         with torch.no_grad():
             linear.weight.copy_(weights.T)
             linear.bias.copy_(-(mean @ weights))

@@ -114,28 +114,39 @@ def test_the_solved_projector_maps_features_to_centred_directions() -> None:
     a, b = F.normalize(torch.randn(2, 300, 64, generator=chance, dtype=torch.float64), dim=2)
     h = torch.cat([a, b])
     ones = F.pad(h, (0, 1), value=1.0)
-    objective.solve(ones.T @ ones / 2, (a - b).T @ (a - b))
+    objective.solve("moments", {"gram": ones.T @ ones / 2, "within": (a - b).T @ (a - b)})
     z = objective.projector(3.0 * h.float())  # of any length
     assert z.shape == (600, 4)
     torch.testing.assert_close(z.mean(0), torch.zeros(4), atol=1e-3, rtol=0)
 
 
 def test_a_projection_cannot_be_trained() -> None:
-    plan = recipes.load("covey").plan({"rounds": "1,1"})
+    plan = recipes.load("fedsimclr-projection").plan({"rounds": "1,1"})
     with pytest.raises(UserError, match="nothing to train"):
         check_plan(plan)
 
 
-def test_the_recipe_ends_in_the_projections_space(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("recipe", "width", "sent"),
+    [
+        ("fedsimclr-projection", Parameters().width, ["moments of differences between views"]),
+        (
+            "covey",
+            10,
+            ["moments of differences between views", "moments of weights over landmarks"],
+        ),
+    ],
+)
+def test_the_recipe_ends_in_the_space_that_was_solved(
+    tmp_path: Path, recipe: str, width: int, sent: list[str]
+) -> None:
     options = {"images": 240, "sites": 3, "partition": "p-skew(1.0)", "batch-size": 32}
-    simulate(
-        recipes.load("covey").plan(options | {"rounds": "1,0", "local-epochs": 1}), tmp_path / "run"
-    )
+    plan = recipes.load(recipe).plan(options | {"rounds": "1,0", "local-epochs": 1})
+    simulate(plan, tmp_path / "run")
     stage = read_run(tmp_path / "run").stages[-1]
     assert stage["stage_name"] == "clusters" and stage["round"] == 1
     assert sum(stage["cluster_sizes"]) == 240
     centroids = load_file(tmp_path / "run" / "centroids.safetensors")["points"]
-    assert centroids.shape[0] == 10
-    assert centroids.shape[1] == min(Parameters().width, 256)
+    assert centroids.shape == (10, width)
     left = (tmp_path / "run" / "sites" / "site-0" / "left.jsonl").read_text()
-    assert "moments of differences between views" in left and "sums by cluster" in left
+    assert all(part in left for part in [*sent, "sums by cluster"])

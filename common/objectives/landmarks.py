@@ -1,0 +1,125 @@
+"""The shared-moment projection, then spectral clustering of all sites' images, from sums.
+
+k-means wants round clusters; classes are bent. Spectral clustering follows them along the graph of
+who is near whom, which no site has. But the graph through M landmarks c_j that all images share
+needs sums only. With z an image's projection at unit length, A its weights over the landmarks,
+    a_j = exp(z·c_j/τ) / Σ exp(z·c/τ) over the `nearest` landmarks, 0 elsewhere,
+two images are as near as their weights are, A Δ⁻¹ Aᵀ with Δ = diag(Σ a), and the leading
+eigenvectors of that N × N matrix come from an M × M one:
+    S = Σ a aᵀ over all sites,  Δ = diag(S·1),  Δ^-½ S Δ^-½ v = λ v,  u = λ^-½ vᵀ Δ^-½ a.
+u has as many dimensions as there are clusters, and k-means goes on from u at unit length. Like the
+projection it does not depend on how the images are spread, but for the landmarks: each site sends
+its own clusters' centroids, with about `images` images each, and where there are more than
+`landmarks` of them, the server clusters them. A site of one class sends landmarks that stand for no
+other class.
+A stage of it has no local loss (rounds = 0). Shared: encoder, the solved projector. Local: nothing.
+Sources: spectral clustering by landmarks: Liu, He and Chang, ICML 2010 (anchor graphs); Chen and
+Cai, AAAI 2011 (LSC). From the sites' sums: ours; `docs/covey.md` has the measurements.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from common.encoders import Encoder
+from common.errors import UserError
+from common.objectives import projection
+from common.objectives.projection import Projection
+
+UNUSED = -1e4  # the score of a landmark that is not there: its weight is 0
+
+
+@dataclass(frozen=True)
+class Parameters(projection.Parameters):
+    """`landmarks` M: at most; `images`: behind each of a site's, about; `nearest`: landmarks that
+    an image has weights on; `temperature` τ. `width`, `ridge`: the projection's."""
+
+    landmarks: int = 500
+    images: int = 10
+    nearest: int = 10
+    temperature: float = 0.1
+
+
+class Weights(nn.Module):
+    """z (N, p) -> weights (N, M) over the `nearest` of M landmarks; rows add up to 1."""
+
+    def __init__(self, width: int, landmarks: int, nearest: int) -> None:
+        super().__init__()
+        self.scores = nn.Linear(width, landmarks)
+        self.nearest = min(nearest, landmarks)
+
+    def forward(self, z: Tensor) -> Tensor:
+        with torch.autocast(z.device.type, enabled=False):  # differences of scores need float32
+            scores: Tensor = self.scores(F.normalize(z.float(), dim=1))
+            least = scores.topk(self.nearest, dim=1).values[:, -1:]
+            return scores.masked_fill(scores < least, -torch.inf).softmax(dim=1)
+
+    @torch.no_grad()
+    def set(self, points: Tensor, temperature: float) -> None:
+        """Score by cos/τ with `points` (m, p) of unit length, m ≤ M; the rest are not there."""
+        self.scores.weight.zero_()
+        self.scores.bias.fill_(UNUSED)
+        self.scores.weight[: len(points)] = points / temperature
+        self.scores.bias[: len(points)] = 0
+
+
+class Landmarks(Projection):
+    """A frozen encoder, the projection, and the spectral embedding by shared landmarks."""
+
+    name = "landmarks"
+    parameters_type = Parameters
+    solves = ("moments", "landmarks", "affinity")
+
+    def __init__(self, encoder: Encoder, parameters: Parameters, clusters: int) -> None:
+        super().__init__(encoder, parameters, clusters)
+        if parameters.landmarks < clusters:
+            raise UserError(f"{parameters.landmarks} landmarks are too few for {clusters} clusters")
+        self.settings = parameters
+        width, landmarks = super().width("projector"), parameters.landmarks
+        self.weights = Weights(width, landmarks, parameters.nearest)
+        self.spectrum = nn.Linear(landmarks, max(clusters, 1), bias=False)
+        self.projector = nn.Sequential(self.projection, self.weights, self.spectrum)
+
+    def solve(self, asked: str, sums: Mapping[str, Tensor]) -> None:
+        if asked == "landmarks":
+            self.weights.set(sums["points"].float(), self.settings.temperature)
+        elif asked == "affinity":
+            solved = solve_spectrum(sums["affinity"], self.spectrum.out_features)
+            with torch.no_grad():
+                self.spectrum.weight.copy_(solved.T)
+        else:
+            super().solve(asked, sums)
+
+    def solving_points(self, asked: str, h: Tensor) -> Tensor:
+        if asked == "moments":
+            return super().solving_points(asked, h)
+        z: Tensor = F.normalize(self.projection(h).float(), dim=1)
+        return z if asked == "landmarks" else self.weights(z)
+
+    def solving_width(self, asked: str) -> int:
+        widths = {"landmarks": self.weights.scores.in_features, "affinity": self.settings.landmarks}
+        return widths.get(asked) or super().solving_width(asked)
+
+    def landmarks_of(self, images: int) -> int:
+        return max(1, min(self.settings.landmarks, images // self.settings.images))
+
+
+def solve_spectrum(affinity: Tensor, width: int) -> Tensor:
+    """Δ^-½ V Λ^-½ (M, width), float64, from `affinity` (M, M) = Σ a aᵀ: u = λ^-½ vᵀ Δ^-½ a, times
+    √N, so that each dimension of u is about 1. Landmarks that no image is near get 0; each column's
+    largest entry is positive. `ValueError` for sums of no images."""
+    degrees = affinity.sum(dim=1)
+    total = degrees.sum()
+    if affinity.ndim != 2 or affinity.shape[0] != affinity.shape[1] or not total > 0:
+        raise ValueError(f"affinities {tuple(affinity.shape)} of no images")
+    scale = torch.where(degrees > 1e-9 * total, degrees.clamp_min(1e-300).rsqrt(), 0)
+    normalised = scale[:, None] * (affinity + affinity.T) / 2 * scale
+    values, vectors = torch.linalg.eigh(normalised)
+    width = min(width, len(values))
+    values, vectors = values.flip(0)[:width], vectors.flip(1)[:, :width]
+    weights = scale[:, None] * vectors * (total / values.clamp_min(1e-6)).sqrt()
+    signed: Tensor = weights * weights.gather(0, weights.abs().argmax(dim=0)[None]).sign()
+    return signed
