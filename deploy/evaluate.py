@@ -150,7 +150,11 @@ def _frozen(trained: Trained, pooled: Pooled, protocols: tuple[str, ...]) -> dic
     h = trained.embed(pooled.train)
     if "clustering" in protocols:
         z = h if trained.space == "encoder" else trained.embed(pooled.train, trained.space)
-        figures |= clustering(trained, z, pooled.labels, len(pooled.train.classes))
+        classes = len(pooled.train.classes)
+        figures |= clustering(trained, z, pooled.labels, classes)
+        if trained.centroids is not None:
+            z = trained.embed(pooled.test, trained.space)
+            figures["centroids_held_out"] = by_centroids(trained, z, pooled.truth, classes)
     if "knn" in protocols or "linear" in protocols:
         h_test, held = trained.embed(pooled.test), len(pooled.truth)
         if "knn" in protocols:
@@ -172,14 +176,19 @@ def clustering(trained: Trained, z: Tensor, labels: Tensor, classes: int) -> dic
     chance = generator(trained.device, trained.plan.seed, "evaluate")
     found = kmeans(z, clusters, spherical=True, generator=chance)
 
-    def scores(assigned: Tensor, k: int) -> dict[str, float]:
-        return metrics.clustering_scores(measure.count_table(assigned, labels, k, classes))
-
-    figures = {"kmeans": scores(found.labels, clusters)}
+    table = measure.count_table(found.labels, labels, clusters, classes)
+    figures = {"kmeans": metrics.clustering_scores(table)}
     if trained.centroids is not None:
-        assigned = nearest(z, trained.centroids)
-        figures["centroids"] = scores(assigned, len(trained.centroids))
+        figures["centroids"] = by_centroids(trained, z, labels, classes)
     return figures
+
+
+def by_centroids(trained: Trained, z: Tensor, labels: Tensor, classes: int) -> dict[str, float]:
+    """Scores of the nearest of the federation's centroids to embeddings z (N, d)."""
+    centroids = trained.centroids
+    assert centroids is not None
+    table = measure.count_table(nearest(z, centroids), labels, len(centroids), classes)
+    return metrics.clustering_scores(table)
 
 
 def semi_supervised(trained: Trained, pooled: Pooled, name: str, repeats: int) -> dict[str, Any]:

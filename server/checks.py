@@ -147,6 +147,8 @@ def _check_moments(reply: Reply, expected: Expected, classes: int) -> None:
         _check_bound(f"moments.{name}", moment, most)
         if name in ("gram", "within", "affinity"):
             _check_second_moment(f"moments.{name}", moment, most)
+        if name == "affinity" and moment.min() < 0:
+            raise Refused("moments.affinity: weights are not negative")
         if name in ("within", "affinity"):
             _check_definite(f"moments.{name}", moment, most)
 

@@ -110,11 +110,13 @@ class Landmarks(Projection):
 def solve_spectrum(affinity: Tensor, width: int) -> Tensor:
     """Δ^-½ V Λ^-½ (M, width), float64, from `affinity` (M, M) = Σ a aᵀ: u = λ^-½ vᵀ Δ^-½ a, times
     √N, so that each dimension of u is about 1. Landmarks that no image is near get 0; each column's
-    largest entry is positive. `ValueError` for sums of no images."""
+    largest entry is positive. `UserError` for sums of no images."""
     degrees = affinity.sum(dim=1)
     total = degrees.sum()
-    if affinity.ndim != 2 or affinity.shape[0] != affinity.shape[1] or not total > 0:
-        raise ValueError(f"affinities {tuple(affinity.shape)} of no images")
+    if affinity.ndim != 2 or affinity.shape[0] != affinity.shape[1]:
+        raise ValueError(f"affinities {tuple(affinity.shape)}")
+    if not total > 0:
+        raise UserError("no site has enough images near one landmark")
     scale = torch.where(degrees > 1e-9 * total, degrees.clamp_min(1e-300).rsqrt(), 0)
     normalised = scale[:, None] * (affinity + affinity.T) / 2 * scale
     values, vectors = torch.linalg.eigh(normalised)

@@ -19,7 +19,7 @@ from common import layout, recipes
 from common.centroids import Centroids
 from common.data import load
 from common.errors import UserError, plain
-from common.messages import Instruction, Reply, decode, encode
+from common.messages import SOLVING, Instruction, Reply, decode, encode
 from common.objectives import build_stage
 from server.guard import limited_memory
 from tests.intruders.mutations import Mutator
@@ -35,8 +35,13 @@ OPTIONS = {
     "parameters": "hidden=16 width=8",
 }
 IN_A_ROW = 20  # of one kind: a site keeps the model of the last plan
+SOLVED = {
+    "objective": "simclr,landmarks",
+    "rounds": "2,0",
+    "parameters": "hidden=16 width=8,width=8 landmarks=20",
+}
 PREPARED = "train, prepared"  # what was prepared alone: the rest came before
-KINDS = ("hello", "train", "assess", "lloyd", "score", "moments", "prepare", PREPARED)
+KINDS = ("hello", "train", "assess", "lloyd", "score", *SOLVING, "prepare", PREPARED)
 CHANGES = ("os.mkdir", "os.rename", "os.remove", "os.rmdir", "os.symlink", "os.link", "os.chmod")
 RUNS = (
     "exec",
@@ -118,15 +123,20 @@ class Untrained(Work):
     """Everything that comes before the first image is looked at."""
 
     def answer(self):
-        self._local_round("train")
+        if self.stage.rounds:
+            self._local_round("train")
         return Reply(self.instruction.kind, self.trainer.site, self.instruction.round)
 
 
 def instruction(kind):
     """One that a server would send."""
-    objective = {"objective": "spectral"} if kind in ("prepare", PREPARED) else {}
-    plan = recipes.load("fedsimclr").plan(OPTIONS | objective)
-    shared = build_stage(plan, 0, 1, 8, 10).shared()
+    stage, number, recipe, more = 0, 1, "fedsimclr", {}
+    if kind in SOLVING:
+        stage, number, recipe, more = 1, 2, "fedsimclr-projection", SOLVED
+    elif kind in ("prepare", PREPARED):
+        more = {"objective": "spectral"}
+    plan = recipes.load(recipe).plan(OPTIONS | more)
+    shared = build_stage(plan, stage, 1, 8, 10).shared()
     groups = layout.flatten(shared)
     width = 64
     centroids = {
@@ -137,9 +147,9 @@ def instruction(kind):
     return Instruction(
         "train" if kind == PREPARED else kind,
         "20260101-120000-fedsimclr",
-        1,
+        number,
         plan,
-        0,
+        stage,
         layout.layout_of(shared).digest,
         layout.digest_of(groups),
         {"moment": groups["moment"]} if kind == PREPARED else groups,

@@ -5,14 +5,17 @@ import math
 import re
 
 import numpy as np
+import torch
 
 from common import recipes
 from common.centroids import Centroids
 from common.errors import UserError
 from common.layout import Layout
 from common.messages import Instruction, MessageError, Reply, decode, encode
+from common.objectives.landmarks import solve_spectrum
 from deploy.in_process import InProcessGrid
 from server import lloyd
+from server.centroids import shared_landmarks
 from server.checks import Refused
 from server.exchange import Exchange, account
 from server.greeting import SiteInfo, read_greeting
@@ -51,6 +54,8 @@ PARTS = {
         "sums": {"images": 10.0, "knn_correct": 1.0, "held": 2.0},
     },
     "moments": {"moments": {"gram": GRAM, "within": np.eye(WIDTH)}, "sums": {"images": 10.0}},
+    "landmarks": {"centroids": OWN["centroids"], "sums": {"images": 10.0}},
+    "affinity": {"moments": {"affinity": np.eye(WIDTH)}, "sums": {"images": 10.0}},
     "lloyd": {
         "moments": {"sums": np.ones((2 * SETS, WIDTH))},
         "tables": {"lloyd": np.full((2 * SETS, 1), 5)},
@@ -94,7 +99,8 @@ SITES = {name: SiteInfo(name, IMAGES, 1, 8, ("a", "b"), {}) for name in ("bad", 
 
 def exchange(kind, message):
     """One that the good site has answered."""
-    opened = Exchange(asked(kind), {"bad": 2, "good": 3}, SITES, LAYOUT, WIDTH)
+    few = (lambda images: images // 10) if kind == "landmarks" else None
+    opened = Exchange(asked(kind), {"bad": 2, "good": 3}, SITES, LAYOUT, WIDTH, landmarks_of=few)
     message.content = good(kind, "good").to_record()
     opened.fold([("good", message)])
     assert opened.answered == ["good"], opened.refused
@@ -141,6 +147,10 @@ def conclude(kind, opened):
         merged = measured.merge(rule, None, 0)
         if merged is not None:
             figures += [merged.centroids.points, merged.centroids.counts]
+    if kind == "landmarks":
+        figures.append(shared_landmarks(measured.centroids, 3, 0))
+    if kind == "affinity":
+        figures.append(solve_spectrum(torch.from_numpy(measured.moment(kind)), 2).numpy())
     if kind in ("train", "prepare"):
         figures.append(opened.update.result())
     if kind == "lloyd":

@@ -93,6 +93,14 @@ WRONG = {
         moments("moments", within=INDEFINITE),
         "negative eigenvalues",
     ),
+    "a weight below 0": (
+        moments("affinity", affinity=np.eye(WIDTH) - 1e-3),
+        "moments.affinity: weights are not negative",
+    ),
+    "more landmarks than a site has images for": (
+        part("landmarks", centroids=Centroids(np.eye(3, dtype=np.float32), np.full(3, 3))),
+        "centroids: (3, 3) instead of at most (2, 3)",
+    ),
     "seconds that are no time": (part("train", seconds={"train": -1.0}), "seconds.train"),
     "a phase with control characters": (
         part("train", seconds={"\x1b[2J": 1.0}),
