@@ -34,7 +34,10 @@ CONTROLS: dict[str, tuple[str, Options]] = {  # which part of `covey` does what
     "centralised-covey": ("covey", POOLED),
     "covey-projection": ("covey", {"objective": "spectral,projection"}),  # without landmarks
     "fedsimclr-landmarks": ("fedsimclr-projection", {"objective": "simclr,landmarks"}),
-    "covey+batch": ("covey", {"normalisation": "batch"}),
+    "covey-projection+batch": (
+        "covey",
+        {"objective": "spectral,projection", "normalisation": "batch"},
+    ),
     "fedsimclr+group": ("fedsimclr", {"normalisation": "group"}),
     "fedsimclr-projection+group": ("fedsimclr-projection", {"normalisation": "group"}),
     "orchestra+group": ("orchestra", {"normalisation": "group"}),
