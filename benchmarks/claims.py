@@ -187,7 +187,7 @@ def more_rounds(
     scores = {"nmi": "NMI", "acc": "ACC", "linear": "linear"}
     columns = [f"{name}, {number} rounds" for name in scores.values() for number in lengths]
     yield from grid("run", columns)
-    for name, partition in (("centralised", "iid"), ("covey", PARTITIONS[-1])):
+    for name, partition in (("centralised", "iid"), ("covey-projection", PARTITIONS[-1])):
         cells = []
         for score in scores:
             for table in lengths.values():
