@@ -32,6 +32,7 @@ SPECTRAL: Options = {"objective": "spectral", "normalisation": "group"}
 CONTROLS: dict[str, tuple[str, Options]] = {  # which part of `covey` does what
     "centralised-spectral": ("fedsimclr", POOLED | SPECTRAL),
     "centralised-covey": ("covey", POOLED),
+    "centralised-covey-projection": ("covey", POOLED | {"objective": "spectral,projection"}),
     "covey-projection": ("covey", {"objective": "spectral,projection"}),  # without landmarks
     "fedsimclr-landmarks": ("fedsimclr-projection", {"objective": "simclr,landmarks"}),
     "covey-projection+batch": (
