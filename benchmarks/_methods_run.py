@@ -28,17 +28,15 @@ REFERENCES: dict[str, tuple[str, Options]] = {  # the recipe that each runs, wit
     "standalone": ("fedsimclr", {"participation": 1.0}),
     "pixels": ("fedkmeans-pixels", {}),
 }
+PROJECTED: Options = {"objective": "spectral,projection"}  # `covey` without landmarks
 SPECTRAL: Options = {"objective": "spectral", "normalisation": "group"}
 CONTROLS: dict[str, tuple[str, Options]] = {  # which part of `covey` does what
     "centralised-spectral": ("fedsimclr", POOLED | SPECTRAL),
     "centralised-covey": ("covey", POOLED),
-    "centralised-covey-projection": ("covey", POOLED | {"objective": "spectral,projection"}),
-    "covey-projection": ("covey", {"objective": "spectral,projection"}),  # without landmarks
+    "centralised-covey-projection": ("covey", POOLED | PROJECTED),
+    "covey-projection": ("covey", PROJECTED),
     "fedsimclr-landmarks": ("fedsimclr-projection", {"objective": "simclr,landmarks"}),
-    "covey-projection+batch": (
-        "covey",
-        {"objective": "spectral,projection", "normalisation": "batch"},
-    ),
+    "covey-projection+batch": ("covey", PROJECTED | {"normalisation": "batch"}),
     "fedsimclr+group": ("fedsimclr", {"normalisation": "group"}),
     "fedsimclr-projection+group": ("fedsimclr-projection", {"normalisation": "group"}),
     "orchestra+group": ("orchestra", {"normalisation": "group"}),

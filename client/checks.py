@@ -61,11 +61,9 @@ def check_parts(instruction: Instruction, bench: Workbench) -> None:
     _check_model(instruction, bench)
     kind, clusters = instruction.kind, instruction.plan.clusters
     stage = instruction.plan.stages[instruction.stage]
-    objective, solving = bench.objective, kind in SOLVING
-    if solving and kind not in objective.solves:
+    if kind in SOLVING and kind not in bench.objective.solves:
         raise UserError(f"{stage.objective} solves nothing from {kind}")
-    # As the server's `GlobalModel.width`.
-    width = objective.solving_width(kind) if solving else objective.width(stage.embedding)
+    width = bench.objective.width_for(kind, stage.embedding)
     if kind == "train" and not bench.objective.trains:
         raise UserError(f"{stage.objective} is not trained")
     if kind == "prepare" and not bench.objective.prepares:

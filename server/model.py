@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from common import layout
 from common.centroids import Centroids
-from common.messages import SOLVING, Floats, Groups
+from common.messages import Floats, Groups
 from common.objectives import build_stage
 from common.objectives.base import Objective
 from common.options import Plan
@@ -44,9 +44,7 @@ class GlobalModel:
 
     def width(self, stage: int, kind: str) -> int:
         """Numbers in one embedding, or in one of the points that something is solved from."""
-        if kind in SOLVING:
-            return self.objective(stage).solving_width(kind)
-        return self.objective(stage).width(self._plan.stages[stage].embedding)
+        return self.objective(stage).width_for(kind, self._plan.stages[stage].embedding)
 
     def enter(self, stage: int, learned: Groups, centroids: Centroids | None) -> dict[str, Floats]:
         """The state that a stage starts from: from the seed, with what was learned before it.

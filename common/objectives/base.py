@@ -165,6 +165,10 @@ class Objective(nn.Module):
         """Numbers in one of `solving_points`."""
         return self.encoder.feature_dim
 
+    def width_for(self, kind: str, embedding: str) -> int:
+        """Numbers in what a message of this kind is about: `solving_width` or `width`."""
+        return self.solving_width(kind) if kind in self.solves else self.width(embedding)
+
     def landmarks_of(self, images: int) -> int:
         """How many centroids a site with so many images sends for "landmarks", at most."""
         return 0

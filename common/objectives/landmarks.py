@@ -27,7 +27,7 @@ from torch import Tensor, nn
 from common.encoders import Encoder
 from common.errors import UserError
 from common.objectives import projection
-from common.objectives.projection import Projection
+from common.objectives.projection import Projection, with_fixed_signs
 
 UNUSED = -1e4  # the score of a landmark that is not there: its weight is 0
 
@@ -71,13 +71,13 @@ class Landmarks(Projection):
 
     name = "landmarks"
     parameters_type = Parameters
+    parameters_: Parameters
     solves = ("moments", "landmarks", "affinity")
 
     def __init__(self, encoder: Encoder, parameters: Parameters, clusters: int) -> None:
         super().__init__(encoder, parameters, clusters)
         if parameters.landmarks < clusters:
             raise UserError(f"{parameters.landmarks} landmarks are too few for {clusters} clusters")
-        self.settings = parameters
         width, landmarks = super().width("projector"), parameters.landmarks
         self.weights = Weights(width, landmarks, parameters.nearest)
         self.spectrum = nn.Linear(landmarks, max(clusters, 1), bias=False)
@@ -85,7 +85,7 @@ class Landmarks(Projection):
 
     def solve(self, asked: str, sums: Mapping[str, Tensor]) -> None:
         if asked == "landmarks":
-            self.weights.set(sums["points"].float(), self.settings.temperature)
+            self.weights.set(sums["points"].float(), self.parameters_.temperature)
         elif asked == "affinity":
             solved = solve_spectrum(sums["affinity"], self.spectrum.out_features)
             with torch.no_grad():
@@ -96,25 +96,28 @@ class Landmarks(Projection):
     def solving_points(self, asked: str, h: Tensor) -> Tensor:
         if asked == "moments":
             return super().solving_points(asked, h)
-        z: Tensor = F.normalize(self.projection(h).float(), dim=1)
-        return z if asked == "landmarks" else self.weights(z)
+        z: Tensor = self.projection(h)
+        return self.weights(z) if asked == "affinity" else F.normalize(z.float(), dim=1)
 
     def solving_width(self, asked: str) -> int:
-        widths = {"landmarks": self.weights.scores.in_features, "affinity": self.settings.landmarks}
+        widths = {
+            "landmarks": self.weights.scores.in_features,
+            "affinity": self.parameters_.landmarks,
+        }
         return widths.get(asked) or super().solving_width(asked)
 
     def landmarks_of(self, images: int) -> int:
-        return max(1, min(self.settings.landmarks, images // self.settings.images))
+        return max(1, min(self.parameters_.landmarks, images // self.parameters_.images))
 
 
 def solve_spectrum(affinity: Tensor, width: int) -> Tensor:
     """Δ^-½ V Λ^-½ (M, width), float64, from `affinity` (M, M) = Σ a aᵀ: u = λ^-½ vᵀ Δ^-½ a, times
     √N, so that each dimension of u is about 1. Landmarks that no image is near get 0; each column's
     largest entry is positive. `UserError` for sums of no images."""
-    degrees = affinity.sum(dim=1)
-    total = degrees.sum()
     if affinity.ndim != 2 or affinity.shape[0] != affinity.shape[1]:
         raise ValueError(f"affinities {tuple(affinity.shape)}")
+    degrees = affinity.sum(dim=1)
+    total = degrees.sum()
     if not total > 0:
         raise UserError("no site has enough images near one landmark")
     scale = torch.where(degrees > 1e-9 * total, degrees.clamp_min(1e-300).rsqrt(), 0)
@@ -122,6 +125,4 @@ def solve_spectrum(affinity: Tensor, width: int) -> Tensor:
     values, vectors = torch.linalg.eigh(normalised)
     width = min(width, len(values))
     values, vectors = values.flip(0)[:width], vectors.flip(1)[:, :width]
-    weights = scale[:, None] * vectors * (total / values.clamp_min(1e-6)).sqrt()
-    signed: Tensor = weights * weights.gather(0, weights.abs().argmax(dim=0)[None]).sign()
-    return signed
+    return with_fixed_signs(scale[:, None] * vectors * (total / values.clamp_min(1e-6)).sqrt())

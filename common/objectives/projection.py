@@ -104,5 +104,10 @@ def solve_projection(
     _, vectors = torch.linalg.eigh((whitened + whitened.T) / 2)
     chosen = vectors.flip(1)[:, :width]
     weights = torch.linalg.solve_triangular(lower.T, chosen, upper=True)
-    largest = weights.abs().argmax(dim=0)
-    return weights * weights.gather(0, largest[None]).sign(), mean
+    return with_fixed_signs(weights), mean
+
+
+def with_fixed_signs(columns: Tensor) -> Tensor:
+    """Eigenvectors have either sign: each of `columns` (d, p) with its largest entry positive."""
+    signed: Tensor = columns * columns.gather(0, columns.abs().argmax(dim=0)[None]).sign()
+    return signed
