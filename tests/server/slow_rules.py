@@ -48,20 +48,15 @@ def slow_clipping(models, f) -> list[float]:
 
 
 def slow_geometric_median(models, f) -> list[float]:
-    """Weiszfeld's steps, number by number."""
+    """Weiszfeld's steps until nothing moves."""
     new = vector(SENT)
     for part in PARTS:
-        points = [[float(m[i]) for i in part] for m in models]
-        at = [sum(column) / len(models) for column in zip(*points, strict=True)]
-        for _ in range(2000):
-            lengths = [sum((p - a) ** 2 for p, a in zip(q, at, strict=True)) ** 0.5 for q in points]
-            pull = [1 / max(length, 1e-9) for length in lengths]
-            at = [
-                sum(w * p for w, p in zip(pull, column, strict=True)) / sum(pull)
-                for column in zip(*points, strict=True)
-            ]
-        for i, a in zip(part, at, strict=True):
-            new[i] = a
+        points = np.asarray(models, float)[:, part]
+        at, before = points.mean(axis=0), None
+        while before is None or np.abs(at - before).max() > 1e-13 * np.abs(points).max():
+            pull = 1 / np.sqrt(((points - at) ** 2).sum(axis=1)).clip(min=1e-9)
+            at, before = pull @ points / pull.sum(), at
+        new[part] = at
     return list(new)
 
 
