@@ -28,12 +28,14 @@ REFERENCES: dict[str, tuple[str, Options]] = {  # the recipe that each runs, wit
     "standalone": ("fedsimclr", {"participation": 1.0}),
     "pixels": ("fedkmeans-pixels", {}),
 }
-PROJECTED: Options = {"objective": "spectral,projection"}  # `covey` without landmarks
+UNSTARTED: Options = {"objective": "frozen,spectral,landmarks", "normalisation": "group"}
+PROJECTED: Options = UNSTARTED | {"objective": "frozen,spectral,projection"}  # no landmarks either
 SPECTRAL: Options = {"objective": "spectral", "normalisation": "group"}
 CONTROLS: dict[str, tuple[str, Options]] = {  # which part of `covey` does what
     "centralised-spectral": ("fedsimclr", POOLED | SPECTRAL),
     "centralised-covey": ("covey", POOLED),
     "centralised-covey-projection": ("covey", POOLED | PROJECTED),
+    "covey-landmarks": ("covey", UNSTARTED),
     "covey-projection": ("covey", PROJECTED),
     "fedsimclr-landmarks": ("fedsimclr-projection", {"objective": "simclr,landmarks"}),
     "covey-projection+batch": ("covey", PROJECTED | {"normalisation": "batch"}),

@@ -26,16 +26,16 @@ DATASETS = ("fashion-mnist", "mnist", "cifar10")
 PARTS = (
     "fedsimclr", "fedsimclr+group", "fedkmeans", "fedsimclr-projection",
     "fedsimclr-projection+group", "fedsimclr-landmarks", "orchestra", "orchestra+group",
-    "covey-projection+batch", "covey-projection", "covey", "centralised", "centralised-spectral",
-    "centralised-covey-projection",
+    "covey-projection+batch", "covey-projection", "covey-landmarks", "covey", "centralised",
+    "centralised-spectral", "centralised-covey-projection", "centralised-covey",
 )  # fmt: skip
-"""What tells the parts of `covey` apart: normalisation, first stage, projection, landmarks."""
+"""What tells the parts of `covey` apart: normalisation, start, first stage, projection, landmarks."""
 BEST = (
     "covey", "orchestra", "fedbyol-reg", "fedmoco-v3", "fedsimclr", "fedsimclr-projection",
-    "fedsimclr-landmarks", "covey-projection", "centralised",
+    "fedsimclr-landmarks", "covey-projection", "covey-landmarks", "centralised",
 )  # fmt: skip
 """Who runs on every data set and with 20 sites: the best under skew at seed 0, SimCLR with
-`covey`'s projection and with its landmarks, `covey` without them, and the ceiling."""
+`covey`'s projection and with its landmarks, `covey` without its parts, and the ceiling."""
 FAMILIES = {  # stage 1 alone, with a contrastive and with a non-contrastive second stage
     "contrastive (C)": ("fedmc", "fedmcc", "fedmcc-nc"),
     "non-contrastive (NC)": ("fedbyol", "fedbyol-c", "fedbyol-nc"),

@@ -61,9 +61,9 @@ def check_parts(instruction: Instruction, bench: Workbench) -> None:
     _check_model(instruction, bench)
     kind, clusters = instruction.kind, instruction.plan.clusters
     stage = instruction.plan.stages[instruction.stage]
-    if kind in SOLVING and kind not in bench.objective.solves:
-        raise UserError(f"{stage.objective} solves nothing from {kind}")
-    width = bench.objective.width_for(kind, stage.embedding)
+    if kind in SOLVING and instruction.asked not in bench.objective.solves:
+        raise UserError(f"{stage.objective} solves nothing from {instruction.asked}")
+    width = bench.objective.width_for(instruction.asked, stage.embedding)
     if kind == "train" and not bench.objective.trains:
         raise UserError(f"{stage.objective} is not trained")
     if kind == "prepare" and not bench.objective.prepares:

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from numpy.typing import NDArray
-from torch import Tensor
+from torch import Tensor, nn
 
 from client.clusters import local_clusters
 from client.kfed import k_fed_clusters
@@ -21,6 +21,7 @@ from common.objectives.base import Objective
 from common.views import Views
 
 CHUNK = 1024  # images in one forward; rows in one block of similarities
+PATCHED = 128  # images whose patches are laid out at once
 NEIGHBOURS = 20  # of the kNN vote, or fewer where a site has few images
 KNN_TEMPERATURE = 0.07  # weights exp(cos/τ): Wu et al., CVPR 2018 (arXiv 1805.01978), section 3.4
 
@@ -71,6 +72,45 @@ def solving_points(
     """What is summed for `Objective.solve`, (n, d), of the n `rows` without augmentation."""
     chunks = _outputs(objective, views, images, rows, device)
     return torch.cat([objective.solving_points(asked, h) for h in chunks])
+
+
+@torch.no_grad()
+def patch_moments(
+    objective: Objective,
+    views: Views,
+    images: Tensor,
+    rows: Tensor,
+    asked: str,
+    device: torch.device,
+) -> NDArray[np.float64]:
+    """`gram` (d + 1, d + 1), Σ x xᵀ with x = [P, 1/√L] of each image's patches P (L, d), scaled to
+    ‖P‖_F = 1, that a layer of the encoder sees in the `rows` without augmentation."""
+    layer = objective.layer(asked)
+    width = layer.weight[0].numel() + 1
+    gram = torch.zeros(width, width, dtype=torch.float64, device=device)
+
+    def add(_: nn.Module, inputs: tuple[Tensor, ...]) -> None:
+        for few in inputs[0].split(PATCHED):
+            gram.add_(_patch_gram(few.float(), layer))
+
+    hook = layer.register_forward_pre_hook(add)
+    try:
+        for _ in _outputs(objective, views, images, rows, device):
+            pass
+    finally:
+        hook.remove()
+    return gram.cpu().numpy()
+
+
+def _patch_gram(maps: Tensor, layer: nn.Conv2d) -> Tensor:
+    """Σ x xᵀ (d + 1, d + 1) of the layer's input `maps` (n, C, H, W): see `patch_moments`."""
+    assert not isinstance(layer.padding, str)
+    with torch.autocast(maps.device.type, enabled=False):
+        patches = F.unfold(maps, layer.kernel_size, layer.dilation, layer.padding, layer.stride)
+        patches = patches / patches.norm(dim=(1, 2), keepdim=True).clamp_min(1e-12)
+        x = F.pad(patches, (0, 0, 0, 1), value=patches.shape[2] ** -0.5)
+        x = x.transpose(0, 1).flatten(1)
+        return (x @ x.T).double()
 
 
 def affinity(weights: Tensor, min_count: int) -> NDArray[np.float64]:

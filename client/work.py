@@ -75,6 +75,7 @@ class Work:
         asked = {
             "prepare": self._prepare,
             "assess": self._look,
+            "patches": self._sum_patches,
             "moments": self._sum_moments,
             "landmarks": self._find_landmarks,
             "affinity": self._sum_affinity,
@@ -175,6 +176,19 @@ class Work:
                 chosen.tolist(),
             )
         return {"tables": tables}
+
+    def _sum_patches(self) -> dict[str, Any]:
+        """Moments of the patches that one layer of the encoder sees."""
+        with self._phase("embed"), self.bench.precision():
+            gram = measure.patch_moments(
+                self.bench.objective,
+                self.bench.views,
+                self.trainer.images,
+                self.train_index,
+                self.instruction.asked,
+                self.bench.device,
+            )
+        return {"moments": {"gram": gram}}
 
     def _sum_moments(self) -> dict[str, Any]:
         """Moments of embeddings and of the differences between two views' embeddings."""

@@ -27,13 +27,23 @@ Counts = NDArray[np.int64]
 Groups = Mapping[str, Floats]
 
 Kind = Literal[
-    "hello", "prepare", "train", "moments", "landmarks", "affinity", "assess", "lloyd", "score"
+    "hello",
+    "prepare",
+    "train",
+    "patches",
+    "moments",
+    "landmarks",
+    "affinity",
+    "assess",
+    "lloyd",
+    "score",
 ]
 """What a site is asked for:
 
 - hello: who are you, what do your images look like
 - prepare: what the objective shares before a round, from the model that all received
 - train: measure the state that you received, then train it on your images
+- patches: sums over the patches that one layer of the encoder sees, from which the server sets it
 - moments: sums over two views of each image, from which the server solves a projection
 - landmarks: centroids of many small local clusters, in the space so projected
 - affinity: sums of products of the images' weights over all sites' landmarks
@@ -42,7 +52,7 @@ Kind = Literal[
 - score: given the merged centroids and the probe solved from the moments, count what is right
 """
 
-SOLVING: tuple[Kind, ...] = ("moments", "landmarks", "affinity")
+SOLVING: tuple[Kind, ...] = ("patches", "moments", "landmarks", "affinity")
 """What a stage may begin with, where its objective `solves` something."""
 
 MOST_CLASSES = 10_000  # over all sites
@@ -55,6 +65,7 @@ class Instruction:
     """What the server asks of a site.
 
     `round` counts training rounds over all stages from 1, `stage` the plan's stages from 0.
+    `step` counts exchanges of one kind that belong together, from 1; 0 where there is one.
     `centroids` are the global ones so far, or with `lloyd` those to count by. `layout` is the
     digest that the site's own model must have, `state` that of all groups: a message without them
     is about a state that the site has embedded its images with before, and `train` may bring what
@@ -72,6 +83,12 @@ class Instruction:
     centroids: Centroids | None = None
     probe: Floats | None = None
     classes: tuple[str, ...] = ()
+    step: int = 0
+
+    @property
+    def asked(self) -> str:
+        """What an objective calls this exchange (`Objective.solves`): "moments", "patches.2"."""
+        return f"{self.kind}.{self.step}" if self.kind == "patches" else self.kind
 
     def to_record(self) -> RecordDict:
         """As Flower's RecordDict."""
@@ -82,6 +99,7 @@ class Instruction:
                 "run": self.run,
                 "round": self.round,
                 "stage": self.stage,
+                "step": self.step,
                 "plan": self.plan.to_json(),
                 "layout": self.layout,
                 "state": self.state,
@@ -105,6 +123,7 @@ class Instruction:
             round=records.get(header, "round", int),
             plan=Plan.from_json(records.get(header, "plan", str)),
             stage=records.get(header, "stage", int),
+            step=records.get(header, "step", int),
             layout=records.get(header, "layout", str),
             state=records.get(header, "state", str),
             groups=records.arrays(record, "groups", np.float32, 1),

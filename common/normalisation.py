@@ -10,21 +10,22 @@ import math
 
 from torch import nn
 
-GROUPS = 8
+GROUPS = {"group": 8, "layer": 1}
+"""Groups of maps by the plan's `normalisation`, where that is not "batch"."""
 
 
-def without_batch_norm(module: nn.Module) -> None:
-    """Replace every BatchNorm inside `module`, in place: of maps by GroupNorm with up to 8 groups,
-    of vectors (the heads) by LayerNorm. Scale and shift start anew at 1 and 0; they are trained
-    where the BatchNorm's are."""
+def without_batch_norm(module: nn.Module, groups: int = GROUPS["group"]) -> None:
+    """Replace every BatchNorm inside `module`, in place: of maps by GroupNorm with up to so many
+    groups, of vectors (the heads) by LayerNorm. Scale and shift start anew at 1 and 0; they are
+    trained where the BatchNorm's are."""
     for name, child in module.named_children():
         if isinstance(child, nn.BatchNorm2d):
-            groups = math.gcd(GROUPS, child.num_features)
-            norm: nn.Module = nn.GroupNorm(groups, child.num_features, affine=child.affine)
+            fitting = math.gcd(groups, child.num_features)
+            norm: nn.Module = nn.GroupNorm(fitting, child.num_features, affine=child.affine)
         elif isinstance(child, nn.BatchNorm1d):
             norm = nn.LayerNorm(child.num_features, elementwise_affine=child.affine)
         else:
-            without_batch_norm(child)
+            without_batch_norm(child, groups)
             continue
         trained = all(p.requires_grad for p in child.parameters())
         setattr(module, name, norm.requires_grad_(trained))

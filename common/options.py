@@ -160,10 +160,10 @@ class RunOptions(_Options):
     clusters: int = Field(
         default=0, ge=0, le=10_000, description="number of clusters; 0: as many as classes, or 10"
     )
-    normalisation: Literal["batch", "group"] = Field(
+    normalisation: Literal["batch", "group", "layer"] = Field(
         default="batch",
-        description="of the encoder and the heads: BatchNorm, or GroupNorm, which does not mix the "
-        "images of a batch",
+        description="of the encoder and the heads: BatchNorm, or GroupNorm of 8 groups or of all "
+        "maps (layer), which does not mix the images of a batch",
     )
     batchnorm: Literal["average", "local"] = Field(
         default="average", description="running statistics of BatchNorm: averaged, or kept local"

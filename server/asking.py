@@ -6,7 +6,7 @@ gone goes on when they are back.
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from flwr.serverapp import Grid
 
@@ -122,7 +122,6 @@ class Asking:
         wanted, least = self._wanted(kind, len(names))
         if kind in IN_PART:
             names = self._roster.choose(question.number, names, question.step)
-        width = self._model.width(stage, kind)
         layout = self._model.layout(stage)
         asked = Instruction(
             kind=kind,
@@ -130,13 +129,15 @@ class Asking:
             round=question.number,
             plan=self._plan,
             stage=stage,
+            step=question.step,
             layout=layout.digest,
             state=self._digest(state.groups),
             groups=state.groups,
-            centroids=question.centroids or of_width(state.centroids, width),
             probe=question.probe,
             classes=self._roster.classes,
         )
+        width = self._model.width(stage, asked.asked)
+        asked = replace(asked, centroids=question.centroids or of_width(state.centroids, width))
         nodes = {name: online[name] for name in names}
         objective = self._model.objective(stage)
         prepared = objective.prepares

@@ -39,6 +39,7 @@ class Expected:
 
 MOMENTS: dict[str, tuple[str, ...]] = {
     "assess": ("gram", "cross"),
+    "patches": ("gram",),
     "moments": ("gram", "within"),
     "affinity": ("affinity",),
     "lloyd": ("sums",),

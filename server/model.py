@@ -42,9 +42,9 @@ class GlobalModel:
         shared = self.layout(stage)
         return sum(shared.size(group) for group in shared.groups)
 
-    def width(self, stage: int, kind: str) -> int:
+    def width(self, stage: int, asked: str) -> int:
         """Numbers in one embedding, or in one of the points that something is solved from."""
-        return self.objective(stage).width_for(kind, self._plan.stages[stage].embedding)
+        return self.objective(stage).width_for(asked, self._plan.stages[stage].embedding)
 
     def enter(self, stage: int, learned: Groups, centroids: Centroids | None) -> dict[str, Floats]:
         """The state that a stage starts from: from the seed, with what was learned before it.

@@ -75,13 +75,14 @@ class CoveyStrategy(Strategy):
         self._solved = []
         objective = self.model.objective(index)
         for asked in objective.solves:
-            exchange = self._ask(grid, cast(Kind, asked), self.state.round)
-            if asked == "landmarks":
+            kind, _, step = asked.partition(".")
+            exchange = self._ask(grid, cast(Kind, kind), self.state.round, step=int(step or 0))
+            if kind == "landmarks":
                 most = objective.solving_width("affinity")
                 seed = derive_seed(self.plan.seed, "landmarks", index)
                 sums = {"points": shared_landmarks(exchange.measured.centroids, most, seed)}
             else:
-                sums = exchange.measured.moments(MOMENTS[asked])
+                sums = exchange.measured.moments(MOMENTS[kind])
             groups = self.model.solve(index, self.state.groups, asked, sums)
             self.state = replace(self.state, groups=groups)
             self._solved.append(exchange.cost)

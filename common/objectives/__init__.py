@@ -11,7 +11,7 @@ import torch
 
 from common.encoders import Encoder, build_encoder
 from common.errors import UserError, unknown
-from common.normalisation import without_batch_norm
+from common.normalisation import GROUPS, without_batch_norm
 from common.objectives.base import Around, Objective, read_parameters
 from common.objectives.cluster import Cluster
 from common.objectives.cluster import Parameters as ClusterParameters
@@ -109,6 +109,6 @@ def build_stage(plan: Plan, index: int, channels: int, side: int, clusters: int)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(plan.seed + 1 + index)
         objective = build_objective(plan.stages[index], encoder, clusters)
-    if plan.normalisation == "group":
-        without_batch_norm(objective)
+    if plan.normalisation in GROUPS:
+        without_batch_norm(objective, GROUPS[plan.normalisation])
     return objective

@@ -93,7 +93,8 @@ class Objective(nn.Module):
     """Whether there is a loss; a stage of an objective without one has rounds = 0."""
 
     solves: tuple[str, ...] = ()
-    """The exchanges that a stage begins with (`Kind`), each of which `solve` is called after."""
+    """The exchanges that a stage begins with, each of which `solve` is called after: of a `Kind`,
+    and where there are several of one, "<kind>.1", "<kind>.2", ..."""
 
     prepares: str = ""
     """The shared module that a round begins with: every site fills it in `prepare`, from the model
@@ -154,7 +155,8 @@ class Objective(nn.Module):
         what has a closed form from what all sites sent, float64, of their x = `solving_points`.
         "moments": `gram` (d + 1, d + 1), Σ x xᵀ with a 1 appended to x, and `within` (d, d),
         Σ (x_a - x_b)(x_a - x_b)ᵀ over two views; "landmarks": `points` (m, d), centroids of x, at
-        most `landmarks_of` each site's images from it; "affinity": `affinity` (d, d), Σ x xᵀ."""
+        most `landmarks_of` each site's images from it; "affinity": `affinity` (d, d), Σ x xᵀ;
+        "patches": `gram` (d + 1, d + 1), of the patches that `layer` sees (`components.py`)."""
 
     def solving_points(self, asked: str, h: Tensor) -> Tensor:
         """What a site sums for `solve`, (N, d): of encoder outputs h (N, d'), at unit length for
@@ -165,9 +167,13 @@ class Objective(nn.Module):
         """Numbers in one of `solving_points`."""
         return self.encoder.feature_dim
 
-    def width_for(self, kind: str, embedding: str) -> int:
-        """Numbers in what a message of this kind is about: `solving_width` or `width`."""
-        return self.solving_width(kind) if kind in self.solves else self.width(embedding)
+    def width_for(self, asked: str, embedding: str) -> int:
+        """Numbers in what an exchange is about: `solving_width` or `width`."""
+        return self.solving_width(asked) if asked in self.solves else self.width(embedding)
+
+    def layer(self, asked: str) -> nn.Conv2d:
+        """The encoder's layer that an exchange of "patches" is about."""
+        raise NotImplementedError
 
     def landmarks_of(self, images: int) -> int:
         """How many centroids a site with so many images sends for "landmarks", at most."""
@@ -241,6 +247,9 @@ class Around(Objective):
 
     def solving_width(self, asked: str) -> int:
         return self.inner.solving_width(asked)
+
+    def layer(self, asked: str) -> nn.Conv2d:
+        return self.inner.layer(asked)
 
     def landmarks_of(self, images: int) -> int:
         return self.inner.landmarks_of(images)

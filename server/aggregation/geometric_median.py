@@ -4,8 +4,8 @@
 mean). It is a mean of the Δ_k weighted by 1/‖Δ - Δ_k‖, found by repeating just that (Weiszfeld's
 algorithm), here on the inner products alone, so that the changes are read twice whatever the number
 of steps. Where the median is nearly a site's own point those steps become ever shorter, hundreds of
-thousands of them; so each two are extrapolated (SQUAREM), which takes about ten. Parameters and running statistics are two vectors. Each site counts once, whatever number
-of images it claims.
+thousands of them; so each two are extrapolated (SQUAREM), which takes about ten. Parameters and
+running statistics are two vectors. Each site counts once, whatever number of images it claims.
 
 What it promises, with n ≥ 2f + 1 and any point c: ‖Δ - c‖ ≤ (n - f)/√(n(n - 2f))·max ‖Δ_k - c‖ over
 the honest k (lemma 2.1 of Minsker, "Geometric median and robust estimation in Banach spaces",
@@ -14,9 +14,9 @@ mean of what the sites sent it keeps what such means keep: of matrices without n
 it is one, too.
 
 Source: Pillutla, Kakade and Harchaoui, "Robust Aggregation for Federated Learning" (RFA), IEEE TSP
-2022 (arXiv 1912.13445), algorithm 2, without weighting by images and to convergence. SQUAREM: Varadhan and Roland,
-"Simple and Globally Convergent Methods for Accelerating the Convergence of Any EM Algorithm",
-Scandinavian Journal of Statistics 2008, scheme S3.
+2022 (arXiv 1912.13445), algorithm 2, without weighting by images and to convergence. SQUAREM:
+Varadhan and Roland, "Simple and Globally Convergent Methods for Accelerating the Convergence of Any
+EM Algorithm", Scandinavian Journal of Statistics 2008, scheme S3.
 """
 
 from collections.abc import Sequence
@@ -57,16 +57,16 @@ def weights(distances: Doubles) -> Doubles:
 def _weiszfeld(distances: Doubles, found: Doubles) -> tuple[Doubles, float]:
     """The weights (n,) after one step from `found`, and the sum of distances at `found`."""
     to_mean = distances @ found - found @ distances @ found / 2
-    lengths = np.sqrt(to_mean.clip(min=0))
-    nearest = NEAR * np.median(lengths) or 1.0  # most points are at the same place
-    pulls = 1 / lengths.clip(min=nearest)
+    lengths: Doubles = np.sqrt(to_mean.clip(min=0))
+    nearest = NEAR * float(np.median(lengths)) or 1.0  # most points are at the same place
+    pulls: Doubles = 1 / np.maximum(lengths, nearest)
     return pulls / pulls.sum(), float(lengths.sum())
 
 
 def _extrapolated(start: Doubles, once: Doubles, twice: Doubles) -> Doubles:
     """Where the steps from `start` are heading: as far as they shrink slowly."""
     step, bend = once - start, twice - 2 * once + start
-    stretch = max(1.0, float(np.linalg.norm(step) / max(np.linalg.norm(bend), TINY)))
+    stretch = max(1.0, float(np.linalg.norm(step)) / max(float(np.linalg.norm(bend)), TINY))
     return start + 2 * stretch * step + stretch**2 * bend
 
 

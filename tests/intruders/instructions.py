@@ -133,6 +133,8 @@ def instruction(kind):
     stage, number, recipe, more = 0, 1, "fedsimclr", {}
     if kind in SOLVING:
         stage, number, recipe, more = 1, 2, "fedsimclr-projection", SOLVED
+    if kind == "patches":
+        more = {"objective": "simclr,components", "rounds": "2,0", "encoder": "small-convnet"}
     elif kind in ("prepare", PREPARED):
         more = {"objective": "spectral"}
     plan = recipes.load(recipe).plan(OPTIONS | more)
@@ -156,6 +158,7 @@ def instruction(kind):
         centroids.get(kind),
         np.ones((width + 1, 10), np.float32) if kind == "score" else None,
         CLASSES,
+        step=int(kind == "patches"),
     )
 
 

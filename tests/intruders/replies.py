@@ -12,6 +12,7 @@ from common.centroids import Centroids
 from common.errors import UserError
 from common.layout import Layout
 from common.messages import Instruction, MessageError, Reply, decode, encode
+from common.objectives.components import leading
 from common.objectives.landmarks import solve_spectrum
 from deploy.in_process import InProcessGrid
 from server import lloyd
@@ -53,6 +54,7 @@ PARTS = {
         "moments": {"gram": GRAM, "cross": np.ones((WIDTH + 1, 2))},
         "sums": {"images": 10.0, "knn_correct": 1.0, "held": 2.0},
     },
+    "patches": {"moments": {"gram": GRAM}, "sums": {"images": 10.0}},
     "moments": {"moments": {"gram": GRAM, "within": np.eye(WIDTH)}, "sums": {"images": 10.0}},
     "landmarks": {"centroids": OWN["centroids"], "sums": {"images": 10.0}},
     "affinity": {"moments": {"affinity": np.eye(WIDTH)}, "sums": {"images": 10.0}},
@@ -149,6 +151,8 @@ def conclude(kind, opened):
             figures += [merged.centroids.points, merged.centroids.counts]
     if kind == "landmarks":
         figures.append(shared_landmarks(measured.centroids, 3, 0))
+    if kind == "patches":
+        figures.append(leading(torch.from_numpy(measured.moment("gram")), 2).numpy())
     if kind == "affinity":
         figures.append(solve_spectrum(torch.from_numpy(measured.moment(kind)), 2).numpy())
     if kind in ("train", "prepare"):
