@@ -25,7 +25,7 @@ REFERENCES = {
     "centralised": "one site with all images: the ceiling",
     "centralised-spectral": "one site with all images: covey's objective, then plain k-means",
     "centralised-covey": "one site with all images, by recipe covey",
-    "centralised-covey-projection": "one site with all images, by recipe covey without its start and landmarks",
+    "centralised-covey-projection": "one site with all images, covey without start and landmarks",
     "standalone": "one site of the partition alone, judged on everybody's images: the floor",
 }
 SCORES = (

@@ -29,7 +29,7 @@ PARTS = (
     "covey-projection+batch", "covey-projection", "covey-landmarks", "covey", "centralised",
     "centralised-spectral", "centralised-covey-projection", "centralised-covey",
 )  # fmt: skip
-"""What tells the parts of `covey` apart: normalisation, start, first stage, projection, landmarks."""
+"""What tells the parts of `covey` apart: normalisation, start, stage 1, projection, landmarks."""
 BEST = (
     "covey", "orchestra", "fedbyol-reg", "fedmoco-v3", "fedsimclr", "fedsimclr-projection",
     "fedsimclr-landmarks", "covey-projection", "covey-landmarks", "centralised",

@@ -2,7 +2,7 @@
 out is what the same sites give undisturbed.
 
     python benchmarks/random_kills.py --kills 200
-    python benchmarks/random_kills.py --kills 25 --recipe covey --rounds 6,0
+    python benchmarks/random_kills.py --kills 25 --recipe covey --rounds 6
 
 Each run is a `covey run` of its own: SuperLink, ServerApp, SuperExecs, SuperNodes, ClientApps,
 resident trainers and the command itself are killed at random moments, drawn by seed; where the run

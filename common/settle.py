@@ -13,8 +13,8 @@ def settle(recipe: str, document: Mapping[str, Any], overrides: Mapping[str, Any
     """Settle every option: defaults, then the recipe's `document`, then `overrides`.
 
     `overrides` maps option names to values; an empty string means "not given". An option of a
-    stage takes one value or, as a string with commas, one per stage. `UserError` names what is
-    unknown or out of bounds.
+    stage takes one value or, as a string with commas, one per stage; one number of rounds is for
+    the stages that have any. `UserError` names what is unknown or out of bounds.
     """
     given = {name: value for name, value in overrides.items() if value not in ("", None)}
     for name in given:
@@ -22,7 +22,10 @@ def settle(recipe: str, document: Mapping[str, Any], overrides: Mapping[str, Any
             raise unknown("option", name, [*RUN_OPTIONS, *STAGE_OPTIONS])
     stages = [dict(stage) for stage in document.get("stages", [])]
     for name in STAGE_OPTIONS.keys() & given.keys():
-        for stage, value in zip(stages, _per_stage(name, given[name], len(stages)), strict=True):
+        chosen = stages
+        if name == "rounds" and "," not in str(given[name]):
+            chosen = [stage for stage in stages if stage.get("rounds") != 0] or stages
+        for stage, value in zip(chosen, _per_stage(name, given[name], len(chosen)), strict=True):
             if name == "parameters":
                 stage[name] = {**stage.get(name, {}), **parse_parameters(str(value))}
             else:

@@ -103,7 +103,7 @@ def _pace(federation: Federation) -> float:
 def _comes_back(federation: Federation) -> str:
     before = set(federation.runs.iterdir())
     order = ["submit", "covey", "--server=/covey/server", "--sites=3", "--views=digits"]
-    order.append(f"--rounds={KILLED_AFTER + 2 + int(ABSENCE / _pace(federation))},0")
+    order.append(f"--rounds={KILLED_AFTER + 2 + int(ABSENCE / _pace(federation))}")
     federation.record.note(f"\n$ docker compose run --rm run {' '.join(order)}")
     with federation.started("run", "--rm", "-T", "run", *order) as (process, output):
         end = time.monotonic() + RUN_LIMIT

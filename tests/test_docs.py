@@ -42,9 +42,10 @@ def test_the_walk_through_of_a_new_objective_takes_one_file_and_one_recipe(tmp_p
         shutil.copytree(ROOT / room, checkout / room)
     (objective,) = blocks("researcher.md", "python")
     (checkout / "common/objectives/align.py").write_text(objective)
-    second_half, recipe = blocks("researcher.md", "toml")
-    (tmp_path / "align.toml").write_text(recipe + "\n" + second_half)
-    options = ["--images=120", "--sites=2", "--rounds=2,0", "--batch-size=32", "--run-folder=run"]
+    second_half, start, recipe = blocks("researcher.md", "toml")
+    started = recipe.replace("[[stages]]", f"{start}\n[[stages]]", 1)
+    (tmp_path / "align.toml").write_text(started + "\n" + second_half)
+    options = ["--images=120", "--sites=2", "--rounds=2", "--batch-size=32", "--run-folder=run"]
     done = subprocess.run(
         [sys.executable, "-m", "deploy.cli", "simulate", "./align.toml", *options],
         cwd=tmp_path,
@@ -55,7 +56,7 @@ def test_the_walk_through_of_a_new_objective_takes_one_file_and_one_recipe(tmp_p
     )
     assert done.returncode == 0, done.stdout + done.stderr
     stages = read_run(tmp_path / "run").stages
-    assert [stage["stage_name"] for stage in stages] == ["representation", "clusters"]
+    assert [stage["stage_name"] for stage in stages] == ["start", "representation", "clusters"]
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda p: p.name)

@@ -148,7 +148,7 @@ def test_sites_that_share_a_workbench_leave_nothing_in_it_for_each_other(
 
 
 def test_what_came_to_prepare_a_round_is_not_needed_again_to_train_it(tmp_path: Path) -> None:
-    the_plan = plan("covey", rounds="2,0")
+    the_plan = plan("covey", rounds="0,2,0")
     asked = ask("prepare", the_plan=the_plan)
     site = trainer(tmp_path / "a")
     moment = site.handle(asked).groups

@@ -44,6 +44,12 @@ def test_a_stage_option_takes_one_value_or_one_per_stage() -> None:
         recipe.plan({"rounds": "1,2,3"})
 
 
+def test_one_number_of_rounds_is_for_the_stages_that_train() -> None:
+    assert [s.rounds for s in recipes.load("covey").plan({"rounds": "5"}).stages] == [0, 5, 0]
+    assert [s.rounds for s in recipes.load("covey").plan({"rounds": 5}).stages] == [0, 5, 0]
+    assert [s.rounds for s in recipes.load("fedkmeans-pixels").plan({"rounds": "5"}).stages] == [5]
+
+
 def test_parameters_are_added_to_the_recipes() -> None:
     stage = recipes.load("fedmcc").plan({"parameters": "temperature=0.5"}).stages[1]
     assert stage.parameters == {"first": "momentum-contrast", "temperature": 0.5}

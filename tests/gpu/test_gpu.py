@@ -177,6 +177,6 @@ def test_a_gpu_in_mixed_precision_learns_what_a_cpu_does(tmp_path: Path) -> None
 
 @pytest.mark.parametrize("protocol", ["knn", "linear", "semi-1", "semi-10", "clustering"])
 def test_every_evaluation_runs(protocol: str, capsys, tmp_path: Path) -> None:
-    simulate(plan("covey", rounds="1,0", images=600), tmp_path)
+    simulate(plan("covey", rounds="1", images=600), tmp_path)
     code, _, err = covey(capsys, "evaluate", str(tmp_path), "--protocol", protocol)
     assert code == 0, err
