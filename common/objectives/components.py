@@ -8,13 +8,15 @@ layer sees them, scaled to ‖P‖_F = 1 so that each image counts the same, a s
 its images with x = [P, 1/√L], d + 1 wide; the server adds up and takes
     C = Σ Pᵀ P / n - s sᵀ / n²,   s = Σ Pᵀ 1/√L,   n images,
 the covariance of the patches times L. A `share` of a layer's filters become the leading
-eigenvectors of C, as long as the random ones are on average; the others stay random, which leaves
-training more to choose from (`docs/covey.md` has the measurements). Then the next layer's patches.
+eigenvectors v of C, each with its opposite -v, since the rectifier behind would keep one side of it
+only; all as long as the random ones are on average. The others stay random, which leaves training
+more to choose from (`docs/covey.md` has the measurements). Then the next layer's patches.
 A stage of it has no local loss (rounds = 0) and comes first. Shared: encoder. Local: nothing.
 Eigenvectors differ in how much they say: normalise all of a layer's maps together,
 `normalisation = "layer"`.
 Sources: networks of principal components: Chan et al., "PCANet", IEEE TIP 2015 (arXiv 1404.3606),
-section II; as a start of training: Krähenbühl, Doersch, Donahue and Darrell, "Data-dependent
+section II; filters in opposite pairs: Shang, Sohn, Almeida and
+Lee, ICML 2016 (CReLU, arXiv 1603.05201); as a start of training: Krähenbühl, Doersch, Donahue and Darrell, "Data-dependent
 Initializations of Convolutional Neural Networks", ICLR 2016 (arXiv 1511.06856), section 3.1. From
 the sites' sums: ours.
 """
@@ -37,8 +39,8 @@ class Parameters:
     """`share` of a layer's filters that are set; `widest`: layers with more numbers in a patch
     stay as they are (a site sends as many, squared)."""
 
-    share: float = 0.25
-    widest: int = 2048
+    share: float = 0.5
+    widest: int = 1152
 
 
 class Components(Frozen):
@@ -71,11 +73,11 @@ class Components(Frozen):
 
     def solve(self, asked: str, sums: Mapping[str, Tensor]) -> None:
         weight = self.layer(asked).weight
-        count = round(self.parameters_.share * len(weight))
+        pairs = int(self.parameters_.share * len(weight)) // 2
         with torch.no_grad():
-            found = leading(sums["gram"], count).float()
-            length = weight.flatten(1).norm(dim=1).mean()
-            weight[: len(found)] = length * found.view(-1, *weight.shape[1:])
+            found = leading(sums["gram"], pairs).float()
+            both = torch.cat([found, -found]).view(-1, *weight.shape[1:])
+            weight[: len(both)] = weight.flatten(1).norm(dim=1).mean() * both
 
 
 def patch_width(layer: nn.Conv2d) -> int:
