@@ -4,6 +4,7 @@ Everything that leaves this file towards the server is a sum, a count or a centr
 site has them, are used for evaluation only and never leave it.
 """
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -21,7 +22,7 @@ from common.objectives.base import Objective
 from common.views import Views
 
 CHUNK = 1024  # images in one forward; rows in one block of similarities
-PATCHED = 128  # images whose patches are laid out at once
+PATCHED = 2**24  # numbers in the patches that are laid out at once (64 MB)
 NEIGHBOURS = 20  # of the kNN vote, or fewer where a site has few images
 KNN_TEMPERATURE = 0.07  # weights exp(cos/τ): Wu et al., CVPR 2018 (arXiv 1805.01978), section 3.4
 
@@ -90,7 +91,8 @@ def patch_moments(
     gram = torch.zeros(width, width, dtype=torch.float64, device=device)
 
     def add(_: nn.Module, inputs: tuple[Tensor, ...]) -> None:
-        for few in inputs[0].split(PATCHED):
+        windows = inputs[0][0, 0].numel() // math.prod(layer.stride)
+        for few in inputs[0].split(max(1, PATCHED // (width * windows))):
             gram.add_(_patch_gram(few.float(), layer))
 
     hook = layer.register_forward_pre_hook(add)

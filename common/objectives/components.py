@@ -15,8 +15,8 @@ A stage of it has no local loss (rounds = 0) and comes first. Shared: encoder. L
 Eigenvectors differ in how much they say: normalise all of a layer's maps together,
 `normalisation = "layer"`.
 Sources: networks of principal components: Chan et al., "PCANet", IEEE TIP 2015 (arXiv 1404.3606),
-section II; filters in opposite pairs: Shang, Sohn, Almeida and
-Lee, ICML 2016 (CReLU, arXiv 1603.05201); as a start of training: Krähenbühl, Doersch, Donahue and Darrell, "Data-dependent
+section II; filters in opposite pairs: Shang, Sohn, Almeida and Lee, ICML 2016 (CReLU, arXiv
+1603.05201); as a start of training: Krähenbühl, Doersch, Donahue and Darrell, "Data-dependent
 Initializations of Convolutional Neural Networks", ICLR 2016 (arXiv 1511.06856), section 3.1. From
 the sites' sums: ours.
 """

@@ -141,6 +141,7 @@ def test_the_recipe_ends_in_the_space_that_was_solved(
     tmp_path: Path, recipe: str, width: int, sent: list[str]
 ) -> None:
     options = {"images": 240, "sites": 3, "partition": "p-skew(1.0)", "batch-size": 32}
+    options |= {"encoder": "small-convnet"}
     plan = recipes.load(recipe).plan(options | {"rounds": "1", "local-epochs": 1})
     simulate(plan, tmp_path / "run")
     stage = read_run(tmp_path / "run").stages[-1]
