@@ -1,9 +1,9 @@
 """One message to a site being answered: what is measured, what is trained, what is sent back."""
 
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 import torch
@@ -23,6 +23,8 @@ from common.seeds import generator
 
 if TYPE_CHECKING:
     from client.trainer import Trainer
+
+Found = TypeVar("Found")
 
 
 class Work:
@@ -177,41 +179,25 @@ class Work:
             )
         return {"tables": tables}
 
+    def _frozen(self, measured: Callable[..., Found], *more: object) -> Found:
+        """What one of `measure`'s finds in the training images by the model as it is."""
+        bench, images = self.bench, self.trainer.images
+        with self._phase("embed"), bench.precision():
+            return measured(bench.objective, bench.views, images, self.train_index, *more)
+
     def _sum_patches(self) -> dict[str, Any]:
         """Moments of the patches that one layer of the encoder sees."""
-        with self._phase("embed"), self.bench.precision():
-            gram = measure.patch_moments(
-                self.bench.objective,
-                self.bench.views,
-                self.trainer.images,
-                self.train_index,
-                self.instruction.asked,
-                self.bench.device,
-            )
-        return {"moments": {"gram": gram}}
+        asked, device = self.instruction.asked, self.bench.device
+        return {"moments": {"gram": self._frozen(measure.patch_moments, asked, device)}}
 
     def _sum_moments(self) -> dict[str, Any]:
         """Moments of embeddings and of the differences between two views' embeddings."""
-        with self._phase("embed"), self.bench.precision():
-            gram, within = measure.view_moments(
-                self.bench.objective,
-                self.bench.views,
-                self.trainer.images,
-                self.train_index,
-                self._generator("moments"),
-            )
+        gram, within = self._frozen(measure.view_moments, self._generator("moments"))
         return {"moments": {"gram": gram, "within": within}}
 
     def _solving_points(self) -> Tensor:
-        with self._phase("embed"), self.bench.precision():
-            return measure.solving_points(
-                self.bench.objective,
-                self.bench.views,
-                self.trainer.images,
-                self.train_index,
-                self.instruction.kind,
-                self.bench.device,
-            )
+        asked, device = self.instruction.asked, self.bench.device
+        return self._frozen(measure.solving_points, asked, device)
 
     def _find_landmarks(self) -> dict[str, Any]:
         """Centroids of many small clusters of the site's own."""

@@ -294,16 +294,3 @@ def mlp(*widths: int, last_norm: bool = False) -> nn.Sequential:
         elif last_norm:
             layers.append(nn.BatchNorm1d(outer, affine=False))
     return nn.Sequential(*layers)
-
-
-def freeze(module: nn.Module) -> nn.Module:
-    """The module with gradients off: a target network."""
-    return module.requires_grad_(False)
-
-
-@torch.no_grad()
-def move_towards(target: nn.Module, online: nn.Module, momentum: float) -> None:
-    """ξ ← m·ξ + (1 - m)·θ for parameters (He et al., CVPR 2020, eq. 2); buffers are the target's
-    own, since it forwards in training mode."""
-    pairs = list(zip(target.parameters(), online.parameters(), strict=True))
-    torch._foreach_lerp_([t for t, _ in pairs], [o.detach() for _, o in pairs], 1 - momentum)

@@ -32,9 +32,9 @@ from torch import Tensor, nn
 
 from common.encoders import Encoder
 from common.errors import UserError
-from common.objectives.base import LocalRound, Representations, mlp, move_towards
+from common.objectives.base import LocalRound, Representations, mlp
 from common.objectives.sinkhorn import sinkhorn
-from common.objectives.target import TargetObjective
+from common.objectives.target import TargetObjective, move_towards
 
 TEMPERATURE = 0.1  # T: no parameter, since the server does not know the objective's
 EPSILON = 0.04  # of Sinkhorn at the sites and on the server: the authors' scale 25

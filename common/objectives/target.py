@@ -12,7 +12,7 @@ from typing import Self
 import torch
 from torch import Tensor, nn
 
-from common.objectives.base import Objective, freeze, move_towards
+from common.objectives.base import Objective
 
 
 class Target(nn.Module):
@@ -79,3 +79,16 @@ class TargetObjective(Objective):
 def momentum_at(start: float, progress: float) -> float:
     """m at `progress` in [0, 1]: from `start` to 1 by half a cosine."""
     return 1 - (1 - start) * (math.cos(math.pi * progress) + 1) / 2
+
+
+def freeze(module: nn.Module) -> nn.Module:
+    """The module with gradients off: a target network."""
+    return module.requires_grad_(False)
+
+
+@torch.no_grad()
+def move_towards(target: nn.Module, online: nn.Module, momentum: float) -> None:
+    """ξ ← m·ξ + (1 - m)·θ for parameters (He et al., CVPR 2020, eq. 2); buffers are the target's
+    own, since it forwards in training mode."""
+    pairs = list(zip(target.parameters(), online.parameters(), strict=True))
+    torch._foreach_lerp_([t for t, _ in pairs], [o.detach() for _, o in pairs], 1 - momentum)
