@@ -82,7 +82,7 @@ def test_every_run_option_has_its_one_name_on_the_command_line(command: str, cap
         (["simulate", "--partition", "dirichelt(0.1)"], "did you mean 'dirichlet'?"),
         (["simulate", "--views", "digit"], "did you mean 'digits'?"),
         (["simulate", "--engine", "rai"], "did you mean 'ray'?"),
-        (["simulate", "--rounds", "1,2,3"], "3 values for the recipe's 2 stages"),
+        (["simulate", "--rounds", "1,2"], "2 values for the recipe's 3 stages"),
         (["simulate", "--device", "abacus"], "device 'abacus'"),
         (["run", "--resume", "/nowhere"], "/nowhere holds no run"),
         (["evaluate", "/nowhere"], "/nowhere holds no run"),

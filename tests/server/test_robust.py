@@ -186,7 +186,10 @@ def test_a_median_of_moments_keeps_their_small_eigenvalues(name: str) -> None:
 
 def asked(kind: str, **options) -> Instruction:
     settled = {"byzantine": 3, "sites": 10, "clusters": K, **options}
-    robust = {"aggregation": "trimmed-mean", "centroids": "robust-k-means,robust-lloyd"}
+    robust = {
+        "aggregation": "trimmed-mean",
+        "centroids": "robust-k-means,robust-k-means,robust-lloyd",
+    }
     plan = load("covey").plan({**settled, **robust})
     return Instruction(kind=kind, run="run", round=1, plan=plan, groups=SENT)
 
