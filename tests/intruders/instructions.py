@@ -40,6 +40,11 @@ SOLVED = {
     "rounds": "2,0",
     "parameters": "hidden=16 width=8,width=8 landmarks=20",
 }
+STARTED = {
+    "objective": "simclr,components",
+    "encoder": "small-convnet",
+    "parameters": "hidden=16 width=8,widest=600",
+}
 PREPARED = "train, prepared"  # what was prepared alone: the rest came before
 KINDS = ("hello", "train", "assess", "lloyd", "score", *SOLVING, "prepare", PREPARED)
 CHANGES = ("os.mkdir", "os.rename", "os.remove", "os.rmdir", "os.symlink", "os.link", "os.chmod")
@@ -134,7 +139,7 @@ def instruction(kind):
     if kind in SOLVING:
         stage, number, recipe, more = 1, 2, "fedsimclr-projection", SOLVED
     if kind == "patches":
-        more = {"objective": "simclr,components", "rounds": "2,0", "encoder": "small-convnet"}
+        more = SOLVED | STARTED
     elif kind in ("prepare", PREPARED):
         more = {"objective": "spectral"}
     plan = recipes.load(recipe).plan(OPTIONS | more)
