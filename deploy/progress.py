@@ -38,7 +38,8 @@ def show_event(console: Console, event: Mapping[str, Any], rounds: int) -> None:
         return
     if event["event"] == "stage":
         scores = "  ".join(f"{HEADS[k]} {event[k]:.3f}" for k in SCORES if k in event)
-        console.print(f"[bold green]stage ended[/]  {scores}", highlight=False)
+        name = escape(event["stage_name"])
+        console.print(f"[bold green]{name} ended[/]  {scores}", highlight=False)
         return
     received = event["received"]
     scores = " ".join(f"{HEADS[k]} {received[k]:.3f}" for k in SCORES[:3] if k in received)
