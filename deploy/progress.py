@@ -39,7 +39,7 @@ def show_event(console: Console, event: Mapping[str, Any], rounds: int) -> None:
     if event["event"] == "stage":
         scores = "  ".join(f"{HEADS[k]} {event[k]:.3f}" for k in SCORES if k in event)
         name = escape(event["stage_name"])
-        console.print(f"[bold green]{name} ended[/]  {scores}", highlight=False)
+        console.print(f"[bold green]end of {name}[/]  {scores}", highlight=False)
         return
     received = event["received"]
     scores = " ".join(f"{HEADS[k]} {received[k]:.3f}" for k in SCORES[:3] if k in received)
