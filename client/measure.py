@@ -87,7 +87,7 @@ def patch_moments(
     """`gram` (d + 1, d + 1), Σ x xᵀ with x = [P, 1/√L] of each image's patches P (L, d), scaled to
     ‖P‖_F = 1, that a layer of the encoder sees in the `rows` without augmentation."""
     layer = objective.layer(asked)
-    width = layer.weight[0].numel() + 1
+    width = objective.solving_width(asked) + 1
     gram = torch.zeros(width, width, dtype=torch.float64, device=device)
 
     def add(_: nn.Module, inputs: tuple[Tensor, ...]) -> None:

@@ -88,7 +88,7 @@ class Instruction:
     @property
     def asked(self) -> str:
         """What an objective calls this exchange (`Objective.solves`): "moments", "patches.2"."""
-        return f"{self.kind}.{self.step}" if self.kind == "patches" else self.kind
+        return f"{self.kind}.{self.step}" if self.step and self.kind in SOLVING else self.kind
 
     def to_record(self) -> RecordDict:
         """As Flower's RecordDict."""

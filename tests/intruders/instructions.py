@@ -137,9 +137,8 @@ def instruction(kind):
     """One that a server would send."""
     stage, number, recipe, more = 0, 1, "fedsimclr", {}
     if kind in SOLVING:
-        stage, number, recipe, more = 1, 2, "fedsimclr-projection", SOLVED
-    if kind == "patches":
-        more = SOLVED | STARTED
+        stage, number, recipe = 1, 2, "fedsimclr-projection"
+        more = SOLVED | (STARTED if kind == "patches" else {})
     elif kind in ("prepare", PREPARED):
         more = {"objective": "spectral"}
     plan = recipes.load(recipe).plan(OPTIONS | more)
