@@ -115,17 +115,6 @@ def _patch_gram(maps: Tensor, layer: nn.Conv2d) -> Tensor:
         return (x @ x.T).double()
 
 
-def affinity(weights: Tensor, min_count: int) -> NDArray[np.float64]:
-    """Σ a aᵀ (M, M) of `weights` (n, M). A landmark that fewer than `min_count` of the images have
-    weight on is left out: no entry tells of a handful of them."""
-    kept = weights * ((weights > 0).sum(dim=0) >= min_count)
-    total = kept.new_zeros(kept.shape[1], kept.shape[1], dtype=torch.float64)
-    with torch.autocast(kept.device.type, enabled=False):
-        for chunk in kept.split(CHUNK):
-            total += (chunk.T @ chunk).double()
-    return total.cpu().numpy()
-
-
 CLUSTERINGS = {
     "k-means": local_clusters,
     "k-fed": k_fed_clusters,
@@ -177,6 +166,27 @@ def moments(
 
 
 @torch.no_grad()
+def _view_points(
+    objective: Objective,
+    views: Views,
+    images: Tensor,
+    rows: Tensor,
+    asked: str,
+    chance: torch.Generator,
+) -> Iterator[tuple[Tensor, Tensor]]:
+    """`Objective.solving_points` (n, d) of two views of the `rows`, chunk by chunk."""
+    objective.eval()
+    for chunk in rows.to(images.device).split(CHUNK):
+        batch = take(images, chunk, chance.device)
+        h = objective.encoder(torch.cat(views.pair(batch, chance)))
+        x_a, x_b = objective.solving_points(asked, h).chunk(2)
+        yield x_a, x_b
+
+
+# Below, products of a chunk in float32, also where the encoder has mixed precision; sums over
+# chunks in float64.
+
+
 def view_moments(
     objective: Objective,
     views: Views,
@@ -186,22 +196,38 @@ def view_moments(
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """`gram` (d + 1, d + 1) of encoder outputs scaled to unit length, over two views of each image
     of `rows`, halved, and `within` (d, d) of the differences between the two views."""
-    objective.eval()
     width = objective.encoder.feature_dim
     gram = torch.zeros(width + 1, width + 1, dtype=torch.float64, device=chance.device)
     within = torch.zeros(width, width, dtype=torch.float64, device=chance.device)
-    for chunk in rows.to(images.device).split(CHUNK):
-        batch = take(images, chunk, chance.device)
-        h = objective.encoder(torch.cat(views.pair(batch, chance)))
-        h = objective.solving_points("moments", h)
-        h_a, h_b = h.chunk(2)
-        difference, ones = h_a - h_b, F.pad(h, (0, 1), value=1.0)
-        # Products in float32 of a chunk, also where the encoder has mixed precision; sums over
-        # chunks in float64.
-        with torch.autocast(h.device.type, enabled=False):
+    for h_a, h_b in _view_points(objective, views, images, rows, "moments", chance):
+        difference, ones = h_a - h_b, F.pad(torch.cat([h_a, h_b]), (0, 1), value=1.0)
+        with torch.autocast(chance.device.type, enabled=False):
             gram += (ones.T @ ones).double() / 2
             within += (difference.T @ difference).double()
     return gram.cpu().numpy(), within.cpu().numpy()
+
+
+def view_affinity(
+    objective: Objective,
+    views: Views,
+    images: Tensor,
+    rows: Tensor,
+    min_count: int,
+    chance: torch.Generator,
+) -> NDArray[np.float64]:
+    """Σ ½(a_a a_bᵀ + a_b a_aᵀ) (M, M) of the weights of two views of each image of `rows`. A
+    landmark that fewer than `min_count` of the images have weight on is left out: no entry tells of
+    a handful of them."""
+    width = objective.solving_width("affinity")
+    total = torch.zeros(width, width, dtype=torch.float64, device=chance.device)
+    near = torch.zeros(width, dtype=torch.long, device=chance.device)
+    for a, b in _view_points(objective, views, images, rows, "affinity", chance):
+        near += ((a > 0) | (b > 0)).sum(dim=0)
+        with torch.autocast(chance.device.type, enabled=False):
+            total += (a.T @ b).double()
+    kept = near >= min_count
+    total *= kept[:, None] & kept
+    return ((total + total.T) / 2).cpu().numpy()
 
 
 @dataclass(frozen=True)

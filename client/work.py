@@ -195,23 +195,20 @@ class Work:
         gram, within = self._frozen(measure.view_moments, self._generator("moments"))
         return {"moments": {"gram": gram, "within": within}}
 
-    def _solving_points(self) -> Tensor:
-        asked, device = self.instruction.asked, self.bench.device
-        return self._frozen(measure.solving_points, asked, device)
-
     def _find_landmarks(self) -> dict[str, Any]:
         """Centroids of many small clusters of the site's own."""
-        points = self._solving_points()
+        points = self._frozen(measure.solving_points, self.instruction.asked, self.bench.device)
         k = self.bench.objective.landmarks_of(len(points))
         with self._phase("cluster"):
             found = local_clusters(points, k, self.min_count, self._generator("landmarks"))
         return {"centroids": found.centroids if len(found.centroids.counts) else None}
 
     def _sum_affinity(self) -> dict[str, Any]:
-        """Products of the images' weights over all sites' landmarks."""
-        weights = self._solving_points()
-        with self._phase("cluster"):
-            return {"moments": {"affinity": measure.affinity(weights, self.min_count)}}
+        """Products of two views' weights over all sites' landmarks."""
+        chance = self._generator("affinity")
+        return {
+            "moments": {"affinity": self._frozen(measure.view_affinity, self.min_count, chance)}
+        }
 
     def _sum_by_centroid(self) -> dict[str, Any]:
         """One step of Lloyd's algorithm for each of the sets of K centroids that were sent."""

@@ -155,7 +155,8 @@ class Objective(nn.Module):
         what has a closed form from what all sites sent, float64, of their x = `solving_points`.
         "moments": `gram` (d + 1, d + 1), Σ x xᵀ with a 1 appended to x, and `within` (d, d),
         Σ (x_a - x_b)(x_a - x_b)ᵀ over two views; "landmarks": `points` (m, d), centroids of x, at
-        most `landmarks_of` each site's images from it; "affinity": `affinity` (d, d), Σ x xᵀ;
+        most `landmarks_of` each site's images from it; "affinity": `affinity` (d, d),
+        Σ ½(x_a x_bᵀ + x_b x_aᵀ) over two views;
         "patches": `gram` (d + 1, d + 1), of the patches that `layer` sees (`components.py`)."""
 
     def solving_points(self, asked: str, h: Tensor) -> Tensor:

@@ -2,19 +2,25 @@
 
 k-means wants round clusters; classes are bent. Spectral clustering follows them along the graph of
 who is near whom, which no site has. But the graph through M landmarks c_j that all images share
-needs sums only. With z an image's projection at unit length, A its weights over the landmarks,
+needs sums only. With z an image's projection at unit length, a (M,) its weights over the landmarks,
     a_j = exp(z·c_j/τ) / Σ exp(z·c/τ) over the `nearest` landmarks, 0 elsewhere,
-two images are as near as their weights are, A Δ⁻¹ Aᵀ with Δ = diag(Σ a), and the leading
-eigenvectors of that N × N matrix come from an M × M one:
-    S = Σ a aᵀ over all sites,  Δ = diag(S·1),  Δ^-½ S Δ^-½ v = λ v,  u = λ^-½ vᵀ Δ^-½ a.
-u has as many dimensions as there are clusters, and k-means goes on from u at unit length. Like the
-projection it does not depend on how the images are spread, but for the landmarks: each site sends
-its own clusters' centroids, with about `images` images each, and where there are more than
-`landmarks` of them, the server clusters them. A site of one class sends landmarks that stand for no
-other class.
+two landmarks are as near as images say of which one view has weight on the one and another view on
+the other, and the coordinates of that graph's diffusion are
+    S = Σ ½(a_a a_bᵀ + a_b a_aᵀ) over all sites,  Δ = diag(S·1),  Δ^-½ S Δ^-½ v = λ v,
+    u = λ^(t-½) vᵀ Δ^-½ a,
+an image's the mean of its landmarks'. Were the views the image itself, λ^-½ vᵀ Δ^-½ a would be the
+eigenvectors of the N × N matrix A Δ⁻¹ Aᵀ between images and u their diffusion map at time t. Where
+spectral clustering takes as many eigenvectors as clusters, all alike, t = 1 lets each count by its
+eigenvalue, so that more of them are welcome; k-means goes on from u at unit length.
+Like the projection it does not depend on how the images are spread, but for the landmarks: each
+site sends its own clusters' centroids, with about `images` images each, and where there are more
+than `landmarks` of them, the server clusters them. A site of one class sends landmarks that stand
+for no other class.
 A stage of it has no local loss (rounds = 0). Shared: encoder, the solved projector. Local: nothing.
 Sources: spectral clustering by landmarks: Liu, He and Chang, ICML 2010 (anchor graphs); Chen and
-Cai, AAAI 2011 (LSC). From the sites' sums: ours; `docs/covey.md` has the measurements.
+Cai, AAAI 2011 (LSC), whose numbers of landmarks and of nearest ones these are. Diffusion maps:
+Coifman and Lafon, Appl. Comput. Harmon. Anal. 21, 2006. Edges by two views: HaoChen et al., NeurIPS
+2021 (the augmentation graph). From the sites' sums: ours; `docs/covey.md` has the measurements.
 """
 
 from collections.abc import Mapping
@@ -29,18 +35,22 @@ from common.errors import UserError
 from common.objectives import projection
 from common.objectives.projection import Projection, with_fixed_signs
 
+LONGEST = 100  # a diffusion's time: by then nothing but its first dimension is left
 UNUSED = -1e4  # the score of a landmark that is not there: its weight is 0
 
 
 @dataclass(frozen=True)
 class Parameters(projection.Parameters):
     """`landmarks` M: at most; `images`: behind each of a site's, about; `nearest`: landmarks that
-    an image has weights on; `temperature` τ. `width`, `ridge`: the projection's."""
+    an image has weights on; `temperature` τ; `dimensions` of u: at least one for each cluster;
+    `time` t. `width`, `ridge`: the projection's."""
 
-    landmarks: int = 500
+    landmarks: int = 1000
     images: int = 10
-    nearest: int = 10
+    nearest: int = 5
     temperature: float = 0.1
+    dimensions: int = 50
+    time: float = 1.0
 
 
 class Weights(nn.Module):
@@ -78,16 +88,20 @@ class Landmarks(Projection):
         super().__init__(encoder, parameters, clusters)
         if parameters.landmarks < clusters:
             raise UserError(f"{parameters.landmarks} landmarks are too few for {clusters} clusters")
+        if not 0 <= parameters.time <= LONGEST:
+            raise UserError(f"time = {parameters.time:g} must lie between 0 and {LONGEST}")
         width, landmarks = super().width("projector"), parameters.landmarks
         self.weights = Weights(width, landmarks, parameters.nearest)
-        self.spectrum = nn.Linear(landmarks, max(clusters, 1), bias=False)
+        dimensions = min(max(parameters.dimensions, clusters, 1), landmarks)
+        self.spectrum = nn.Linear(landmarks, dimensions, bias=False)
         self.projector = nn.Sequential(self.projection, self.weights, self.spectrum)
 
     def solve(self, asked: str, sums: Mapping[str, Tensor]) -> None:
         if asked == "landmarks":
             self.weights.set(sums["points"].float(), self.parameters_.temperature)
         elif asked == "affinity":
-            solved = solve_spectrum(sums["affinity"], self.spectrum.out_features)
+            width, time = self.spectrum.out_features, self.parameters_.time
+            solved = solve_spectrum(sums["affinity"], width, time)
             with torch.no_grad():
                 self.spectrum.weight.copy_(solved.T)
         else:
@@ -110,10 +124,11 @@ class Landmarks(Projection):
         return max(1, min(self.parameters_.landmarks, images // self.parameters_.images))
 
 
-def solve_spectrum(affinity: Tensor, width: int) -> Tensor:
-    """Δ^-½ V Λ^-½ (M, width), float64, from `affinity` (M, M) = Σ a aᵀ: u = λ^-½ vᵀ Δ^-½ a, times
-    √N, so that each dimension of u is about 1. Landmarks that no image is near get 0; each column's
-    largest entry is positive. `UserError` for sums of no images."""
+def solve_spectrum(affinity: Tensor, width: int, time: float) -> Tensor:
+    """Δ^-½ V Λ^(t-½) (M, width), float64, from `affinity` (M, M) = Σ ½(a_a a_bᵀ + a_b a_aᵀ), times
+    √N, so that at t = 0 each dimension of u is about 1. Landmarks that no image is near get 0, and
+    so do dimensions whose eigenvalue is not positive; each column's largest entry is positive.
+    `UserError` for sums of no images."""
     if affinity.ndim != 2 or affinity.shape[0] != affinity.shape[1]:
         raise ValueError(f"affinities {tuple(affinity.shape)}")
     degrees = affinity.sum(dim=1)
@@ -123,6 +138,6 @@ def solve_spectrum(affinity: Tensor, width: int) -> Tensor:
     scale = torch.where(degrees > 1e-9 * total, degrees.clamp_min(1e-300).rsqrt(), 0)
     normalised = scale[:, None] * (affinity + affinity.T) / 2 * scale
     values, vectors = torch.linalg.eigh(normalised)
-    width = min(width, len(values))
     values, vectors = values.flip(0)[:width], vectors.flip(1)[:, :width]
-    return with_fixed_signs(scale[:, None] * vectors * (total / values.clamp_min(1e-6)).sqrt())
+    lengths = torch.where(values > 1e-6, values.clamp_min(1e-6) ** (time - 0.5), 0)
+    return with_fixed_signs(scale[:, None] * vectors * total.sqrt() * lengths)

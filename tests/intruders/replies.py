@@ -154,7 +154,7 @@ def conclude(kind, opened):
     if kind == "patches":
         figures.append(leading(torch.from_numpy(measured.moment("gram")), 2).numpy())
     if kind == "affinity":
-        figures.append(solve_spectrum(torch.from_numpy(measured.moment(kind)), 2).numpy())
+        figures.append(solve_spectrum(torch.from_numpy(measured.moment(kind)), 2, 1.0).numpy())
     if kind in ("train", "prepare"):
         figures.append(opened.update.result())
     if kind == "lloyd":
