@@ -4,13 +4,13 @@ k-means wants round clusters; classes are bent. Spectral clustering follows them
 who is near whom, which no site has. But the graph through M landmarks c_j that all images share
 needs sums only. With z an image's projection at unit length, a (M,) its weights over the landmarks,
     a_j = exp(z·c_j/τ) / Σ exp(z·c/τ) over the `nearest` landmarks, 0 elsewhere,
-two landmarks are as near as images say of which one view has weight on the one and another view on
-the other, and the coordinates of that graph's diffusion are
+two landmarks are as near as there are images of which one view has weight on the one and another
+view on the other. A random walk over that graph of landmarks makes them diffuse, and an image's
+coordinates are the mean of its landmarks':
     S = Σ ½(a_a a_bᵀ + a_b a_aᵀ) over all sites,  Δ = diag(S·1),  Δ^-½ S Δ^-½ v = λ v,
-    u = λ^(t-½) vᵀ Δ^-½ a,
-an image's the mean of its landmarks'. Were the views the image itself, λ^-½ vᵀ Δ^-½ a would be the
-eigenvectors of the N × N matrix A Δ⁻¹ Aᵀ between images and u their diffusion map at time t. Where
-spectral clustering takes as many eigenvectors as clusters, all alike, t = 1 lets each count by its
+    u = λ^t vᵀ Δ^-½ a  (time t; with λ^-½, and views that are the image itself, u would be the
+    eigenvectors of the N × N matrix A Δ⁻¹ Aᵀ between images).
+Where spectral clustering takes as many eigenvectors as clusters, all alike, here each counts by its
 eigenvalue, so that more of them are welcome; k-means goes on from u at unit length.
 Like the projection it does not depend on how the images are spread, but for the landmarks: each
 site sends its own clusters' centroids, with about `images` images each, and where there are more
@@ -125,9 +125,9 @@ class Landmarks(Projection):
 
 
 def solve_spectrum(affinity: Tensor, width: int, time: float) -> Tensor:
-    """Δ^-½ V Λ^(t-½) (M, width), float64, from `affinity` (M, M) = Σ ½(a_a a_bᵀ + a_b a_aᵀ), times
-    √N, so that at t = 0 each dimension of u is about 1. Landmarks that no image is near get 0, and
-    so do dimensions whose eigenvalue is not positive; each column's largest entry is positive.
+    """Δ^-½ V Λ^t (M, width), float64, from `affinity` (M, M) = Σ ½(a_a a_bᵀ + a_b a_aᵀ), times
+    √N, so that u does not shrink with more images. Landmarks that no image is near get 0, and so do
+    dimensions whose eigenvalue is not positive; each column's largest entry is positive.
     `UserError` for sums of no images."""
     if affinity.ndim != 2 or affinity.shape[0] != affinity.shape[1]:
         raise ValueError(f"affinities {tuple(affinity.shape)}")
@@ -139,5 +139,5 @@ def solve_spectrum(affinity: Tensor, width: int, time: float) -> Tensor:
     normalised = scale[:, None] * (affinity + affinity.T) / 2 * scale
     values, vectors = torch.linalg.eigh(normalised)
     values, vectors = values.flip(0)[:width], vectors.flip(1)[:, :width]
-    lengths = torch.where(values > 1e-6, values.clamp_min(1e-6) ** (time - 0.5), 0)
+    lengths = torch.where(values > 1e-6, values.clamp_min(1e-6) ** time, 0)
     return with_fixed_signs(scale[:, None] * vectors * total.sqrt() * lengths)

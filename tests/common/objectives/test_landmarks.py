@@ -5,7 +5,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from client.measure import affinity
+from client.measure import view_affinity
 from common.encoders import build_encoder
 from common.errors import UserError
 from common.objectives.landmarks import Landmarks, Parameters, Weights, solve_spectrum
@@ -38,7 +38,7 @@ def test_the_weights_are_a_softmax_over_the_nearest_landmarks_and_over_none_that
 def test_the_spectrum_is_that_of_the_graph_between_all_images():
     """The eigenvectors of the N × N matrix A Δ⁻¹ Aᵀ, found without it."""
     weights = weights_of(unit(60, 5), unit(12, 5)).double()
-    embedded = weights @ solve_spectrum(weights.T @ weights, 4)
+    embedded = weights @ solve_spectrum(weights.T @ weights, 4, -0.5)
     degrees = weights.sum(dim=0)
     used = degrees > 0
     graph = weights[:, used] / degrees[used] @ weights[:, used].T
@@ -50,22 +50,73 @@ def test_the_spectrum_is_that_of_the_graph_between_all_images():
     assert values.max() == pytest.approx(1.0)
 
 
+class Weighing:
+    """Stands for encoder, objective and views: an image is its row of two views' weights."""
+
+    def __init__(self, a: Tensor, b: Tensor) -> None:
+        self.a, self.b = a, b
+
+    def eval(self) -> None: ...
+
+    def encoder(self, both: Tensor) -> Tensor:
+        return both
+
+    def solving_points(self, asked: str, h: Tensor) -> Tensor:
+        assert asked == "affinity"
+        return h
+
+    def solving_width(self, asked: str) -> int:
+        return self.a.shape[1]
+
+    def pair(self, rows: Tensor, chance: torch.Generator) -> tuple[Tensor, Tensor]:
+        return self.a[rows], self.b[rows]
+
+    def sums(self, rows: Tensor, min_count: int) -> Tensor:
+        """What a site with these images sends."""
+        every = torch.arange(len(self.a))
+        return torch.from_numpy(view_affinity(self, self, every, rows, min_count, CHANCE))
+
+
+def two_views() -> Weighing:
+    landmarks = unit(12, 5)
+    return Weighing(weights_of(unit(90, 5), landmarks), weights_of(unit(90, 5), landmarks))
+
+
 def test_sites_sums_add_up_to_the_pooled_ones_however_images_are_spread():
-    weights = weights_of(unit(90, 5), unit(12, 5))
-    pooled = affinity(weights, 1)
+    views = two_views()
+    a, b = views.a.double(), views.b.double()
+    pooled = sum((torch.outer(x, y) + torch.outer(y, x)) / 2 for x, y in zip(a, b, strict=True))
+    by_landmark = views.a.argmax(dim=1).argsort()
     for sizes in ([30, 30, 30], [1, 88, 1]):
-        parts = weights[weights.argmax(dim=1).argsort()].split(sizes)
-        assert pooled == pytest.approx(sum(affinity(part, 1) for part in parts), abs=1e-4)
+        parts = [views.sums(part, 1) for part in by_landmark.split(sizes)]
+        assert torch.allclose(sum(parts), pooled, atol=1e-5)
 
 
 def test_a_landmark_near_fewer_images_than_the_bound_is_left_out_of_a_sites_sum():
-    weights = weights_of(unit(30, 5), unit(12, 5))
-    near = (weights > 0).sum(dim=0).numpy()
-    assert 0 < (near >= 8).sum() < len(near)
-    sent = affinity(weights, 8)
-    assert not sent[near < 8].any() and not sent[:, near < 8].any()
+    views, some = two_views(), torch.arange(20)
+    near = ((views.a[some] > 0) | (views.b[some] > 0)).sum(dim=0)
     kept = near >= 8
-    assert sent[kept][:, kept] == pytest.approx(affinity(weights, 1)[kept][:, kept])
+    assert 0 < kept.sum() < len(near)
+    sent = views.sums(some, 8)
+    assert not sent[~kept].any() and not sent[:, ~kept].any()
+    assert torch.equal(sent[kept][:, kept], views.sums(some, 1)[kept][:, kept])
+
+
+def test_an_image_lies_at_the_mean_of_its_landmarks_diffusion_coordinates():
+    """λ^t φ with φ the right eigenvectors of the walk Δ⁻¹ S: after a step, λ^(t+1) φ."""
+    views = two_views()
+    sums = views.sums(torch.arange(90), 1)
+    used = sums.sum(dim=1) > 0
+    walk = (sums / sums.sum(dim=1).clamp_min(1e-12)[:, None])[used][:, used]
+    now, later = (solve_spectrum(sums, 4, time)[used] for time in (1.0, 2.0))
+    assert torch.allclose(walk @ now, later, atol=1e-6)
+    assert (later.norm(dim=0)[1:] < now.norm(dim=0)[1:]).all()
+
+
+def test_what_goes_back_and_forth_between_landmarks_is_no_dimension():
+    """Two landmarks, each image's two views never near the same: eigenvalues 1 and -1."""
+    swapped = torch.tensor([[0.0, 1.0], [1.0, 0.0]]).double()
+    assert solve_spectrum(swapped, 2, 1.0).abs().sum(dim=0).tolist() == pytest.approx([2.0, 0.0])
 
 
 def test_it_follows_bent_clusters_that_k_means_cuts():
@@ -74,13 +125,14 @@ def test_it_follows_bent_clusters_that_k_means_cuts():
     arcs = [torch.stack([r * turn.cos(), r * turn.sin(), torch.ones(200)], 1) for r in (0.5, 1.5)]
     points = F.normalize(torch.cat(arcs), dim=1)
     weights = weights_of(points, points[::10], nearest=3, temperature=0.02).double()
-    second = (weights @ solve_spectrum(weights.T @ weights, 2))[:, 1]
+    second = (weights @ solve_spectrum(weights.T @ weights, 2, 1.0))[:, 1]
     assert len(second[:200].sign().unique()) == len(second[200:].sign().unique()) == 1
     assert second[0].sign() != second[200].sign()
 
 
 def test_solved_in_three_steps_its_projector_gives_the_spectral_embedding():
-    objective = Landmarks(build_encoder("convnet", 1, 8, 0), Parameters(landmarks=20), 3).eval()
+    parameters = Parameters(landmarks=20, dimensions=6)
+    objective = Landmarks(build_encoder("convnet", 1, 8, 0), parameters, 3).eval()
     assert objective.solves == ("moments", "landmarks", "affinity")
     h = torch.randn(50, objective.encoder.feature_dim, generator=CHANCE)
     x = objective.solving_points("moments", h).double()
@@ -93,19 +145,31 @@ def test_solved_in_three_steps_its_projector_gives_the_spectral_embedding():
         a = objective.solving_points("affinity", h)
         assert a.shape == (50, 20) and torch.allclose(a.sum(dim=1), torch.ones(50))
         assert not a[:, 15:].any()
-        objective.solve("affinity", {"affinity": (a.T @ a).double()})
+        sums = (a.T @ a).double()
+        objective.solve("affinity", {"affinity": sums})
         u = objective.projector(h)
-    assert u.shape == (50, objective.width("projector")) == (50, 3)
-    assert torch.allclose(
-        u, (a.double() @ solve_spectrum((a.T @ a).double(), 3)).float(), atol=1e-4
-    )
+    assert u.shape == (50, objective.width("projector")) == (50, 6)
+    assert torch.allclose(u, (a.double() @ solve_spectrum(sums, 6, 1.0)).float(), atol=1e-4)
+
+
+@pytest.mark.parametrize("landmarks,clusters,wanted", [(20, 3, 20), (80, 3, 50), (80, 60, 60)])
+def test_there_are_as_many_dimensions_as_clusters_at_least(landmarks, clusters, wanted):
+    encoder = build_encoder("convnet", 1, 8, 0)
+    objective = Landmarks(encoder, Parameters(landmarks=landmarks), clusters)
+    assert objective.width("projector") == wanted
+
+
+def test_a_time_before_the_walk_begins_or_after_it_has_ended_is_refused_in_one_line():
+    for time in (-0.5, 101.0, float("nan")):
+        with pytest.raises(UserError, match="time = .* must lie between 0 and 100"):
+            Landmarks(build_encoder("convnet", 1, 8, 0), Parameters(time=time), 3)
 
 
 def test_sums_that_say_nothing_are_refused():
     with pytest.raises(UserError, match="no site has enough images near one landmark"):
-        solve_spectrum(torch.zeros(4, 4).double(), 2)
+        solve_spectrum(torch.zeros(4, 4).double(), 2, 1.0)
     with pytest.raises(ValueError, match=r"affinities \(4, 3\)"):
-        solve_spectrum(torch.ones(4, 3).double(), 2)
+        solve_spectrum(torch.ones(4, 3).double(), 2, 1.0)
 
 
 def test_a_site_sends_no_more_landmarks_than_it_has_images_for():
