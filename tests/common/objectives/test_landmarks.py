@@ -161,7 +161,7 @@ def test_there_are_as_many_dimensions_as_clusters_at_least(landmarks, clusters, 
 
 def test_a_time_before_the_walk_begins_or_after_it_has_ended_is_refused_in_one_line():
     for time in (-0.5, 101.0, float("nan")):
-        with pytest.raises(UserError, match="time = .* must lie between 0 and 100"):
+        with pytest.raises(UserError, match=r"time = .* must lie between 0 and 100"):
             Landmarks(build_encoder("convnet", 1, 8, 0), Parameters(time=time), 3)
 
 
