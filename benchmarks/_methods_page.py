@@ -101,9 +101,8 @@ def _facts(rows: Sequence[Row]) -> list[tuple[str, str]]:
     def several(name: str) -> str:
         return ", ".join(str(v) for v in dict.fromkeys(row[name] for row in rows))
 
-    entries = len({row["recipe"] for row in rows})
     return [
-        ("recipes and references", str(entries)),
+        ("recipes and references", str(len({row["recipe"] for row in rows}))),
         ("runs", formats.count(len(rows))),
         ("data sets", several("dataset")),
         ("seeds", ", ".join(str(s) for s in sorted({row["seed"] for row in rows}))),

@@ -46,7 +46,7 @@ Kind = Literal[
 - patches: sums over the patches that one layer of the encoder sees, from which the server sets it
 - moments: sums over two views of each image, from which the server solves a projection
 - landmarks: centroids of many small local clusters, in the space so projected
-- affinity: sums of products of the images' weights over all sites' landmarks
+- affinity: sums of products of two views' weights over all sites' landmarks
 - assess: a stage has ended: local centroids and moments of the final state, no training
 - lloyd: given sets of centroids, the sum and the number of the images nearest to each
 - score: given the merged centroids and the probe solved from the moments, count what is right
