@@ -14,6 +14,7 @@ from common import recipes
 from common.check import check_plan
 from common.encoders import build_encoder
 from common.errors import UserError
+from common.objectives import landmarks
 from common.objectives.projection import Parameters, Projection, solve_projection
 from deploy.simulate import simulate
 from server.report import read_run
@@ -132,7 +133,7 @@ def test_a_projection_cannot_be_trained() -> None:
         ("fedsimclr-projection", Parameters().width, ["moments of differences between views"]),
         (
             "covey",
-            10,
+            landmarks.Parameters().dimensions,
             ["moments of differences between views", "moments of weights over landmarks"],
         ),
     ],
