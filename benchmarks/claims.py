@@ -27,7 +27,7 @@ PARTS = (
     "fedsimclr", "fedsimclr+group", "fedkmeans", "fedsimclr-projection",
     "fedsimclr-projection+group", "fedsimclr-landmarks", "orchestra", "orchestra+group",
     "covey-projection+batch", "covey-projection", "covey-landmarks", "covey", "centralised",
-    "centralised-spectral", "centralised-covey-projection",
+    "centralised-spectral", "centralised-covey-projection", "centralised-covey",
 )  # fmt: skip
 """What tells the parts of `covey` apart: normalisation, start, stage 1, projection, landmarks."""
 BEST = (
