@@ -85,8 +85,9 @@ PAGE = """\
     <li>Mean ± standard deviation over the seeds of the <b>Seeds</b> column. The best of each score
       is bold, among all but the references in italics: <i>centralised</i> (the ceiling) is
       SimCLR with all images at one site, for as many epochs and therefore more steps;
-      <i>centralised-covey</i> is the same by <i>covey</i>, <i>centralised-covey-projection</i> by it
-      without start and landmarks, <i>centralised-spectral</i> by its objective with plain k-means;
+      <i>centralised-covey</i> is the same by <i>covey</i>,
+      <i>centralised-covey-projection</i> by <i>covey</i> without start and landmarks,
+      <i>centralised-spectral</i> by its objective with plain k-means;
       <i>standalone</i> (the floor) is SimCLR at one site alone, another one for each seed, judged
       on everybody's images, with pooled k-means.</li>
     <li>Machine: {{ machine }}.</li>
