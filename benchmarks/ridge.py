@@ -23,6 +23,7 @@ from _table import save_json, show
 from torch import Tensor
 
 from client import measure
+from client.embedding import CHUNK
 from common import metrics
 from common.data import ImageData, load
 from common.errors import UserError
@@ -84,7 +85,7 @@ def two_views(trained: Trained, data: ImageData) -> tuple[Tensor, Tensor]:
     chance = generator(trained.device, trained.plan.seed, "ridge")
     views = trained.views(data)
     images = torch.from_numpy(data.images)
-    pairs = [views.pair(c.to(trained.device), chance) for c in images.split(measure.CHUNK)]
+    pairs = [views.pair(c.to(trained.device), chance) for c in images.split(CHUNK)]
     a, b = (
         torch.cat([F.normalize(trained.encoder(pair[i]).float(), dim=1) for pair in pairs])
         for i in (0, 1)

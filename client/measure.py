@@ -1,4 +1,4 @@
-"""What a site measures on its own images: embeddings, local clusters, tables, kNN, moments.
+"""What a site measures on its own images: local clusters, tables, kNN, moments.
 
 Everything that leaves this file towards the server is a sum, a count or a centroid. Labels, where a
 site has them, are used for evaluation only and never leave it.
@@ -15,50 +15,15 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from client.clusters import local_clusters
+from client.embedding import CHUNK, outputs, view_outputs
 from client.kfed import k_fed_clusters
-from client.placement import take
 from common.messages import Counts, Floats
 from common.objectives.base import Objective
 from common.views import Views
 
-CHUNK = 1024  # images in one forward; rows in one block of similarities
 PATCHED = 2**24  # numbers in the patches that are laid out at once (64 MB)
 NEIGHBOURS = 20  # of the kNN vote, or fewer where a site has few images
 KNN_TEMPERATURE = 0.07  # weights exp(cos/τ): Wu et al., CVPR 2018 (arXiv 1805.01978), section 3.4
-
-
-@dataclass(frozen=True)
-class Embedded:
-    """All images of a site seen by a frozen model: `points` (N, d) unit length, on the device;
-    `head` (N,) the cluster head's choice, where there is one."""
-
-    points: Tensor
-    head: Tensor | None
-
-
-@torch.no_grad()
-def embed(
-    objective: Objective, views: Views, images: Tensor, embedding: str, device: torch.device
-) -> Embedded:
-    """Forward all images (N, C, H, W) uint8 in evaluation mode, without augmentation."""
-    points, heads = [], []
-    for h in _outputs(objective, views, images, torch.arange(len(images)), device):
-        assignments = objective.assignments(h)
-        if assignments is not None:
-            heads.append(assignments.argmax(dim=1))
-        out = objective.projector(h) if embedding == "projector" else h
-        points.append(F.normalize(out.float(), dim=1))
-    return Embedded(torch.cat(points), torch.cat(heads) if heads else None)
-
-
-def _outputs(
-    objective: Objective, views: Views, images: Tensor, rows: Tensor, device: torch.device
-) -> Iterator[Tensor]:
-    """Encoder outputs of the `rows` of images in evaluation mode, chunk by chunk."""
-    objective.eval()
-    for chunk in rows.to(images.device).split(CHUNK):
-        plain = views.plain(take(images, chunk, device))
-        yield objective.encoder(plain.contiguous(memory_format=torch.channels_last))
 
 
 @torch.no_grad()
@@ -71,7 +36,7 @@ def solving_points(
     device: torch.device,
 ) -> Tensor:
     """What is summed for `Objective.solve`, (n, d), of the n `rows` without augmentation."""
-    chunks = _outputs(objective, views, images, rows, device)
+    chunks = outputs(objective, views, images, rows, device)
     return torch.cat([objective.solving_points(asked, h) for h in chunks])
 
 
@@ -97,7 +62,7 @@ def patch_moments(
 
     hook = layer.register_forward_pre_hook(add)
     try:
-        for _ in _outputs(objective, views, images, rows, device):
+        for _ in outputs(objective, views, images, rows, device):
             pass
     finally:
         hook.remove()
@@ -175,10 +140,7 @@ def _view_points(
     chance: torch.Generator,
 ) -> Iterator[tuple[Tensor, Tensor]]:
     """`Objective.solving_points` (n, d) of two views of the `rows`, chunk by chunk."""
-    objective.eval()
-    for chunk in rows.to(images.device).split(CHUNK):
-        batch = take(images, chunk, chance.device)
-        h = objective.encoder(torch.cat(views.pair(batch, chance)))
+    for h in view_outputs(objective, views, images, rows, chance):
         x_a, x_b = objective.solving_points(asked, h).chunk(2)
         yield x_a, x_b
 

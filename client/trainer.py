@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from client.checks import check_parts, check_round, run_folder
-from client.measure import Embedded
+from client.embedding import Seen
 from client.placement import place
 from client.state import StateStore
 from client.work import Work
@@ -23,7 +23,7 @@ from common.messages import Instruction, Reply
 from common.options import Plan
 from common.seeds import generator
 
-Seen = tuple[Plan, int, str]
+About = tuple[Plan, int, str]
 """What embeddings are by: the plan, the stage, which decides the space, the digest of the state."""
 
 
@@ -47,7 +47,7 @@ class Trainer:
         self.min_count = min_count
         device = workshop.device
         self.images = place(torch.from_numpy(data.images), device)
-        self.seen: tuple[Seen, Embedded] | None = None  # the images by the last state assessed
+        self.seen: tuple[About, Seen] | None = None  # the images by the last state assessed
         self.labels = None if data.labels is None else torch.from_numpy(data.labels).to(device)
 
     def handle(self, instruction: Instruction) -> Reply:

@@ -13,10 +13,11 @@ from torch import Tensor
 from client import measure
 from client.assignments import write_assignments
 from client.clusters import local_clusters, nearest
+from client.embedding import Embedded, Seen, embed, embed_views
 from client.training import LocalData, train_round, view_batches
 from client.workshop import Workbench
 from common.errors import UserError
-from common.messages import NEEDS_MODEL, Instruction, Reply
+from common.messages import NEEDS_MODEL, Counts, Instruction, Reply
 from common.objectives.base import Batch, LocalRound
 from common.options import Stage
 from common.seeds import generator
@@ -86,7 +87,7 @@ class Work:
         }
         return self._reply(asked[kind]())
 
-    def _seen(self) -> measure.Embedded:
+    def _seen(self) -> Seen:
         """The site's images by the state that the message is about: remembered from an earlier
         message about the same one, or embedded now."""
         instruction, seen = self.instruction, self.trainer.seen
@@ -95,24 +96,21 @@ class Work:
             return seen[1]
         if self.bench.layout.groups and not instruction.groups:
             raise UserError(NEEDS_MODEL)
-        embedded = self._embed()
-        self.trainer.seen = (about, embedded)
-        return embedded
+        found = Seen(self._embed(), self._embed_by(embed_views, self._generator("agreement")))
+        self.trainer.seen = (about, found)
+        return found
 
-    def _embed(self) -> measure.Embedded:
-        with self._phase("embed"), self.bench.precision():
-            return measure.embed(
-                self.bench.objective,
-                self.bench.views,
-                self.trainer.images,
-                self.stage.embedding,
-                self.bench.device,
-            )
+    def _embed(self) -> Embedded:
+        return self._embed_by(embed, self.bench.device)
+
+    def _embed_by(self, how: Callable[..., Found], *more: object) -> Found:
+        bench, images = self.bench, self.trainer.images
+        with self._phase("embed"), bench.precision():
+            return how(bench.objective, bench.views, images, self.stage.embedding, *more)
 
     def _look(self) -> dict[str, Any]:
         """Measure the received state: local clusters and their table, spread, moments, kNN."""
-        seen = self._embed() if self.instruction.kind == "train" else self._seen()
-        classes = len(self.instruction.classes)
+        seen = self._embed() if self.instruction.kind == "train" else self._seen().plain
         with self._phase("cluster"):
             clusters = measure.CLUSTERINGS[self.stage.centroids](
                 seen.points,
@@ -123,16 +121,15 @@ class Work:
             k = len(clusters.centroids.counts)
             tables = {}
             if k:
-                tables["local"] = measure.count_table(clusters.labels, self.labels, k, classes)
+                tables["local"] = self._table(clusters.labels, k)
             if seen.head is not None:
-                tables["head"] = measure.count_table(
-                    seen.head, self.labels, self.plan.clusters, classes
-                )
+                tables["head"] = self._table(seen.head, self.plan.clusters)
         moments: dict[str, NDArray[np.float64]] = {}
         if self.instruction.kind == "assess":
             with self._phase("probe"):
                 train = self.train_index
                 labels = None if self.labels is None else self.labels[train]
+                classes = len(self.instruction.classes)
                 moments = measure.moments(seen.points[train], labels, classes, self.min_count)
                 self._count_knn(seen.points)
         return {
@@ -141,6 +138,9 @@ class Work:
             "vectors": measure.spread(seen.points),
             "moments": moments,
         }
+
+    def _table(self, clusters: Tensor, k: int) -> Counts:
+        return measure.count_table(clusters, self.labels, k, len(self.instruction.classes))
 
     def _count_knn(self, points: Tensor) -> None:
         if self.labels is None:
@@ -152,17 +152,17 @@ class Work:
         self.sums |= {"knn_correct": correct, "held": len(held)}
 
     def _score(self) -> dict[str, Any]:
-        """Assign with the merged centroids, count what the probe gets right, keep assignments."""
+        """Assign with the merged centroids, count where two views of an image go together and what
+        the probe gets right, keep assignments."""
         instruction, centres = self.instruction, self._centres()
-        seen = self._seen()
-        classes, k = len(instruction.classes), len(centres)
+        seen, views, k = self._seen().plain, self._seen().views, len(centres)
         with self._phase("score"):
             by_centroid = nearest(seen.points, centres)
-            tables = {"centroids": measure.count_table(by_centroid, self.labels, k, classes)}
+            tables = {"centroids": self._table(by_centroid, k)}
             if seen.head is not None:
-                tables["head"] = measure.count_table(
-                    seen.head, self.labels, self.plan.clusters, classes
-                )
+                tables["head"] = self._table(seen.head, self.plan.clusters)
+            first, second = (self._clusters_of(view, centres) for view in views)
+            tables["views"] = measure.count_table(first, second, k, k)
             self.sums["silhouette"] = measure.silhouette(seen.points, centres)
             if self.labels is not None and instruction.probe is not None:
                 held = self.held_index
@@ -170,14 +170,18 @@ class Work:
                     seen.points[held], self.labels[held], instruction.probe
                 )
                 self.sums["held"] = len(held)
-        chosen = seen.head if self.stage.clusters_from == "head" else by_centroid
-        if chosen is not None:
-            write_assignments(
-                self.trainer.folder / instruction.run / "assignments.csv",
-                self.trainer.data.names,
-                chosen.tolist(),
-            )
+        write_assignments(
+            self.trainer.folder / instruction.run / "assignments.csv",
+            self.trainer.data.names,
+            self._clusters_of(seen, centres).tolist(),
+        )
         return {"tables": tables}
+
+    def _clusters_of(self, seen: Embedded, centres: Tensor) -> Tensor:
+        """The clusters (N,) that images are in, as the stage finds them."""
+        if self.stage.clusters_from == "head" and seen.head is not None:
+            return seen.head
+        return nearest(seen.points, centres)
 
     def _frozen(self, measured: Callable[..., Found], *more: object) -> Found:
         """What one of `measure`'s finds in the training images by the model as it is."""
@@ -212,7 +216,7 @@ class Work:
 
     def _sum_by_centroid(self) -> dict[str, Any]:
         """One step of Lloyd's algorithm for each of the sets of K centroids that were sent."""
-        points = self._seen().points
+        points = self._seen().plain.points
         sets = self._centres().split(self.plan.clusters)
         with self._phase("cluster"):
             found = [measure.lloyd_sums(points, s, self.min_count) for s in sets]

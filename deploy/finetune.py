@@ -14,7 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from client import measure
+from client.embedding import CHUNK
 from client.training import batches, shuffled_batches
 from common.data import ImageData
 from common.errors import UserError
@@ -117,6 +117,6 @@ def predict(trained: Trained, model: nn.Module, data: ImageData) -> Tensor:
     with trained.precision():
         found = [
             model(views.plain(chunk.to(trained.device))).argmax(dim=1)
-            for chunk in images.split(measure.CHUNK)
+            for chunk in images.split(CHUNK)
         ]
     return torch.cat(found)

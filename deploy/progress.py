@@ -4,7 +4,7 @@ The same lines and the same table, whichever engine runs and whichever machine w
 """
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,19 @@ from common.files import Tail
 from server.report.record import RunRecord
 
 SCORES = ("acc", "nmi", "ari", "knn", "linear")
-HEADS = {"acc": "ACC", "nmi": "NMI", "ari": "ARI", "knn": "kNN", "linear": "linear"}
+WITHOUT_LABELS = ("agreement", "silhouette", "entropy")
+HEADS = {"acc": "ACC", "nmi": "NMI", "ari": "ARI", "knn": "kNN", "linear": "linear"} | {
+    "agreement": "agreement",
+    "silhouette": "silhouette",
+    "entropy": "evenness",
+}
+
+
+ABOUT = {
+    SCORES: "kNN and linear: on each site's own evaluation images.",
+    WITHOUT_LABELS: "No site has labels. agreement: NMI between the clusters of two views of each "
+    "image.",
+}
 
 
 class Follower:
@@ -37,7 +49,7 @@ def show_event(console: Console, event: Mapping[str, Any], rounds: int) -> None:
         console.print(f"[yellow]warning[/] {escape(event['text'])}", highlight=False)
         return
     if event["event"] == "stage":
-        scores = "  ".join(f"{HEADS[k]} {event[k]:.3f}" for k in SCORES if k in event)
+        scores = "  ".join(f"{HEADS[k]} {event[k]:.3f}" for k in _shown([event]) if k in event)
         name = escape(event["stage_name"])
         console.print(f"[bold green]end of {name}[/]  {scores}", highlight=False)
         return
@@ -64,20 +76,25 @@ def show_result(console: Console, record: RunRecord) -> None:
         box=SIMPLE_HEAD,
         pad_edge=False,
     )
+    rows = summary_rows(record)
+    shown = _shown(rows)
     table.add_column("stage")
-    for head in (*(HEADS[name] for name in SCORES), "s/round", "MB/round"):
+    for head in (*(HEADS[name] for name in shown), "s/round", "MB/round"):
         table.add_column(head, justify="right")
-    for row in summary_rows(record):
+    for row in rows:
         table.add_row(
             row["stage"],
-            *(f"{row[name]:.3f}" if row[name] is not None else "–" for name in SCORES),
+            *(f"{row[name]:.3f}" if row[name] is not None else "–" for name in shown),
             *_per_round(row),
         )
     console.print(table)
-    console.print(
-        "[dim]kNN and linear: on each site's own evaluation images. MB: all sites, both ways.[/]",
-        highlight=False,
-    )
+    console.print(f"[dim]{ABOUT[shown]} MB: all sites, both ways.[/]", highlight=False)
+
+
+def _shown(stages: Sequence[Mapping[str, Any]]) -> tuple[str, ...]:
+    """The scores to show: those that need labels, where a site has any."""
+    labelled = any(stage.get(name) is not None for stage in stages for name in SCORES)
+    return SCORES if labelled else WITHOUT_LABELS
 
 
 def _per_round(row: Mapping[str, Any]) -> tuple[str, str]:
@@ -98,8 +115,8 @@ def summary_rows(record: RunRecord) -> list[dict[str, Any]]:
                 "rounds": len(events),
                 "by": stage["by"],
                 **{name: stage.get(name) for name in SCORES},
+                **{name: stage.get(name) for name in WITHOUT_LABELS},
                 "purity": stage.get("purity"),
-                "silhouette": stage.get("silhouette"),
                 "effective_rank": stage.get("effective_rank"),
                 "seconds_per_round": _mean([e["seconds"]["total"] for e in events]),
                 "bytes_down_per_round": _mean([e["bytes_down"] for e in events]),

@@ -15,7 +15,7 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from client import measure
+from client.embedding import CHUNK, embed
 from client.placement import take
 from client.training import shuffled_batches
 from client.workshop import mixed_precision, pick_device
@@ -81,7 +81,7 @@ class Trained:
         self.check(data)
         images = torch.from_numpy(data.images)
         with self.precision():
-            seen = measure.embed(self.objective, self.views(data), images, space, self.device)
+            seen = embed(self.objective, self.views(data), images, space, self.device)
         if not bool(torch.isfinite(seen.points).all()):
             raise UserError(f"the {space}'s outputs are not finite: the run has diverged")
         return seen.points
@@ -111,7 +111,7 @@ class Trained:
         images, views = torch.from_numpy(data.images), self.views(data)
         chance = generator(self.device, self.plan.seed, "statistics")
         self.objective.train()
-        for rows in shuffled_batches(len(images), measure.CHUNK, chance):
+        for rows in shuffled_batches(len(images), CHUNK, chance):
             with self.precision():
                 h = self.encoder(views.plain(take(images, rows.cpu(), self.device)))
                 if self.space == "projector":

@@ -55,7 +55,7 @@ VECTORS: dict[str, tuple[str, ...]] = {
 TABLES: dict[str, tuple[str, ...]] = {
     "train": ("local", "head"),
     "assess": ("local", "head"),
-    "score": ("centroids", "head"),
+    "score": ("centroids", "head", "views"),
     "lloyd": ("lloyd",),
 }
 """The tables that a kind of message may be answered with."""
@@ -230,16 +230,16 @@ def _check_bound(name: str, values: NDArray[np.float64], images: int) -> None:
 
 
 def _check_tables(reply: Reply, asked: Instruction, expected: Expected) -> None:
-    columns = {1, max(len(asked.classes), 1)}
-    clusters = asked.plan.clusters
+    by_class, clusters = {1, max(len(asked.classes), 1)}, asked.plan.clusters
     own = 0 if reply.centroids is None else len(reply.centroids.counts)
-    rows = {"centroids": clusters, "head": clusters, "local": own, "lloyd": expected.centroids}
+    rows = {"local": own, "lloyd": expected.centroids}
     _check_names("tables", reply.tables, (), TABLES.get(reply.kind, ()))
     for name, table in reply.tables.items():
+        columns, most = ({clusters}, "clusters") if name == "views" else (by_class, "classes")
         if table.shape[1] not in columns:
-            raise Refused(f"tables.{name}: {table.shape[1]} classes instead of {max(columns)}")
-        if len(table) != rows[name]:
-            raise Refused(f"tables.{name}: {len(table)} rows instead of {rows[name]}")
+            raise Refused(f"tables.{name}: {table.shape[1]} {most} instead of {max(columns)}")
+        if len(table) != rows.get(name, clusters):
+            raise Refused(f"tables.{name}: {len(table)} rows instead of {rows.get(name, clusters)}")
         sets = len(table) // clusters if name == "lloyd" else 1
         total = _total(table)
         if total > expected.images * sets:

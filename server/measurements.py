@@ -136,6 +136,15 @@ class Measurements:
             scores["entropy"] = metrics.assignment_entropy(self._sizes[by])
         return scores
 
+    def agreement(self) -> dict[str, float]:
+        """NMI between the clusters of one view of each image and those of another, over all sites:
+        it needs no label. 0 where all lie in one cluster, and nothing is told apart."""
+        table = self._tables.get("views")
+        if table is None or not table.sum():
+            return {}
+        told_apart = min(np.count_nonzero(table.sum(axis)) for axis in (0, 1)) > 1
+        return {"agreement": metrics.nmi(table) if told_apart else 0.0}
+
     def spread(self) -> dict[str, float]:
         """`std`: mean per-dimension standard deviation of the unit-length embeddings times √d:
         about 1 when healthy, 0 when collapsed."""
@@ -190,7 +199,7 @@ class Measurements:
     def _add_table(self, name: str, table: Counts) -> None:
         sizes = table.sum(axis=1)
         self._sizes[name] = self._sizes.get(name, np.zeros_like(sizes)) + sizes
-        if self.classes and table.shape[1] == self.classes:
+        if name == "views" or (self.classes and table.shape[1] == self.classes):
             self._tables[name] = self._tables.get(name, np.zeros_like(table)) + table
 
 
@@ -207,6 +216,7 @@ def final_figures(assessed: Measurements, scored: Measurements, by: str) -> dict
             "knn": assessed.share("knn_correct", "held"),
             "linear": scored.share("probe_correct", "held"),
             "silhouette": scored.share("silhouette", "images"),
+            **scored.agreement(),
             **assessed.rank(),
             **assessed.spread(),
         }

@@ -30,13 +30,14 @@ METRICS = (
     Metric("purity", "Purity", "share of each cluster's largest class"),
     Metric("knn", "kNN", "nearest neighbours on the embeddings"),
     Metric("linear", "Linear", "linear probe on the embeddings"),
+    Metric("agreement", "Agreement", "whether two views of an image share a cluster, from 0 to 1"),
     Metric("silhouette", "Silhouette", "how far apart the clusters lie, at most 1"),
     Metric("entropy", "Evenness", "entropy of the cluster sizes, 1 when even", True, False),
     Metric("effective_rank", "Effective rank", "dimensions that the embeddings use", False, False),
     Metric("std", "Spread", "of the embeddings, 1 healthy, 0 collapsed", True, False),
 )
 HEADLINE = ("acc", "nmi", "ari", "knn", "linear")
-WITHOUT_LABELS = ("silhouette", "entropy", "effective_rank", "std")
+WITHOUT_LABELS = ("agreement", "silhouette", "entropy", "effective_rank", "std")
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from client import measure
+from client.embedding import embed
 from common import layout
 from common.data import load
 from common.objectives import build_stage
@@ -174,9 +174,7 @@ def test_the_published_networks_are_those_of_the_last_checkpoint(runs) -> None:
     data = load("digits", images=50)
     views = build_views("auto", data.kind, 8)
     for space in ("encoder", "projector"):
-        wanted = measure.embed(
-            objective, views, torch.from_numpy(data.images), space, torch.device("cpu")
-        )
+        wanted = embed(objective, views, torch.from_numpy(data.images), space, torch.device("cpu"))
         assert torch.equal(trained.embed(data, space), wanted.points)
     assert trained.centroids is not None
     assert trained.centroids.shape[1] == trained.embed(data, "projector").shape[1]

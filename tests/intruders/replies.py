@@ -64,7 +64,7 @@ PARTS = {
         "sums": {"images": 10.0} | {f"inertia.{n}": 1.0 for n in range(SETS)},
     },
     "score": {
-        "tables": {"centroids": TABLE, "head": TABLE},
+        "tables": {"centroids": TABLE, "head": TABLE, "views": np.full((CLUSTERS, CLUSTERS), 1)},
         "sums": {"images": 10.0, "silhouette": 3.0, "probe_correct": 1.0, "held": 2.0},
     },
 }

@@ -135,6 +135,7 @@ class SampleRun:
             "by": self.plan.stages[index].clusters_from,
             **self._scores(number),
             **labelled,
+            "agreement": 0.731,
             "silhouette": 0.312,
             "effective_rank": 23.41,
             **({"table": table.tolist()} if self.classes else {}),

@@ -261,7 +261,7 @@ def test_simsiam_without_its_stop_gradient_collapses_and_the_run_says_so(
         embedding="projector",
         rounds=3,
         sites=2,
-        **{"local-epochs": 8, "learning-rate": 0.01},
+        **{"local-epochs": 8, "learning-rate": 0.005},
         parameters=f"output-norm=false stop-gradient={str(stopped).lower()}",
     )
     simulate(the_plan, tmp_path / "run")

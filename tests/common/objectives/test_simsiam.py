@@ -5,7 +5,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from client.measure import embed
+from client.embedding import embed
 from client.training import LocalData, train_round
 from client.workshop import Workbench
 from common import layout, recipes

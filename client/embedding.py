@@ -1,0 +1,83 @@
+"""A site's images as a frozen model sees them: as they are, and in two augmented views."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from client.placement import take
+from common.objectives.base import Objective
+from common.views import Views
+
+CHUNK = 1024  # images in one forward; rows in one block of similarities
+
+
+@dataclass(frozen=True)
+class Embedded:
+    """N images: `points` (N, d) of unit length, on the device; `head` (N,) the cluster head's
+    choice, where there is one."""
+
+    points: Tensor
+    head: Tensor | None
+
+
+@dataclass(frozen=True)
+class Seen:
+    """All of a site's images, `plain` and in two `views` of each."""
+
+    plain: Embedded
+    views: tuple[Embedded, Embedded]
+
+
+@torch.no_grad()
+def embed(
+    objective: Objective, views: Views, images: Tensor, embedding: str, device: torch.device
+) -> Embedded:
+    """Forward all images (N, C, H, W) uint8 in evaluation mode, without augmentation."""
+    found = outputs(objective, views, images, torch.arange(len(images)), device)
+    return _joined([_embedded(objective, h, embedding) for h in found])
+
+
+@torch.no_grad()
+def embed_views(
+    objective: Objective, views: Views, images: Tensor, embedding: str, chance: torch.Generator
+) -> tuple[Embedded, Embedded]:
+    """The same of two views of each image."""
+    found = view_outputs(objective, views, images, torch.arange(len(images)), chance)
+    pairs = [[_embedded(objective, h, embedding) for h in both.chunk(2)] for both in found]
+    a, b = (_joined(parts) for parts in zip(*pairs, strict=True))
+    return a, b
+
+
+def outputs(
+    objective: Objective, views: Views, images: Tensor, rows: Tensor, device: torch.device
+) -> Iterator[Tensor]:
+    """Encoder outputs of the `rows` of images in evaluation mode, chunk by chunk."""
+    objective.eval()
+    for chunk in rows.to(images.device).split(CHUNK):
+        plain = views.plain(take(images, chunk, device))
+        yield objective.encoder(plain.contiguous(memory_format=torch.channels_last))
+
+
+def view_outputs(
+    objective: Objective, views: Views, images: Tensor, rows: Tensor, chance: torch.Generator
+) -> Iterator[Tensor]:
+    """The same of two views of each, the second ones after all the first ones of a chunk."""
+    objective.eval()
+    for chunk in rows.to(images.device).split(CHUNK):
+        batch = take(images, chunk, chance.device)
+        yield objective.encoder(torch.cat(views.pair(batch, chance)))
+
+
+def _embedded(objective: Objective, h: Tensor, embedding: str) -> Embedded:
+    assignments = objective.assignments(h)
+    out = objective.projector(h) if embedding == "projector" else h
+    head = None if assignments is None else assignments.argmax(dim=1)
+    return Embedded(F.normalize(out.float(), dim=1), head)
+
+
+def _joined(parts: Sequence[Embedded]) -> Embedded:
+    heads = [part.head for part in parts if part.head is not None]
+    return Embedded(torch.cat([part.points for part in parts]), torch.cat(heads) if heads else None)
