@@ -138,7 +138,8 @@ class Reply:
     """What a site answers.
 
     `examples` is the number of images behind `groups`. `tables` are contingency counts
-    (clusters, classes), by what assigned the images: "centroids" or "head". `sums` are plain sums
+    (clusters, classes), by what assigned the images: "centroids" or "head"; and with "views"
+    (clusters, clusters) of two augmented views of each image. `sums` are plain sums
     over the site's images (losses, correct answers, their numbers), `seconds` wall time by phase,
     `vectors` and `moments` float64 sums of one and of two dimensions over embeddings h (d,) of unit
     length. With a 1 appended to h: `gram` Σ h hᵀ (d + 1, d + 1); `cross` Σ h yᵀ (d + 1, C) with y

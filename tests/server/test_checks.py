@@ -11,6 +11,7 @@ from deploy.in_process import InProcessGrid
 from server.checks import Refused
 from server.exchange import Exchange
 from tests.intruders.replies import (
+    CLUSTERS,
     LAYOUT,
     PARTS,
     POINTS,
@@ -60,6 +61,14 @@ WRONG = {
         "centroids: not asked for",
     ),
     "a table of another kind": (part("score", tables={"lloyd": TABLE}), "tables.lloyd: not asked"),
+    "a table of views by other clusters": (
+        part("score", tables={"views": np.ones((CLUSTERS, 3), np.int64)}),
+        "tables.views: 3 clusters instead of 2",
+    ),
+    "more views than images": (
+        part("score", tables={"views": np.full((CLUSTERS, CLUSTERS), 9)}),
+        "tables.views: 36 images: it announced 20",
+    ),
     "sums without squares": (
         part("train", vectors={"sum": np.ones(WIDTH)}),
         "vectors.squares: missing",
