@@ -100,6 +100,7 @@ tbody th { font-weight: 560; }
 .tall-table { padding-top: 0; }
 .tall-table thead th { position: sticky; top: 0; padding-top: 16px; background: var(--card); }
 .stages th[scope] { white-space: nowrap; }
+.stages th, .stages td { padding-right: 9px; }
 .n { text-align: right; white-space: nowrap; }
 .best { font-weight: 700; color: var(--accent); }
 abbr { text-decoration: none; cursor: help; }
