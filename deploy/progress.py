@@ -18,13 +18,16 @@ from server.report.record import RunRecord
 
 SCORES = ("acc", "nmi", "ari", "knn", "linear")
 WITHOUT_LABELS = ("agreement", "silhouette", "entropy")
-HEADS = {"acc": "ACC", "nmi": "NMI", "ari": "ARI", "knn": "kNN", "linear": "linear"} | {
+HEADS = {
+    "acc": "ACC",
+    "nmi": "NMI",
+    "ari": "ARI",
+    "knn": "kNN",
+    "linear": "linear",
     "agreement": "agreement",
     "silhouette": "silhouette",
     "entropy": "evenness",
 }
-
-
 ABOUT = {
     SCORES: "kNN and linear: on each site's own evaluation images.",
     WITHOUT_LABELS: "No site has labels. agreement: NMI between the clusters of two views of each "
