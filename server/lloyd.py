@@ -19,8 +19,10 @@ A.1.) The first S_c and N_c are those of the merged local centroids.
 With the centroids `robust-lloyd` the sites' sums are put to the vote instead of added up, so that
 some Byzantine ones cannot move a centroid at will (`server/robust.py`).
 
-Several sets of centroids, from different seeds, step side by side in the same exchanges; the one
-with the least inertia is kept.
+Many sets of centroids, from different seeds, step side by side in the same exchanges. Where a set
+begins says much of where it ends, so the worse half is given up again and again until a few are
+left (successive halving: Karnin, Koren and Somekh, ICML 2013); of those the one with the least
+inertia is kept.
 """
 
 import math
@@ -37,7 +39,8 @@ from server.centroids import merge_centroids
 from server.measurements import Measurements
 from server.merging import identify
 
-RESTARTS = 8
+RESTARTS = 64
+KEPT = 8  # sets that go on to the end
 STEPS = 12  # at most, with all sites: from merged local centroids little moves later
 STEPS_OF_EACH = 25  # exchanges that each site is in, where only a part is asked at a time
 MOST = 100  # exchanges in all
@@ -98,6 +101,20 @@ def step(now: Clustering, measured: Measurements, share: float) -> Clustering:
         kept * now.counts + sizes,
         kept * now.inertia + np.array(inertia, np.float64),
     )
+
+
+def fewer(now: Clustering, number: int, participation: float) -> Clustering:
+    """The better half of the sets after exchange `number`, but `KEPT` at least. Each time where all
+    sites are asked; else when each has been asked about twice, so that no set is judged by some."""
+    every = 1 if participation == 1 else math.ceil(2 / participation)
+    sets = len(now.inertia)
+    if sets <= KEPT or number % every:
+        return now
+    best_first = np.argsort(now.inertia, kind="stable")
+    kept = np.sort(best_first[: max(KEPT, sets // 2)])
+    k = len(now.counts) // sets
+    rows = (kept[:, None] * k + np.arange(k)).ravel()
+    return Clustering(now.points[rows], now.sums[rows], now.counts[rows], now.inertia[kept])
 
 
 def has_settled(before: Clustering, now: Clustering) -> bool:

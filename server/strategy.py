@@ -179,6 +179,7 @@ class CoveyStrategy(Strategy):
             before, sets = sets, lloyd.step(sets, exchange.measured, exchange.share)
             if lloyd.has_settled(before, sets):
                 break
+            sets = lloyd.fewer(sets, number, self.plan.participation)
         return sets
 
     def _advance(self, state: Checkpoint) -> None:

@@ -27,7 +27,7 @@ from tests.intruders.mutations import Mutator
 WIDTH, CLUSTERS, IMAGES = 3, 2, 20
 PLAN = recipes.load("fedmcc").plan({"clusters": CLUSTERS, "deadline": 5})
 LAYOUT = Layout({"encoder": (("weight", (4,)),)})
-SETS = lloyd.RESTARTS
+SETS = lloyd.KEPT
 CENTROIDS = {
     "lloyd": Centroids(
         np.tile(np.eye(2, WIDTH, dtype=np.float32), (SETS, 1)), np.ones(2 * SETS, int)
