@@ -1,6 +1,7 @@
 """`covey runs` and `covey stop`: the runs of a server, and how one is ended."""
 
 import time
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -35,13 +36,15 @@ class RunLine:
     started: str
     nmi: float | None
     acc: float | None
+    agreement: float | None
 
-    def row(self) -> tuple[str, ...]:
+    def row(self, scores: Sequence[str]) -> tuple[str, ...]:
         """Its line of the table."""
-        scores = (f"{s:.3f}" if s is not None else "–" for s in (self.nmi, self.acc))
+        values = (getattr(self, name) for name in scores)
+        written = (f"{value:.3f}" if value is not None else "–" for value in values)
         started = self.started[:16].replace("T", " ") or "–"
         done = f"{self.rounds}/{self.planned or '?'}"
-        return (self.id, self.recipe, self.status, done, started, *scores)
+        return (self.id, self.recipe, self.status, done, started, *written)
 
 
 def list_runs(folder: ServerFolder) -> list[RunLine]:
@@ -52,12 +55,14 @@ def list_runs(folder: ServerFolder) -> list[RunLine]:
 
 
 def show_runs(lines: list[RunLine], console: Console) -> None:
-    """The runs as a table."""
+    """The runs as a table; where no site has labels, with the score that needs none."""
+    unlabelled = any(line.agreement is not None and line.nmi is None for line in lines)
+    scores = {"agreement": "agreement"} if unlabelled else {"nmi": "NMI", "acc": "ACC"}
     table = Table("run", "recipe", "status", box=SIMPLE_HEAD, pad_edge=False)
-    for head in ("rounds", "started", "NMI", "ACC"):
+    for head in ("rounds", "started", *scores.values()):
         table.add_column(head, justify="right", no_wrap=True)
     for line in lines:
-        table.add_row(*line.row())
+        table.add_row(*line.row(tuple(scores)))
     console.print(table)
 
 
@@ -125,4 +130,5 @@ def _line(run: RecordedRun, waiting: set[str]) -> RunLine:
         str(run.run.get("created", "")),
         run.scores.get("nmi"),
         run.scores.get("acc"),
+        run.scores.get("agreement"),
     )
