@@ -11,7 +11,7 @@ from common.files import Tail
 from common.lock import is_locked
 from server.run_folder import LOCK
 
-SCORES = ("acc", "nmi")
+SCORES = ("acc", "nmi", "agreement")
 
 
 @dataclass(frozen=True)
@@ -39,11 +39,13 @@ class RecordedRun:
 
     @property
     def scores(self) -> dict[str, float]:
-        """ACC and NMI of the last stage that ended, or of what the last round received."""
+        """ACC and NMI of the last stage that ended, or of what the last round received; the last
+        stage's agreement where it has that, with labels or without."""
         for event in reversed(self.events):
             figures = event.get("received", event)
-            if all(isinstance(figures.get(name), float) for name in SCORES):
-                return {name: float(figures[name]) for name in SCORES}
+            found = {n: float(figures[n]) for n in SCORES if isinstance(figures.get(n), float)}
+            if found:
+                return found
         return {}
 
 
