@@ -68,7 +68,7 @@ def test_a_run_is_listed_with_what_it_has_reached(server):
     }
     assert (lines["a"].nmi, lines["a"].acc) == (0.5, 0.75)
     assert (lines["b"].rounds, lines["b"].planned, lines["b"].nmi) == (2, 5, 0.25)
-    assert lines["d"].row()[1:] == ("–", "stopped", "0/?", "–", "–", "–")
+    assert lines["d"].row(("nmi", "acc"))[1:] == ("–", "stopped", "0/?", "–", "–", "–")
 
 
 def test_no_label_and_no_embedding_is_told(server, tmp_path):
