@@ -53,7 +53,8 @@ def closing(run: Path, given: str) -> Mapping[str, Any]:
     """The figures of a run's last stage, held again if parameters are `given`."""
     if not given.strip():
         return figures(run)
-    trained, plan = RunFolder(run).checkpoint(), RunFolder(run).plan()
+    held = RunFolder(run)
+    trained, plan = held.checkpoint(), held.plan()
     if trained is None or trained.closed < len(plan.stages):
         raise UserError(f"{run}: the run has not finished")
     if plan.stages[-1].rounds:

@@ -155,13 +155,16 @@ class Work:
         """Assign with the merged centroids, count where two views of an image go together and what
         the probe gets right, keep assignments."""
         instruction, centres = self.instruction, self._centres()
-        seen, views, k = self._seen().plain, self._seen().views, len(centres)
+        both, k = self._seen(), len(centres)
+        seen = both.plain
         with self._phase("score"):
             by_centroid = nearest(seen.points, centres)
             tables = {"centroids": self._table(by_centroid, k)}
             if seen.head is not None:
                 tables["head"] = self._table(seen.head, self.plan.clusters)
-            first, second = (self._clusters_of(view, centres) for view in views)
+            first, second = (
+                self._chosen(view, nearest(view.points, centres)) for view in both.views
+            )
             tables["views"] = measure.count_table(first, second, k, k)
             self.sums["silhouette"] = measure.silhouette(seen.points, centres)
             if self.labels is not None and instruction.probe is not None:
@@ -173,15 +176,14 @@ class Work:
         write_assignments(
             self.trainer.folder / instruction.run / "assignments.csv",
             self.trainer.data.names,
-            self._clusters_of(seen, centres).tolist(),
+            self._chosen(seen, by_centroid).tolist(),
         )
         return {"tables": tables}
 
-    def _clusters_of(self, seen: Embedded, centres: Tensor) -> Tensor:
+    def _chosen(self, seen: Embedded, by_centroid: Tensor) -> Tensor:
         """The clusters (N,) that images are in, as the stage finds them."""
-        if self.stage.clusters_from == "head" and seen.head is not None:
-            return seen.head
-        return nearest(seen.points, centres)
+        by_head = self.stage.clusters_from == "head"
+        return seen.head if by_head and seen.head is not None else by_centroid
 
     def _frozen(self, measured: Callable[..., Found], *more: object) -> Found:
         """What one of `measure`'s finds in the training images by the model as it is."""

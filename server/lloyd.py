@@ -39,7 +39,7 @@ from server.centroids import merge_centroids
 from server.measurements import Measurements
 from server.merging import identify
 
-RESTARTS = 64
+RESTARTS = 64  # sites take no more (`MOST_SETS` in client/checks.py)
 KEPT = 8  # sets that go on to the end
 STEPS = 12  # at most, with all sites: from merged local centroids little moves later
 STEPS_OF_EACH = 25  # exchanges that each site is in, where only a part is asked at a time

@@ -23,6 +23,7 @@ from deploy.simulate import simulate
 from server.measurements import Measurements
 from server.report import read_run
 from server.run_folder import RunFolder
+from tests.server.unlabelled import without_labels
 
 K = 3
 DIGITS = {"dataset": "digits", "images": 200, "sites": 1, "clusters": 10, "batch-size": 32}
@@ -82,10 +83,6 @@ def test_a_run_ends_with_that_of_its_own_clusters(recipe: str, tmp_path: Path) -
 
 
 def test_without_labels_a_run_ends_with_figures_that_need_none(tmp_path: Path, monkeypatch) -> None:
-    def without_labels(plan):
-        data = planned_data(plan)
-        return type(data)(data.images, None, (), data.names, data.kind)
-
     monkeypatch.setattr(simulate_module, "planned_data", without_labels)
     options = DIGITS | {"rounds": "1", "partition": "iid"}
     simulate(recipes.load("covey").plan(options), tmp_path / "run")

@@ -22,6 +22,7 @@ from server import app as server_app
 from server.roster import Roster
 from server.run_folder import RunFolder
 from server.strategy import CoveyStrategy
+from tests.server.unlabelled import without_labels
 
 SMALL = {"dataset": "digits", "images": 240, "sites": 3, "local-epochs": 1, "batch-size": 32}
 
@@ -199,10 +200,6 @@ def test_partial_participation_asks_a_seeded_part_of_the_sites(tmp_path: Path) -
 def test_sites_without_labels_still_give_clusters_and_label_free_figures(
     tmp_path: Path, monkeypatch
 ) -> None:
-    def without_labels(plan):
-        data = planned_data(plan)
-        return type(data)(data.images, None, (), data.names, data.kind)
-
     monkeypatch.setattr(simulate_module, "planned_data", without_labels)
     simulate(plan("fedsimclr", partition="iid"), tmp_path / "run")
     (stage,) = events(tmp_path / "run", "stage")
