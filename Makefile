@@ -36,7 +36,7 @@ hosts-test: install
 # The image, and deploy/compose.yaml with three sites, one of them killed (docs/docker.md). Needs a
 # Docker engine and compose, and nothing of .venv.
 compose-test:
-	@$(PYTHON) -m deploy.compose_test $(LOG)
+	@$(PYTHON) -m tests.compose.run $(LOG)
 
 # docs/security.md: strangers, revoked sites, spoiled messages, ... (10 to 30 minutes).
 intruders: install

@@ -13,9 +13,9 @@ from flwr.clientapp import ClientApp
 
 from client.app import build_app
 from client.site import Site
-from common.centroids import Centroids, unit
-from common.messages import Floats, Groups, Instruction, Reply, decode, encode
-from common.seeds import derive_seed
+from common.clustering.centroids import Centroids, unit
+from common.protocol.messages import Floats, Groups, Instruction, Reply, decode, encode
+from common.utils.seeds import derive_seed
 
 FLIP = -4.0  # with 3 of 10 sites, the mean of 7·Δ and 3·(-4)·Δ is -Δ/2: the model goes backwards
 SCALE = 100.0

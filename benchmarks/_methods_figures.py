@@ -6,16 +6,16 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from client import measure
-from client.training import batches
+from client.statistics import measure
+from client.tasks.train import batches
 from common import metrics
+from common.clustering.kmeans import kmeans
+from common.config.options import Plan
 from common.data import ImageData, load, load_test
 from common.data.images import draw_order
 from common.data.planned import planned_data
-from common.kmeans import kmeans
-from common.options import Plan
-from common.seeds import generator
-from deploy.trained import Trained, load_trained
+from common.utils.seeds import generator
+from deploy.evaluation.trained import Trained, load_trained
 from server.measurements import RIDGE
 from server.report import RunRecord, read_run
 

@@ -14,10 +14,10 @@ from _methods_run import CONTROLS, Cell, is_centralised
 from _methods_template import PAGE
 from _methods_template import STYLE as PAGE_STYLE
 
-from common import recipes
-from common.errors import UserError
-from common.files import write_atomic
+from common.config import recipes
 from common.metrics import COLLAPSED
+from common.utils.errors import UserError
+from common.utils.files import write_atomic
 from server.report import fill, formats
 from server.report.style import STYLE
 

@@ -15,11 +15,11 @@ from typing import Any
 import torch
 from _methods_figures import Row, figures
 
-from common import recipes
-from common.files import write_atomic
+from common.config import recipes
+from common.config.options import Plan, Stage
 from common.objectives import settle_parameters
-from common.options import Plan, Stage
-from deploy.simulate import simulate
+from common.utils.files import write_atomic
+from deploy.engines.simulate import simulate
 
 Options = dict[str, Any]
 POOLED: Options = {"sites": 1, "participation": 1.0}

@@ -9,11 +9,11 @@ from flwr.clientapp import ClientApp
 
 from client.app import build_app
 from client.site import Site
-from common.errors import UserError
-from common.messages import Instruction, decode
-from deploy.in_process import InProcessGrid
+from common.protocol.messages import Instruction, decode
+from common.utils.errors import UserError
+from deploy.engines.in_process import InProcessGrid
 from server.app import run
-from server.run_folder import RunFolder
+from server.run.folder import RunFolder
 
 
 def answered(folder: Path) -> dict[int, set[str]]:

@@ -24,17 +24,17 @@ from _byzantine_attacks import ATTACKS, false_app
 from _table import show
 
 from client.app import build_app
-from client.workshop import Workshop, pick_device
-from common import recipes as known
-from common.byzantine import MARGIN
+from client.workbench import Workshop, pick_device
+from common.config import recipes as known
+from common.config.byzantine import MARGIN
+from common.config.options import Plan
 from common.data.planned import planned_data, planned_partition
-from common.errors import UserError
-from common.files import write_atomic
-from common.options import Plan
-from deploy.in_process import InProcessGrid, sites_of
+from common.utils.errors import UserError
+from common.utils.files import write_atomic
+from deploy.engines.in_process import InProcessGrid, sites_of
 from server.app import run
 from server.report import read_run
-from server.run_folder import RunFolder
+from server.run.folder import RunFolder
 
 TABLE = Path("docs/results/byzantine.csv")
 COLUMNS = ("recipe", "attack", "defence", "partition", "seed", "nmi", "acc", "refused")

@@ -21,11 +21,11 @@ import torch
 import typer
 from _table import save_json, show
 
-from common.errors import UserError
-from common.options import Plan, parse_parameters
-from deploy.simulate import simulate
+from common.config.options import Plan, parse_parameters
+from common.utils.errors import UserError
+from deploy.engines.simulate import simulate
 from server.report import read_run
-from server.run_folder import RunFolder
+from server.run.folder import RunFolder
 
 FIGURES = ("agreement", "nmi", "acc")
 

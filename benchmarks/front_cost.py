@@ -32,10 +32,10 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from deploy.address import Address
-from deploy.certificates import Authority, ServerCertificate, issue_server, make_authority
-from deploy.processes import LOOPBACK, environment, free_port
-from deploy.reach import check_server
+from deploy.flower.reach import check_server
+from deploy.identity.address import Address
+from deploy.identity.certificates import Authority, ServerCertificate, issue_server, make_authority
+from deploy.processes.supervisor import LOOPBACK, environment, free_port
 
 PIECE = 5 * 2**20  # bytes: how flwr 1.41 cuts arrays
 TOGETHER = 2  # pieces on their way at once, as flwr 1.41 does
@@ -85,7 +85,7 @@ def started(folder: Path) -> Iterator[tuple[Authority, dict[str, Address], int]]
     options = ("--listen", str(addresses[FRONT]), "--superlink", str(addresses[DIRECT]))
     commands = (
         (sys.executable, __file__, *behind),
-        (sys.executable, "-m", "deploy.front", *options, "--certificates", str(folder)),
+        (sys.executable, "-m", "deploy.coordinator.front", *options, "--certificates", str(folder)),
     )
     variables = environment(folder)
     processes = [subprocess.Popen(command, env=variables) for command in commands]

@@ -28,10 +28,10 @@ import typer
 from _methods_page import write_page
 from _methods_run import CONTROLS, Cell, Scale, finished_figures, machine_in_words, run_cell
 
-from common import recipes as known
-from common.errors import UserError, unknown
-from common.files import write_atomic
-from common.lock import locked
+from common.config import recipes as known
+from common.utils.errors import UserError, unknown
+from common.utils.files import write_atomic
+from common.utils.lock import locked
 
 RECIPES = (
     "centralised", "standalone", "pixels", "fedkmeans", "kfed",

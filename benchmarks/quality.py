@@ -16,13 +16,14 @@ import torch
 import typer
 from _table import save_json, show
 
-from client import measure
-from common import metrics, recipes
+from client.statistics import measure
+from common import metrics
+from common.clustering.kmeans import kmeans
+from common.config import recipes
+from common.config.options import Plan
 from common.data import load
-from common.kmeans import kmeans
-from common.options import Plan
-from common.seeds import generator
-from deploy.simulate import simulate
+from common.utils.seeds import generator
+from deploy.engines.simulate import simulate
 from server.report import read_run
 
 SCORES = ("acc", "nmi", "ari")

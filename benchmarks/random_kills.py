@@ -31,15 +31,15 @@ from _replay import answered, replay
 from _table import show
 from safetensors.numpy import load_file
 
-from client.workshop import Workshop, pick_device
+from client.workbench import Workshop, pick_device
 from common.data.partition import Partition
 from common.data.planned import planned_data
-from deploy.in_process import sites_of
-from server.run_folder import RunFolder
+from deploy.engines.in_process import sites_of
+from server.run.folder import RunFolder
 
 ROLES = {
-    "covey run": "deploy.cli",
-    "SuperLink": "deploy.superlink",
+    "covey run": "deploy.cli.main",
+    "SuperLink": "deploy.flower.superlink",
     "ServerApp": "flwr-serverapp",
     "SuperExec": "flower-superexec",
     "SuperNode": "supernode",
@@ -86,7 +86,7 @@ class Run:
         variables = {"TMPDIR": self.sockets, MARK: self.folder.name, "COLUMNS": "200"}
         with self.text.open("ab") as output:
             return subprocess.Popen(
-                [sys.executable, "-m", "deploy.cli", "run", *arguments],
+                [sys.executable, "-m", "deploy.cli.main", "run", *arguments],
                 stdout=output,
                 stderr=subprocess.STDOUT,
                 env=os.environ | variables,

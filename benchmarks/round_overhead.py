@@ -23,13 +23,13 @@ import numpy as np
 import typer
 from _table import save_json, show
 
-from common import recipes
+from common.config import recipes
+from common.config.options import Plan
 from common.data.planned import planned_data, planned_partition
-from common.options import Plan
-from deploy.bundle import write_bundle
-from deploy.federation import LocalFederation, SiteSpec
-from deploy.run_locally import local_site
-from deploy.run_options import run_config
+from deploy.cli.run_options import run_config
+from deploy.engines.federation import LocalFederation, SiteSpec
+from deploy.engines.run_locally import local_site
+from deploy.flower.bundle import write_bundle
 
 COVEY, PLAIN, TRAIN_ONLY, FLOOR = (
     "Covey",

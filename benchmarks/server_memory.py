@@ -58,7 +58,7 @@ def measure(sites: int, encoder: str, rounds: int) -> dict[str, float]:
     import torch  # noqa: PLC0415 (the parent needs none of these)
 
     from common import recipes  # noqa: PLC0415 (the parent needs no torch)
-    from deploy.simulate import simulate  # noqa: PLC0415
+    from deploy.engines.simulate import simulate  # noqa: PLC0415
 
     options = {
         "dataset": "digits",

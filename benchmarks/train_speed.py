@@ -21,16 +21,17 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 from torchvision.transforms import v2
 
+from client.tasks.train import shuffled_batches
 from client.trainer import Trainer
-from client.training import shuffled_batches
-from client.workshop import Workshop, pick_device
-from common import layout, recipes
+from client.workbench import Workshop, pick_device
+from common.config import recipes
+from common.config.options import Plan
 from common.data import ImageData, load
-from common.layout import layout_of
-from common.messages import Instruction
 from common.objectives import build_stage
 from common.objectives.base import Batch
-from common.options import Plan
+from common.protocol import layout
+from common.protocol.layout import layout_of
+from common.protocol.messages import Instruction
 
 
 def main(

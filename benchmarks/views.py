@@ -20,7 +20,7 @@ from kornia import augmentation as kornia
 from torch import Tensor, nn
 from torchvision.transforms import v2
 
-from common.views import PRESETS, ViewPreset, Views
+from common.augmentations import PRESETS, ViewPreset, Views
 
 CASES = [("digits", 1, 28), ("garments", 1, 28), ("natural", 3, 32), ("natural", 3, 96)]
 

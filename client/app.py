@@ -11,8 +11,8 @@ from flwr.app import Context, Error, Message
 from flwr.clientapp import ClientApp
 
 from client.resident.channel import ask
-from common.errors import UserError, plain
-from common.messages import decode, encode
+from common.protocol.messages import decode, encode
+from common.utils.errors import UserError, plain
 
 REFUSED = 1000  # Flower's own codes are small; this one says that Covey refused the message
 

@@ -7,9 +7,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from client.placement import take
+from client.dataset import take
+from common.augmentations import Views
 from common.objectives.base import Objective
-from common.views import Views
 
 CHUNK = 1024  # images in one forward; rows in one block of similarities
 

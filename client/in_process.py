@@ -9,13 +9,13 @@ from functools import lru_cache
 from flwr.app import Context
 
 from client.site import Site, open_site
-from client.workshop import Workshop, pick_device
+from client.workbench import Workshop, pick_device
+from common.config.options import Plan
 from common.data import ImageData
 from common.data.planned import planned_data, planned_partition
-from common.errors import UserError
-from common.home import covey_home
-from common.messages import Instruction, decode
-from common.options import Plan
+from common.protocol.messages import Instruction, decode
+from common.utils.errors import UserError
+from common.utils.home import covey_home
 
 
 def answer_here(context: Context, record: bytes) -> bytes:

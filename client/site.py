@@ -7,13 +7,13 @@ a site in the same way.
 from dataclasses import dataclass
 from pathlib import Path
 
-from client.ledger import enter
+from client.storage.ledger import enter
 from client.trainer import Trainer
-from client.workshop import Workshop
+from client.workbench import Workshop
 from common.data import ImageData, load
 from common.data.partition import Partition
-from common.errors import UserError
-from common.messages import Instruction, decode, encode
+from common.protocol.messages import Instruction, decode, encode
+from common.utils.errors import UserError
 
 
 @dataclass(frozen=True)

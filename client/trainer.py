@@ -1,8 +1,9 @@
 """The site's trainer: one message in, one message out.
 
 The same class runs in the resident trainer beside a SuperNode, and in process in a simulation. It
-holds the site's images on the device and answers every kind of message (`common/messages.py`). It
-knows nothing of Flower's conversation, sockets or files of a run.
+holds the site's images on the device and answers every kind of message
+(`common/protocol/messages.py`). It knows nothing of Flower's conversation, sockets or files of a
+run.
 """
 
 import platform
@@ -11,17 +12,17 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from client.checks import check_parts, check_round, run_folder
+from client.dataset import place
 from client.embedding import Seen
-from client.placement import place
-from client.state import StateStore
-from client.work import Work
-from client.workshop import Workshop
+from client.storage.state import StateStore
+from client.tasks.work import Work
+from client.validation import check_parts, check_round, run_folder
+from client.workbench import Workshop
+from common.config.options import Plan
 from common.data import ImageData
-from common.errors import UserError
-from common.messages import Instruction, Reply
-from common.options import Plan
-from common.seeds import generator
+from common.protocol.messages import Instruction, Reply
+from common.utils.errors import UserError
+from common.utils.seeds import generator
 
 About = tuple[Plan, int, str]
 """What embeddings are by: the plan, the stage, which decides the space, the digest of the state."""

@@ -13,18 +13,18 @@ from flwr.serverapp import Grid, ServerApp
 from numpy.typing import NDArray
 from safetensors.numpy import save
 
-from common import recipes
-from common.check import check_plan
+from common.config import recipes
+from common.config.checks import check_plan
+from common.config.options import Plan
 from common.data.partition import Partition
-from common.errors import UserError
-from common.files import note
-from common.home import covey_home
 from common.objectives import settle_parameters
-from common.options import Plan
-from server.guard import GuardedGrid
+from common.utils.errors import UserError
+from common.utils.files import note
+from common.utils.home import covey_home
+from server.conversation.guard import GuardedGrid
+from server.conversation.roster import Roster
 from server.report import write_report
-from server.roster import Roster
-from server.run_folder import RunFolder, timestamp
+from server.run.folder import RunFolder, timestamp
 from server.strategy import CoveyStrategy
 
 DEFAULT_CLUSTERS = 10  # where neither the plan nor the sites' classes say a number

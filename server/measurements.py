@@ -13,13 +13,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from common import metrics
-from common.centroids import Centroids
-from common.messages import Counts, Floats, Reply
-from common.options import Stage
+from common.clustering.centroids import Centroids
+from common.config.options import Stage
+from common.protocol.messages import Counts, Floats, Reply
 from server.aggregation import ExactSum, Suspects
-from server.centroids import CENTROID_RULES
-from server.merging import Merged
-from server.robust import Defence
+from server.aggregation.robust import Defence
+from server.clustering.merging import Merged
+from server.clustering.rules import CENTROID_RULES
 
 Sums = NDArray[np.float64]
 

@@ -9,12 +9,12 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from common import layout
-from common.centroids import Centroids
-from common.messages import Floats, Groups
+from common.clustering.centroids import Centroids
+from common.config.options import Plan
 from common.objectives import build_stage
 from common.objectives.base import Objective
-from common.options import Plan
+from common.protocol import layout
+from common.protocol.messages import Floats, Groups
 
 
 class GlobalModel:

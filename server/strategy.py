@@ -15,20 +15,20 @@ from flwr.serverapp import Grid
 from flwr.serverapp.strategy import Result, Strategy
 
 from common import metrics
-from common.errors import UserError
-from common.messages import Kind
-from common.options import Plan
-from common.seeds import derive_seed
-from server import lloyd
-from server.asking import Asking, Question
-from server.centroids import STEPPING, shared_landmarks
-from server.checks import MOMENTS
-from server.exchange import Cost, Exchange, account
+from common.config.options import Plan
+from common.protocol.messages import Kind
+from common.utils.errors import UserError
+from common.utils.seeds import derive_seed
+from server.aggregation.optimisers import OPTIMISERS
+from server.clustering import lloyd
+from server.clustering.rules import STEPPING, shared_landmarks
+from server.conversation.asking import Asking, Question
+from server.conversation.exchange import Cost, Exchange, account
+from server.conversation.roster import Roster
+from server.conversation.validation import MOMENTS
 from server.measurements import clusterer, final_figures
 from server.model import GlobalModel
-from server.optimisers import OPTIMISERS
-from server.roster import Roster
-from server.run_folder import Checkpoint, RunFolder
+from server.run.folder import Checkpoint, RunFolder
 
 
 class CoveyStrategy(Strategy):

@@ -7,13 +7,14 @@ import torch
 from safetensors.numpy import load_file
 from torch import Tensor
 
-from common import layout, recipes
+from common.config import recipes
+from common.config.options import Plan
 from common.data.planned import planned_data
 from common.objectives import build_stage
 from common.objectives.base import Objective
-from common.options import Plan
-from common.seeds import generator
-from deploy.simulate import simulate
+from common.protocol import layout
+from common.utils.seeds import generator
+from deploy.engines.simulate import simulate
 
 SMALL = {
     "dataset": "digits",

@@ -11,7 +11,7 @@
  5 the last batch is dropped in evaluation, so that images are never scored:
    tests/server/test_run.py::test_every_stage_ends_with_scores_over_all_images
  6 a cluster that no site has images of becomes NaN:
-   tests/server/test_centroids.py::test_a_cluster_without_members_keeps_its_previous_centre_with_count_0
+   tests/server/clustering/test_rules.py::test_a_cluster_without_members_keeps_its_previous_centre_with_count_0
  7 counts of earlier rounds are never forgotten:
    tests/test_defects.py::test_counts_of_earlier_rounds_pull_no_centroid
  8 the parts of a Dirichlet partition overlap:
@@ -19,15 +19,15 @@
  9 two clients have the same part:
    tests/test_defects.py::test_a_second_site_of_the_same_name_is_refused
 10 BatchNorm's 0-d num_batches_tracked breaks the transfer of the model:
-   tests/common/test_layout.py::test_running_statistics_are_a_group_of_their_own_and_counters_stay
+   tests/common/protocol/test_layout.py::test_running_statistics_are_a_group_of_their_own_and_counters_stay
 11 pickle is on the wire:
    tests/test_defects.py::test_a_pickle_on_the_wire_is_refused_and_never_run
 12 the server reads labels:
    tests/test_defects.py::test_labels_change_no_bit_of_what_is_learned
 13 a site has fewer distinct points than local clusters:
-   tests/common/test_kmeans.py::test_no_cluster_is_empty_and_there_are_no_more_than_distinct_points
+   tests/common/clustering/test_kmeans.py::test_no_cluster_is_empty_and_there_are_no_more_than_distinct_points
 14 an untrained or another run's network is evaluated without an error:
-   tests/deploy/test_evaluate_refused.py::test_a_run_that_does_not_fit_is_one_line_with_exit_code_2
+   tests/deploy/evaluation/test_refused.py::test_a_run_that_does_not_fit_is_one_line_with_exit_code_2
 """
 
 import ast
@@ -42,18 +42,19 @@ from safetensors.numpy import load_file
 
 from client.app import build_app
 from client.site import open_site
-from client.workshop import Workshop, pick_device
-from common import layout, recipes
-from common.centroids import Centroids, unit
+from client.workbench import Workshop, pick_device
+from common.clustering.centroids import Centroids, unit
+from common.config import recipes
+from common.config.options import Plan
 from common.data.planned import planned_data
-from common.messages import MessageError, Reply
 from common.objectives import build_stage
-from common.options import Plan
-from deploy import simulate as simulate_module
-from deploy.in_process import InProcessGrid
-from deploy.simulate import simulate
-from server.centroids import CENTROID_RULES
-from server.roster import Roster
+from common.protocol import layout
+from common.protocol.messages import MessageError, Reply
+from deploy.engines import simulate as simulate_module
+from deploy.engines.in_process import InProcessGrid
+from deploy.engines.simulate import simulate
+from server.clustering.rules import CENTROID_RULES
+from server.conversation.roster import Roster
 
 ROOT = Path(__file__).parent.parent
 SMALL = {"dataset": "digits", "images": 120, "encoder": "small-convnet", "clusters": 10}
@@ -76,7 +77,7 @@ def test_sites_that_change_nothing_change_nothing_under_partial_participation(
     tmp_path: Path, monkeypatch
 ) -> None:
     """Weights that sum to less than 1 would shrink the model."""
-    monkeypatch.setattr("client.work.train_round", lambda *_: {"loss": 0.0})
+    monkeypatch.setattr("client.tasks.work.train_round", lambda *_: {"loss": 0.0})
     the_plan = plan(sites=5, participation=0.4, **{"size-skew": 1})
     simulate(the_plan, tmp_path / "run")
     saved = load_file(tmp_path / "run" / "checkpoint.safetensors")

@@ -14,9 +14,9 @@ from pathlib import Path
 
 import pytest
 
-from common import recipes
+from common.config import recipes
 from common.objectives import build_stage
-from deploy.recipe_list import FAMILIES
+from deploy.cli.recipes import FAMILIES
 from server.report import read_run
 
 ROOT = Path(__file__).parents[1]
@@ -47,7 +47,7 @@ def test_the_walk_through_of_a_new_objective_takes_one_file_and_one_recipe(tmp_p
     (tmp_path / "align.toml").write_text(started + "\n" + second_half)
     options = ["--images=120", "--sites=2", "--rounds=2", "--batch-size=32", "--run-folder=run"]
     done = subprocess.run(
-        [sys.executable, "-m", "deploy.cli", "simulate", "./align.toml", *options],
+        [sys.executable, "-m", "deploy.cli.main", "simulate", "./align.toml", *options],
         cwd=tmp_path,
         env={**os.environ, "PYTHONPATH": str(checkout), "COVEY_HOME": str(tmp_path / "home")},
         capture_output=True,

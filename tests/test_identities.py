@@ -9,12 +9,12 @@ import pytest
 import torch
 from torch import Tensor
 
-from common import layout
+from common.augmentations import Views, build_views
+from common.config.options import Plan
 from common.data.planned import planned_data, planned_partition
 from common.objectives.base import Batch
-from common.options import Plan
-from common.seeds import generator
-from common.views import Views, build_views
+from common.protocol import layout
+from common.utils.seeds import generator
 from tests.small_runs import Groups, plan, run, same, start_of, training_rows
 
 # One site with everything

@@ -10,11 +10,11 @@ import pytest
 import torch
 from safetensors.numpy import load_file
 
-from client.training import pull_back
-from common import layout
+from client.tasks.train import pull_back
 from common.data.planned import planned_data, planned_partition
-from common.seeds import generator
-from server import optimisers
+from common.protocol import layout
+from common.utils.seeds import generator
+from server.aggregation import optimisers
 from tests.small_runs import Groups, parameters, plan, run, same, start_of
 
 # Local merging
@@ -50,7 +50,7 @@ def test_fedema_with_a_huge_lambda_leaves_every_site_to_itself(tmp_path: Path) -
 def test_fedu_with_a_threshold_of_0_keeps_the_sites_own_predictor(
     tmp_path: Path, monkeypatch
 ) -> None:
-    from client import work  # noqa: PLC0415
+    from client.tasks import work  # noqa: PLC0415
 
     models: list[Groups] = []  # before and after each training: site-0, site-1, site-0, site-1
     original = work.train_round
@@ -105,8 +105,8 @@ def test_l_dawa_normalised_with_identical_sites_is_fedavg(tmp_path: Path, monkey
     def nameless(device, *parts):
         return generator(device, *("site" if str(p).startswith("site-") else p for p in parts))
 
-    monkeypatch.setattr("deploy.simulate.planned_partition", copies)
-    monkeypatch.setattr("client.work.generator", nameless)
+    monkeypatch.setattr("deploy.engines.simulate.planned_partition", copies)
+    monkeypatch.setattr("client.tasks.work.generator", nameless)
     monkeypatch.setattr("client.trainer.generator", nameless)
     fedavg, normalised, plain = (
         run(tmp_path / rule, "ldawa", aggregation=rule)

@@ -4,12 +4,12 @@ from typing import get_args
 
 import pytest
 
-from client.measure import CLUSTERINGS
 from client.merge import MERGES
-from common.options import Stage
+from client.statistics.measure import CLUSTERINGS
+from common.config.options import Stage
 from server.aggregation import AGGREGATIONS, ROBUST
-from server.centroids import CENTROID_RULES
-from server.optimisers import OPTIMISERS
+from server.aggregation.optimisers import OPTIMISERS
+from server.clustering.rules import CENTROID_RULES
 
 
 @pytest.mark.parametrize(

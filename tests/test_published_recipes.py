@@ -16,16 +16,16 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from common import recipes
-from common.check import check_plan
+from common.config import recipes
+from common.config.checks import check_plan
+from common.config.options import Plan
 from common.data.partition import make_partition
-from common.encoders import small_convnet
-from common.errors import UserError
+from common.models.encoders import small_convnet
 from common.objectives import build_objective
 from common.objectives.base import Batch
-from common.options import Plan
-from deploy.runs import new_folder
-from deploy.simulate import simulate
+from common.utils.errors import UserError
+from deploy.cli.runs import new_folder
+from deploy.engines.simulate import simulate
 from server import app
 
 ROOT = Path(__file__).parents[1]

@@ -6,7 +6,7 @@ from pathlib import Path
 from flwr.app import Context, Message, RecordDict
 from flwr.serverapp import Grid, ServerApp
 
-from server.conversation import hear, push
+from server.conversation.transport import hear, push
 
 app = ServerApp()
 

@@ -10,8 +10,8 @@ import typer
 
 from client.resident.service import serve
 from client.site import load_site_data, open_site
-from client.workshop import Workshop, pick_device
-from common.errors import UserError
+from client.workbench import Workshop, pick_device
+from common.utils.errors import UserError
 
 
 def main(

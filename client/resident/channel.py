@@ -6,7 +6,7 @@ import grpc
 
 from client.resident.trainer_pb2 import Envelope
 from client.resident.trainer_pb2_grpc import TrainerStub
-from common.errors import UserError
+from common.utils.errors import UserError
 
 UNLIMITED = [("grpc.max_receive_message_length", -1), ("grpc.max_send_message_length", -1)]
 PATIENCE = 120.0  # seconds to wait for a trainer that is starting or being restarted

@@ -13,7 +13,7 @@ import grpc
 from client.resident.channel import UNLIMITED
 from client.resident.trainer_pb2 import Envelope
 from client.resident.trainer_pb2_grpc import TrainerServicer, add_TrainerServicer_to_server
-from common.errors import UserError, plain
+from common.utils.errors import UserError, plain
 
 SOCKET_LIMIT = 100  # bytes of a unix socket's path that every system takes
 

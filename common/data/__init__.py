@@ -11,7 +11,7 @@ from common.data.folder import read_folder
 from common.data.images import ImageData, Kind, draw
 from common.data.known import DATASETS, Dataset, data_root
 from common.data.npz import read_npz
-from common.errors import UserError, unknown
+from common.utils.errors import UserError, unknown
 
 __all__ = ["DATASETS", "Dataset", "ImageData", "Kind", "data_root", "load", "load_test"]
 

@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 
 from common.data.images import ImageData, Indices, Pixels, draw_order
-from common.errors import UserError
+from common.utils.errors import UserError
 
 SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".webp", ".tif", ".tiff", ".gif"})
 LARGEST_SIDE = 224  # unless a side is asked for: what encoders are usually trained at

@@ -8,10 +8,10 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from common.errors import UserError
+from common.utils.errors import UserError
 
 Kind = Literal["digits", "garments", "natural"]
-"""How the images may be augmented: a name of `common/views/presets.py`."""
+"""How the images may be augmented: a name of `common/augmentations/presets.py`."""
 
 Pixels = NDArray[np.uint8]
 Labels = NDArray[np.int64]
@@ -93,7 +93,7 @@ class ImageData:
 
 
 def chance(seed: int, purpose: str) -> np.random.Generator:
-    """A generator for one purpose. (`common.seeds` makes torch's, and would import it.)"""
+    """A generator for one purpose. (`common.utils.seeds` makes torch's, and would import it.)"""
     return np.random.default_rng([seed, *purpose.encode()])
 
 

@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 
 from common.data.images import ImageData, Kind
 from common.data.npz import read_npz
-from common.errors import UserError
+from common.utils.errors import UserError
 
 DEBIAN_FASHION = Path("/usr/share/datasets/fashion-mnist")  # package dataset-fashion-mnist
 NETWORK_TIMEOUT = 5.0  # seconds without a byte after which a download is given up

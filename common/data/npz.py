@@ -18,7 +18,7 @@ from numpy.lib.npyio import NpzFile
 from numpy.typing import NDArray
 
 from common.data.images import ImageData, Kind, Labels, Pixels
-from common.errors import UserError
+from common.utils.errors import UserError
 
 # What zipfile, zlib and numpy raise on files that are cut, overwritten or something else.
 DAMAGE = (

@@ -17,8 +17,8 @@ import numpy as np
 
 from common.data.images import Indices, Labels, chance
 from common.data.splits import SPLITS
-from common.errors import UserError, unknown
-from common.files import write_atomic
+from common.utils.errors import UserError, unknown
+from common.utils.files import write_atomic
 
 # (least, most, only whole numbers) of each rule's parameter; None: it takes none.
 BOUNDS: dict[str, tuple[float, float, bool] | None] = {

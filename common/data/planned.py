@@ -1,9 +1,9 @@
 """The data of a plan where all of it is on this machine: a local federation or a simulation."""
 
+from common.config.options import Plan
 from common.data import ImageData, load
 from common.data.partition import Partition, make_partition
-from common.errors import UserError
-from common.options import Plan
+from common.utils.errors import UserError
 
 
 def planned_data(plan: Plan) -> ImageData:

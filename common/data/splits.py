@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from common.data.images import Indices, Labels
-from common.errors import UserError
+from common.utils.errors import UserError
 
 SMALLEST = 10  # images that every site gets at least, where there are enough
 SMALLEST_SHAPE = 1e-6  # of a Dirichlet draw; below it floating point underflows

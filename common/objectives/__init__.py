@@ -9,9 +9,9 @@ from typing import Any
 
 import torch
 
-from common.encoders import Encoder, build_encoder
-from common.errors import UserError, unknown
-from common.normalisation import GROUPS, without_batch_norm
+from common.config.options import Plan, Stage, kebab
+from common.models.encoders import Encoder, build_encoder
+from common.models.normalisation import GROUPS, without_batch_norm
 from common.objectives.base import Around, Objective, read_parameters
 from common.objectives.cluster import Cluster
 from common.objectives.cluster import Parameters as ClusterParameters
@@ -22,7 +22,7 @@ from common.objectives.decorrelated import Parameters as DecorrelatedParameters
 from common.objectives.regularised import Regularised
 from common.objectives.uniform import Parameters as UniformParameters
 from common.objectives.uniform import Uniform
-from common.options import Plan, Stage, kebab
+from common.utils.errors import UserError, unknown
 
 
 def _in_this_folder() -> dict[str, type[Objective]]:

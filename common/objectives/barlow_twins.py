@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from common.encoders import Encoder
+from common.models.encoders import Encoder
 from common.objectives.base import Objective, Representations, mlp
 
 

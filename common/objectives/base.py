@@ -24,9 +24,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from common.encoders import Encoder
-from common.errors import UserError, unknown
-from common.options import Scalar, kebab
+from common.config.options import Scalar, kebab
+from common.models.encoders import Encoder
+from common.utils.errors import UserError, unknown
 
 
 class Batch(NamedTuple):

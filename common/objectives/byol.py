@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from common.encoders import Encoder
+from common.models.encoders import Encoder
 from common.objectives.base import Representations, mlp
 from common.objectives.target import TargetObjective
 

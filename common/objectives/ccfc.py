@@ -27,8 +27,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from common.encoders import Encoder
-from common.kmeans import kmeans
+from common.clustering.kmeans import kmeans
+from common.models.encoders import Encoder
 from common.objectives.base import LocalRound, Objective, Representations, mlp
 from common.objectives.byol import prediction_error
 from common.objectives.target import ReceivedModel

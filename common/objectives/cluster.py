@@ -22,10 +22,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from common.encoders import Encoder
-from common.errors import unknown
+from common.losses.nt_xent import nt_xent, product
+from common.models.encoders import Encoder
 from common.objectives.base import Around, Objective, Representations, mlp
-from common.objectives.nt_xent import nt_xent, product
+from common.utils.errors import unknown
 
 FLAT = 1e-3  # length below which a column of assignments, less its mean, counts as constant
 

@@ -27,11 +27,11 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from common.encoders import Encoder
-from common.errors import UserError
+from common.models.encoders import Encoder
 from common.objectives.base import NoParameters
 from common.objectives.frozen import Frozen
 from common.objectives.projection import with_fixed_signs
+from common.utils.errors import UserError
 
 
 @dataclass(frozen=True)

@@ -1,8 +1,8 @@
 """Contrastive Quant: two views of an image attract, also through networks of two precisions.
 
 At each step two bit-widths q₁, q₂ are drawn; f_q is the network with weights and activations
-quantised to q bits (`common/quantisation.py`). A variant is a list of pairs of (view, precision),
-and the loss is the sum of a contrastive loss ℓ over its pairs:
+quantised to q bits (`common/models/quantisation.py`). A variant is a list of pairs of (view,
+precision), and the loss is the sum of a contrastive loss ℓ over its pairs:
 
     CQ-A: ℓ(f_q1(a), f_q2(b))
     CQ-B: ℓ(f_q1(a), f_q1(b)) + ℓ(f_q2(a), f_q2(b))
@@ -30,19 +30,19 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from common.encoders import Encoder
-from common.errors import UserError, unknown
-from common.objectives.base import Around, Batch, Objective, Representations
-from common.objectives.byol import BYOL, prediction_error
-from common.objectives.regularised import Regularised
-from common.objectives.simclr import SimCLR
-from common.quantisation import (
+from common.models.encoders import Encoder
+from common.models.quantisation import (
     FULL_PRECISION,
     draw_levels,
     first_convolution,
     forward_quantised,
     last_linear,
 )
+from common.objectives.base import Around, Batch, Objective, Representations
+from common.objectives.byol import BYOL, prediction_error
+from common.objectives.regularised import Regularised
+from common.objectives.simclr import SimCLR
+from common.utils.errors import UserError, unknown
 
 
 class Seen(NamedTuple):

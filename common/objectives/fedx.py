@@ -22,9 +22,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from common.encoders import Encoder
+from common.losses.nt_xent import nt_xent
+from common.models.encoders import Encoder
 from common.objectives.base import LocalRound, Objective, Representations, mlp
-from common.objectives.nt_xent import nt_xent
 from common.objectives.target import ReceivedModel
 
 

@@ -6,7 +6,7 @@ output, whichever of the two a stage asks for.
 
 from torch import Tensor, nn
 
-from common.encoders import Encoder
+from common.models.encoders import Encoder
 from common.objectives.base import NoParameters, Objective, Representations
 
 

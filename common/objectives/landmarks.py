@@ -30,10 +30,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from common.encoders import Encoder
-from common.errors import UserError
+from common.models.encoders import Encoder
 from common.objectives import projection
 from common.objectives.projection import Projection, with_fixed_signs
+from common.utils.errors import UserError
 
 LONGEST = 100  # a diffusion's time: by then nothing but its first dimension is left
 UNUSED = -1e4  # the score of a landmark that is not there: its weight is 0

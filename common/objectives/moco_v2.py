@@ -22,10 +22,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from common.encoders import Encoder
-from common.errors import UserError
+from common.models.encoders import Encoder
 from common.objectives.base import Representations
 from common.objectives.target import TargetObjective
+from common.utils.errors import UserError
 
 
 @dataclass(frozen=True)

@@ -11,9 +11,9 @@ from dataclasses import dataclass
 
 from torch import Tensor, nn
 
-from common.encoders import Encoder
+from common.losses.nt_xent import symmetric_info_nce
+from common.models.encoders import Encoder
 from common.objectives.base import Representations, mlp
-from common.objectives.nt_xent import symmetric_info_nce
 from common.objectives.target import TargetObjective
 
 

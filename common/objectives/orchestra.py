@@ -30,11 +30,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from common.encoders import Encoder
-from common.errors import UserError
+from common.losses.sinkhorn import sinkhorn
+from common.models.encoders import Encoder
 from common.objectives.base import LocalRound, Representations, mlp
-from common.objectives.sinkhorn import sinkhorn
 from common.objectives.target import TargetObjective, move_towards
+from common.utils.errors import UserError
 
 TEMPERATURE = 0.1  # T: no parameter, since the server does not know the objective's
 EPSILON = 0.04  # of Sinkhorn at the sites and on the server: the authors' scale 25

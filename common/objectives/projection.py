@@ -24,7 +24,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from common.encoders import Encoder
+from common.models.encoders import Encoder
 from common.objectives.base import Objective, Representations
 
 

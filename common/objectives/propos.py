@@ -20,8 +20,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from common.encoders import Encoder
-from common.kmeans import kmeans
+from common.clustering.kmeans import kmeans
+from common.models.encoders import Encoder
 from common.objectives import byol
 from common.objectives.base import LocalRound, Representations
 

@@ -8,8 +8,8 @@ Source: Miao and Koyuncu, IEEE JSTSP 18(6), 2024 (the claim that a contrastive r
 
 from torch import Tensor
 
+from common.losses.nt_xent import symmetric_info_nce
 from common.objectives.base import Around, Objective, Representations
-from common.objectives.nt_xent import symmetric_info_nce
 
 TEMPERATURE = 0.2  # as in `momentum-contrast`
 

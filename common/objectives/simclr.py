@@ -9,9 +9,9 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from common.encoders import Encoder
+from common.losses.nt_xent import nt_xent
+from common.models.encoders import Encoder
 from common.objectives.base import Objective, Representations, mlp
-from common.objectives.nt_xent import nt_xent
 
 
 @dataclass(frozen=True)

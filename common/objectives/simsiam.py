@@ -16,7 +16,7 @@ from dataclasses import dataclass
 
 from torch import Tensor, nn
 
-from common.encoders import Encoder
+from common.models.encoders import Encoder
 from common.objectives.base import Objective, Representations, mlp
 from common.objectives.byol import cosine_distance
 

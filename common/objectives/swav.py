@@ -18,10 +18,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from common.encoders import Encoder
-from common.errors import UserError
+from common.losses.sinkhorn import sinkhorn
+from common.models.encoders import Encoder
 from common.objectives.base import LocalRound, Objective, Representations, mlp
-from common.objectives.sinkhorn import sinkhorn
+from common.utils.errors import UserError
 
 
 @dataclass(frozen=True)

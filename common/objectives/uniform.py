@@ -20,7 +20,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from common.encoders import Encoder
+from common.models.encoders import Encoder
 from common.objectives.base import Around, Objective, Representations
 
 

@@ -14,7 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from common.encoders import Encoder
+from common.models.encoders import Encoder
 from common.objectives.barlow_twins import off_diagonal
 from common.objectives.base import Objective, Representations, mlp
 

@@ -4,16 +4,16 @@ A rule folds replies as they arrive and never keeps them, unless its mathematics
 at once, which its docstring then says. To add one, write `server/aggregation/<name>.py` with a
 class as `Aggregation` describes, and enter it in `AGGREGATIONS`. One that withstands Byzantine
 sites is a function of all updates (`rows.Rule`) and goes into `ROBUST`, with the sites that it
-needs into `common/byzantine.py`.
+needs into `common/config/byzantine.py`.
 """
 
 from collections.abc import Callable
 from typing import Protocol
 
-from common.byzantine import MARGIN
-from common.errors import unknown
-from common.layout import Layout
-from common.messages import Floats, Groups
+from common.config.byzantine import MARGIN
+from common.protocol.layout import Layout
+from common.protocol.messages import Floats, Groups
+from common.utils.errors import unknown
 from server.aggregation.clipping import norm_clipping
 from server.aggregation.collected import Collected, Suspects
 from server.aggregation.geometric_median import geometric_median

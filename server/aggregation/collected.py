@@ -11,9 +11,9 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from common.errors import UserError
-from common.layout import BUFFERS
-from common.messages import Floats, Groups
+from common.protocol.layout import BUFFERS
+from common.protocol.messages import Floats, Groups
+from common.utils.errors import UserError
 from server.aggregation.mean import Check
 from server.aggregation.rows import Rows, Rule
 

@@ -22,8 +22,8 @@ from typing import ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from common.layout import BUFFERS, Layout
-from common.messages import Floats, Groups
+from common.protocol.layout import BUFFERS, Layout
+from common.protocol.messages import Floats, Groups
 from server.aggregation.mean import LIMIT, ExactSum, WeightedMean
 
 Doubles = NDArray[np.float64]

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from common.messages import Floats, Groups
+from common.protocol.messages import Floats, Groups
 
 LIMIT = 4096.0  # no parameter of a sane network is beyond ±2¹²; a reply that is gets refused
 HIGH_BITS = 61  # of an int64, one is the sign and one is kept free

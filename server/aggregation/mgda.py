@@ -24,8 +24,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.optimize import nnls
 
-from common.layout import BUFFERS, Layout
-from common.messages import Floats, Groups
+from common.protocol.layout import BUFFERS, Layout
+from common.protocol.messages import Floats, Groups
 from server.aggregation.mean import WeightedMean
 from server.aggregation.rows import Doubles, Rows
 

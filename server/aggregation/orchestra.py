@@ -17,12 +17,12 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
-from common.errors import UserError
-from common.layout import Layout
-from common.messages import Floats, Groups
+from common.losses.sinkhorn import sinkhorn
 from common.objectives.orchestra import EPSILON, TEMPERATURE
-from common.objectives.sinkhorn import sinkhorn
-from common.seeds import generator
+from common.protocol.layout import Layout
+from common.protocol.messages import Floats, Groups
+from common.utils.errors import UserError
+from common.utils.seeds import generator
 from server.aggregation.mean import WeightedMean
 
 PROTOTYPES = "prototypes"  # the group's name

@@ -53,4 +53,4 @@ def squared_distances(gram: Doubles) -> Doubles:
 Rule = Callable[[Sequence[Rows], int], list[Doubles]]
 """From the parts of all sites' updates (parameters; running statistics) and the number f of sites
 that may be Byzantine, to the change of each part. Every part has the same sites in the same order,
-at least 2f + m of them with the m of `common/byzantine.py`."""
+at least 2f + m of them with the m of `common/config/byzantine.py`."""

@@ -11,9 +11,9 @@ from typing import Any
 from jinja2 import DictLoader, Environment, StrictUndefined
 from markupsafe import Markup
 
-from common import recipes
-from common.errors import UserError
-from common.files import write_atomic
+from common.config import recipes
+from common.utils.errors import UserError
+from common.utils.files import write_atomic
 from server.report import accounts, figures, formats, headline, settings
 from server.report.page import PAGE
 from server.report.record import RunRecord, read_run

@@ -6,9 +6,9 @@ import shlex
 from collections.abc import Mapping
 from typing import Any
 
-from common import recipes
-from common.errors import UserError
-from common.options import STAGE_OPTIONS
+from common.config import recipes
+from common.config.options import STAGE_OPTIONS
+from common.utils.errors import UserError
 from server.report import formats
 from server.report.headline import planned_stages
 from server.report.record import RunRecord

@@ -5,9 +5,9 @@ import csv
 import numpy as np
 import pytest
 
-from common.centroids import Centroids, unit
-from common.messages import Instruction, Reply
-from common.recipes import load
+from common.clustering.centroids import Centroids, unit
+from common.config.recipes import load
+from common.protocol.messages import Instruction, Reply
 from tests.benchmarks.scripts import script
 
 TINY = {

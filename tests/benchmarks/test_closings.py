@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from common import recipes
-from common.errors import UserError
-from deploy.simulate import simulate
+from common.config import recipes
+from common.utils.errors import UserError
+from deploy.engines.simulate import simulate
 from tests.benchmarks.scripts import script
 
 closings = script("closings")

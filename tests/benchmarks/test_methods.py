@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from common import recipes
-from common.errors import UserError
+from common.config import recipes
+from common.utils.errors import UserError
 from tests.benchmarks.scripts import script
 
 TINY = {

@@ -10,7 +10,7 @@ import pytest
 
 from client.resident.channel import ask
 from client.resident.service import serve
-from common.errors import UserError
+from common.utils.errors import UserError
 
 
 def test_a_record_goes_there_and_an_answer_comes_back(tmp_path: Path) -> None:

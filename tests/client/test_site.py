@@ -4,12 +4,12 @@ from pathlib import Path
 
 import pytest
 
-from client.ledger import enter
 from client.site import Site
-from common import recipes
-from common.errors import UserError
-from common.messages import Instruction, Reply, encode
-from tests.common.test_files import room_for
+from client.storage.ledger import enter
+from common.config import recipes
+from common.protocol.messages import Instruction, Reply, encode
+from common.utils.errors import UserError
+from tests.common.utils.test_files import room_for
 
 
 class Introducing:

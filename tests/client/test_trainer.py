@@ -9,17 +9,18 @@ import numpy as np
 import pytest
 import torch
 
-from client import training
-from client.ledger import parts
 from client.site import open_site
+from client.storage.ledger import parts
+from client.tasks import train as training
+from client.tasks.train import shuffled_batches
 from client.trainer import Trainer
-from client.training import shuffled_batches
-from client.workshop import Workshop, pick_device
-from common import layout, recipes
+from client.workbench import Workshop, pick_device
+from common.config import recipes
 from common.data import load
-from common.errors import UserError
-from common.messages import NEEDS_MODEL, Instruction, Reply, decode, encode
 from common.objectives import TRAINED, build_stage
+from common.protocol import layout
+from common.protocol.messages import NEEDS_MODEL, Instruction, Reply, decode, encode
+from common.utils.errors import UserError
 
 CPU = torch.device("cpu")
 CLASSES = tuple("0123456789")

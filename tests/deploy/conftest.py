@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from common import recipes
-from deploy.simulate import simulate
+from common.config import recipes
+from deploy.engines.simulate import simulate
 
 IMAGES, SITES = 240, 3
 RUNS = {

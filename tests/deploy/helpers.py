@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from safetensors.numpy import load_file
 
-from deploy import cli
+from deploy.cli import main as cli
 
 ROOT = Path(__file__).resolve().parents[2]
 PATIENCE = 240.0  # seconds: the machine may be busy
@@ -40,7 +40,7 @@ class CoveyRun:
         variables = {"TMPDIR": str(sockets), "PYTHONPATH": str(ROOT), "COLUMNS": "160"}
         with output.open("wb") as file:
             self.process = subprocess.Popen(
-                [sys.executable, "-m", "deploy.cli", "run", *arguments],
+                [sys.executable, "-m", "deploy.cli.main", "run", *arguments],
                 stdout=file,
                 stderr=subprocess.STDOUT,
                 cwd=output.parent,

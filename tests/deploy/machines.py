@@ -32,7 +32,7 @@ class Covey:
 
     def run(self, *arguments, expect=0):
         done = subprocess.run(
-            [sys.executable, "-m", "deploy.cli", *arguments],
+            [sys.executable, "-m", "deploy.cli.main", *arguments],
             cwd=self.folder,
             env=self.environment,
             capture_output=True,
@@ -46,7 +46,7 @@ class Covey:
     def start(self, name, *arguments):
         with (self.folder / f"{name}.out").open("w") as out:
             self.started[name] = subprocess.Popen(
-                [sys.executable, "-m", "deploy.cli", *arguments],
+                [sys.executable, "-m", "deploy.cli.main", *arguments],
                 cwd=self.folder,
                 env=self.environment,
                 stdout=out,

@@ -8,8 +8,8 @@ from contextlib import contextmanager
 import uvicorn
 from starlette.applications import Starlette
 
-from deploy.certificates import ServerCertificate
-from deploy.processes import LOOPBACK
+from deploy.identity.certificates import ServerCertificate
+from deploy.processes.supervisor import LOOPBACK
 
 PATIENCE = 20.0
 

@@ -14,13 +14,13 @@ import pytest
 import yaml
 
 from common.data import load
-from common.errors import UserError
-from common.lock import locked
-from deploy.certificates import issue_server, make_authority
-from deploy.compose_test import SITES
-from deploy.docker_engine import ROOT, USUAL_BASE, USUAL_INDEX, NeededError, check_index
-from deploy.health import health, main
-from deploy.share_out import IMAGES, INVITATION, check_writable, share_out, spread
+from common.utils.errors import UserError
+from common.utils.lock import locked
+from deploy.coordinator.share_out import IMAGES, INVITATION, check_writable, share_out, spread
+from deploy.identity.certificates import issue_server, make_authority
+from deploy.processes.health import health, main
+from tests.compose.docker_engine import ROOT, USUAL_BASE, USUAL_INDEX, NeededError, check_index
+from tests.compose.run import SITES
 
 DEPLOY = ROOT / "deploy"
 DOCKERFILE = (DEPLOY / "docker" / "Dockerfile").read_text()

@@ -23,7 +23,7 @@ class Command:
         self._start = self.out.stat().st_size if self.out.exists() else 0
         with self.out.open("ab") as out:
             self.process = subprocess.Popen(
-                [*prefix, sys.executable, "-m", "deploy.cli", *arguments],
+                [*prefix, sys.executable, "-m", "deploy.cli.main", *arguments],
                 cwd=home,
                 env=os.environ
                 | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", "COLUMNS": "200"},

@@ -10,10 +10,10 @@ from pathlib import Path
 import numpy as np
 from sklearn.datasets import load_digits
 
-from deploy.control import UnreachableError
-from deploy.invitation import Invitation
-from deploy.processes import free_port
-from deploy.server import ServerFolder
+from deploy.coordinator.folder import ServerFolder
+from deploy.flower.control import UnreachableError
+from deploy.identity.invitation import Invitation
+from deploy.processes.supervisor import free_port
 from tests.deploy.helpers import cpu_seconds, events, find, processes
 from tests.faults.cable import LOOPBACK, Cable
 from tests.faults.command import PATIENCE, Command, until

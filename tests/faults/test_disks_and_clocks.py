@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from deploy import certificates
+from deploy.identity import certificates
 from tests.deploy.helpers import events
 from tests.faults.command import until
 from tests.faults.federation import Federation, Site, lost
@@ -136,7 +136,7 @@ def test_an_expired_certificate_is_named_and_a_restart_of_the_server_renews_it(
     joined = [site.joined() for site in sites]
     monkeypatch.setattr(certificates, "SERVER_VALIDITY", timedelta(hours=-1))
     federation.folder.certify()
-    federation.kill_server("deploy.front")
+    federation.kill_server("deploy.coordinator.front")
     north = federation.sites["north"]
     arguments = ("client", "join", str(north.invitation), "--data", str(north.data))
     folder = ("--folder", str(federation.home / "expired"))

@@ -12,7 +12,7 @@ MOMENTS = ("training", "sending")
 def test_the_superlink_is_killed_while_idle(federation: Federation) -> None:
     federation.end_run()
     said = federation.server.said.count("is started again")
-    federation.kill_server("deploy.superlink")
+    federation.kill_server("deploy.flower.superlink")
     federation.server.says("is started again", said + 1)
     until(lambda: federation.online() == {"north", "south"})
     assert federation.submit(1).ends() == 0
@@ -34,7 +34,7 @@ def test_the_supernode_is_killed_while_idle_and_a_run_does_not_wait_for_it(
     federation.end_run()
     north = federation.sites["north"]
     joined = north.joined()
-    north.kill("deploy.supernode")
+    north.kill("deploy.flower.supernode")
     federation.running()
     until(lambda: north.joined() > joined)
     federation.rounds_since(federation.rounds())
@@ -79,7 +79,7 @@ def test_the_supernode_is_killed_and_is_back_by_itself_while(
     north, done = federation.sites["north"], federation.rounds()
     joined = north.joined()
     {"training": north.is_training, "sending": north.is_sending}[moment]()
-    north.kill("deploy.supernode")
+    north.kill("deploy.flower.supernode")
     until(lambda: north.joined() > joined)
     rounds = federation.rounds_since(done)
     assert lost(rounds, "south") == 0
@@ -93,7 +93,7 @@ def test_the_superlink_is_killed_and_the_run_goes_on_while(
     federation.running()
     north, done = federation.sites["north"], federation.rounds()
     {"training": north.is_training, "sending": north.is_sending}[moment]()
-    federation.kill_server("deploy.superlink")
+    federation.kill_server("deploy.flower.superlink")
     rounds = federation.rounds_since(done, whole=3)
     assert sum(bool(r["missing"] or r["refused"]) for r in rounds) <= 1
 

@@ -10,9 +10,9 @@ import torch
 from safetensors.numpy import load_file
 
 from client.site import open_site
-from client.workshop import Workshop, pick_device
+from client.workbench import Workshop, pick_device
 from common.data import load
-from server.run_folder import RunFolder
+from server.run.folder import RunFolder
 from tests.benchmarks.scripts import script
 from tests.faults.federation import Federation
 

@@ -11,19 +11,21 @@ import pytest
 import torch
 from torch import Tensor
 
-from client import trainer, training
-from client.placement import take
+from client import trainer
+from client.dataset import take
+from client.tasks import train as training
+from client.tasks.train import view_batches
 from client.trainer import Trainer
-from client.training import view_batches
-from client.workshop import Workshop
-from common import layout, recipes
+from client.workbench import Workshop
+from common.augmentations import build_views
+from common.config import recipes
+from common.config.options import Plan
 from common.data import load
-from common.messages import Instruction, Reply
 from common.objectives import TRAINED, build_stage
 from common.objectives.base import Batch, LocalRound
-from common.options import Plan
-from common.views import build_views
-from deploy.simulate import simulate
+from common.protocol import layout
+from common.protocol.messages import Instruction, Reply
+from deploy.engines.simulate import simulate
 from tests.deploy.helpers import covey
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")

@@ -2,7 +2,7 @@
 
 import pytest
 
-from deploy.processes import free_port
+from deploy.processes.supervisor import free_port
 from tests.deploy.helpers import processes
 from tests.deploy.machines import Covey, write_images
 from tests.intruders.place import Place

@@ -11,17 +11,18 @@ import torch
 import torchvision.models  # noqa: F401 (a plan may name its networks: not while watched)
 
 import client.trainer
-import client.workshop
+import client.workbench
 from client.site import open_site
-from client.work import Work
-from client.workshop import Workshop
-from common import layout, recipes
-from common.centroids import Centroids
+from client.tasks.work import Work
+from client.workbench import Workshop
+from common.clustering.centroids import Centroids
+from common.config import recipes
 from common.data import load
-from common.errors import UserError, plain
-from common.messages import SOLVING, Instruction, Reply, decode, encode
 from common.objectives import build_stage
-from server.guard import limited_memory
+from common.protocol import layout
+from common.protocol.messages import SOLVING, Instruction, Reply, decode, encode
+from common.utils.errors import UserError, plain
+from server.conversation.guard import limited_memory
 from tests.intruders.mutations import Mutator
 from tests.intruders.replies import BATCH, Tally
 
@@ -171,7 +172,7 @@ def bombard(count, folder, monkeypatch, seed=0):
     `UserError`, takes memory without bound, or leads out of the site's folder."""
     logging.getLogger("flwr").setLevel(logging.ERROR)
     monkeypatch.setattr(client.trainer, "Work", Untrained)
-    monkeypatch.setattr(client.workshop, "MOST_NUMBERS", NUMBERS)
+    monkeypatch.setattr(client.workbench, "MOST_NUMBERS", NUMBERS)
     home = folder / "covey-site-ward"
     site = open_site("ward", load("digits", images=60), home, Workshop(torch.device("cpu")))
     bases = {kind: encode(instruction(kind).to_record()) for kind in KINDS}

@@ -5,10 +5,10 @@ import re
 import ssl
 import subprocess
 
-from deploy.address import Address
-from deploy.invitation import Invitation
-from deploy.processes import environment
-from deploy.server import ServerFolder
+from deploy.coordinator.folder import ServerFolder
+from deploy.identity.address import Address
+from deploy.identity.invitation import Invitation
+from deploy.processes.supervisor import environment
 from tests.deploy.helpers import processes
 
 PATIENCE = 900.0  # seconds: the machine may be very busy

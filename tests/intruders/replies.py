@@ -7,20 +7,20 @@ import re
 import numpy as np
 import torch
 
-from common import recipes
-from common.centroids import Centroids
-from common.errors import UserError
-from common.layout import Layout
-from common.messages import Instruction, MessageError, Reply, decode, encode
+from common.clustering.centroids import Centroids
+from common.config import recipes
 from common.objectives.components import leading
 from common.objectives.landmarks import solve_spectrum
-from deploy.in_process import InProcessGrid
-from server import lloyd
-from server.centroids import shared_landmarks
-from server.checks import Refused
-from server.exchange import Exchange, account
-from server.greeting import SiteInfo, read_greeting
-from server.guard import limited_memory
+from common.protocol.layout import Layout
+from common.protocol.messages import Instruction, MessageError, Reply, decode, encode
+from common.utils.errors import UserError
+from deploy.engines.in_process import InProcessGrid
+from server.clustering import lloyd
+from server.clustering.rules import shared_landmarks
+from server.conversation.exchange import Exchange, account
+from server.conversation.guard import limited_memory
+from server.conversation.registration import SiteInfo, read_greeting
+from server.conversation.validation import Refused
 from server.measurements import drop_none, final_figures
 from tests.intruders.mutations import Mutator
 

@@ -25,13 +25,13 @@ from flwr.supercore.primitives.asymmetric import public_key_to_bytes, sign_messa
 from flwr.supercore.runtime import runtime_http_client as runtime_client
 from flwr.superlink.routers.control import router as control
 
-from common.errors import UserError
-from deploy import flower
-from deploy.bundle import write_bundle
-from deploy.certificates import Authority, make_authority, make_site_key
-from deploy.control import Control
-from deploy.processes import environment
-from deploy.reach import check_invited, check_server
+from common.utils.errors import UserError
+from deploy.flower import commands as flower
+from deploy.flower.bundle import write_bundle
+from deploy.flower.control import Control
+from deploy.flower.reach import check_invited, check_server
+from deploy.identity.certificates import Authority, make_authority, make_site_key
+from deploy.processes.supervisor import environment
 from tests.deploy.helpers import until
 from tests.intruders.place import PATIENCE
 from tests.intruders.rogue import client_of, status_of

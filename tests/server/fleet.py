@@ -6,7 +6,7 @@ from flwr.app import Error, Message
 from flwr.clientapp import ClientApp
 from flwr.proto.node_pb2 import NodeInfo  # pylint: disable=E0611
 
-from deploy.in_process import InProcessGrid
+from deploy.engines.in_process import InProcessGrid
 
 NODE_UNAVAILABLE = 3
 

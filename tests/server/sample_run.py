@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from common import recipes
+from common.config import recipes
 
 PHASES = {"load": 0.05, "views": 0.7, "train": 2.4, "evaluate": 0.4, "cluster": 0.2, "send": 0.1}
 

@@ -9,20 +9,21 @@ import torch
 from rich.console import Console
 from sklearn.metrics import normalized_mutual_info_score
 
-from client.clusters import nearest
 from client.embedding import embed_views
-from common import layout, recipes
+from client.statistics.clusters import nearest
+from common.augmentations import build_views
+from common.config import recipes
 from common.data.planned import planned_data
-from common.messages import Reply
 from common.objectives import build_stage
-from common.seeds import generator
-from common.views import build_views
-from deploy import simulate as simulate_module
-from deploy.progress import show_event, show_result
-from deploy.simulate import simulate
+from common.protocol import layout
+from common.protocol.messages import Reply
+from common.utils.seeds import generator
+from deploy.cli.progress import show_event, show_result
+from deploy.engines import simulate as simulate_module
+from deploy.engines.simulate import simulate
 from server.measurements import Measurements
 from server.report import read_run
-from server.run_folder import RunFolder
+from server.run.folder import RunFolder
 from tests.server.unlabelled import without_labels
 
 K = 3

@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from common import recipes
-from common.centroids import Centroids
+from common.clustering.centroids import Centroids
+from common.config import recipes
 from server.model import GlobalModel
 
 WIDTH = 1152  # of `small-convnet`'s outputs, and here of the projector's, too

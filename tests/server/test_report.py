@@ -14,8 +14,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from common import recipes
-from common.errors import UserError
+from common.config import recipes
+from common.utils.errors import UserError
 from server.report import formats, read_run, render, write_report
 from server.report.clusters import order
 from server.report.settings import command

@@ -10,17 +10,17 @@ from safetensors.numpy import load_file
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from client.trainer import Trainer
-from client.workshop import Workshop, pick_device
-from common import recipes
+from client.workbench import Workshop, pick_device
+from common.config import recipes
 from common.data.planned import planned_data, planned_partition
-from common.errors import UserError
 from common.objectives import build_stage
-from deploy import simulate as simulate_module
-from deploy.in_process import grid_of, sites_of
-from deploy.simulate import simulate
+from common.utils.errors import UserError
+from deploy.engines import simulate as simulate_module
+from deploy.engines.in_process import grid_of, sites_of
+from deploy.engines.simulate import simulate
 from server import app as server_app
-from server.roster import Roster
-from server.run_folder import RunFolder
+from server.conversation.roster import Roster
+from server.run.folder import RunFolder
 from server.strategy import CoveyStrategy
 from tests.server.unlabelled import without_labels
 
@@ -240,7 +240,7 @@ def test_collapsing_embeddings_are_warned_of_in_the_round_they_show(
         constant[0] = len(points)
         return {"sum": constant, "squares": constant}
 
-    monkeypatch.setattr("client.measure.spread", collapsed)
+    monkeypatch.setattr("client.statistics.measure.spread", collapsed)
     simulate(plan("fedsimclr", rounds=1), tmp_path / "run")
     first = events(tmp_path / "run", "warning")[0]
     assert first["round"] == 1 and "embeddings are collapsing" in first["text"]

@@ -11,19 +11,19 @@ import torch
 from rich.console import Console
 from safetensors.numpy import load_file
 
-from client import measure
+from client.statistics import measure
+from client.tasks.work import Work
 from client.trainer import Trainer
-from client.work import Work
-from common import recipes
-from common.check import check_plan
+from common.config import recipes
+from common.config.checks import check_plan
 from common.data import load
-from common.errors import UserError
-from deploy.data_map import write_map
-from deploy.evaluate import PROTOCOLS, Asked, evaluate_run
-from deploy.progress import show_event, show_result, summary_rows
-from deploy.simulate import simulate
-from server import lloyd
-from server.asking import Asking
+from common.utils.errors import UserError
+from deploy.cli.progress import show_event, show_result, summary_rows
+from deploy.engines.simulate import simulate
+from deploy.evaluation.data_map import write_map
+from deploy.evaluation.pooled import PROTOCOLS, Asked, evaluate_run
+from server.clustering import lloyd
+from server.conversation.asking import Asking
 from server.report import read_run, write_report
 from server.strategy import CoveyStrategy
 
@@ -274,7 +274,7 @@ def test_the_lines_and_the_table_of_a_run_fit_and_have_no_means_of_nothing(
 
 @pytest.mark.parametrize("recipe", ["fedkmeans-pixels", "kfed"])
 def test_such_a_run_can_be_drawn_and_evaluated(finished, recipe: str, monkeypatch) -> None:
-    monkeypatch.setattr("deploy.data_map.IMAGES", 60)
+    monkeypatch.setattr("deploy.evaluation.data_map.IMAGES", 60)
     write_map(finished(recipe))
     points = json.loads((finished(recipe) / "map.json").read_text())
     assert len(points["x"]) == len(points["cluster"]) == 60

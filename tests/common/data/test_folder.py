@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 
 from common.data import load, load_test
-from common.errors import UserError
+from common.utils.errors import UserError
 
 
 def put(path: Path, size: tuple[int, int] = (8, 8), value: int = 100, mode: str = "RGB") -> None:

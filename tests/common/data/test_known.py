@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from common.data import DATASETS, ImageData, known, load, load_test
-from common.errors import UserError
+from common.utils.errors import UserError
 
 ROOT = Path(__file__).parents[3]
 

@@ -9,7 +9,7 @@ import pytest
 from numpy.typing import NDArray
 
 from common.data import load, load_test
-from common.errors import UserError
+from common.utils.errors import UserError
 
 RNG = np.random.default_rng(0)
 

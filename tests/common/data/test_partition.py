@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from common.data.partition import Partition, make_partition, parse
-from common.errors import UserError
+from common.utils.errors import UserError
 
 Labels = NDArray[np.int64]
 labels = st.lists(st.integers(0, 6), min_size=40, max_size=200).map(lambda x: np.array(x, np.int64))

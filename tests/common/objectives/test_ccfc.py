@@ -8,15 +8,15 @@ import pytest
 import torch
 from torch import Tensor
 
-from common import recipes
-from common.encoders import build_encoder
-from common.kmeans import kmeans
+from common.clustering.kmeans import kmeans
+from common.config import recipes
+from common.config.options import Stage
+from common.models.encoders import build_encoder
 from common.objectives import build_objective
 from common.objectives.base import Batch, LocalRound, Representations
 from common.objectives.ccfc import cluster_attraction, pseudo_labels
 from common.objectives.decorrelated import correlation
-from common.options import Stage
-from deploy.simulate import simulate
+from deploy.engines.simulate import simulate
 from tests.common.objectives.slow import assert_equal_with_gradients, cosine
 
 

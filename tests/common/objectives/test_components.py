@@ -6,14 +6,14 @@ import torch.nn.functional as F
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from client.measure import patch_moments
-from common import recipes
+from client.statistics.measure import patch_moments
+from common.augmentations import PRESETS, Views
+from common.config import recipes
 from common.data import load
-from common.encoders import build_encoder
-from common.errors import UserError
+from common.models.encoders import build_encoder
 from common.objectives.components import Components, Parameters, leading, patch_width
-from common.views import PRESETS, Views
-from deploy.simulate import simulate
+from common.utils.errors import UserError
+from deploy.engines.simulate import simulate
 
 IMAGES = torch.from_numpy(load("digits", images=40).images)
 VIEWS = Views(PRESETS["digits"], 8)

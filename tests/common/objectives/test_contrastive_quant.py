@@ -7,21 +7,21 @@ import torch
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from common import recipes
-from common.encoders import ENCODERS, build_encoder
-from common.errors import UserError
-from common.normalisation import without_batch_norm
+from common.config import recipes
+from common.config.options import Stage
+from common.losses.nt_xent import nt_xent, symmetric_info_nce
+from common.models.encoders import ENCODERS, build_encoder
+from common.models.normalisation import without_batch_norm
+from common.models.quantisation import draw_levels
 from common.objectives import build_objective
 from common.objectives.base import Batch
 from common.objectives.byol import prediction_error
 from common.objectives.cluster import Cluster
 from common.objectives.cluster import Parameters as ClusterParameters
 from common.objectives.contrastive_quant import A1, A2, B1, B2, VARIANTS, ContrastiveQuant
-from common.objectives.nt_xent import nt_xent, symmetric_info_nce
 from common.objectives.regularised import Regularised
-from common.options import Stage
-from common.quantisation import draw_levels
-from deploy.simulate import simulate
+from common.utils.errors import UserError
+from deploy.engines.simulate import simulate
 
 FULL = "least-bits=32 most-bits=32"
 RECIPES = ("fedcq-a", "fedcq-b", "fedcq-c", "fedcq-byol")

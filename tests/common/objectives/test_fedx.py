@@ -4,12 +4,12 @@ import pytest
 import torch
 from torch import Tensor
 
-from common.encoders import build_encoder
+from common.config.options import Stage
+from common.losses.nt_xent import nt_xent
+from common.models.encoders import build_encoder
 from common.objectives import build_objective
 from common.objectives.base import Batch, LocalRound
 from common.objectives.fedx import relation
-from common.objectives.nt_xent import nt_xent
-from common.options import Stage
 
 
 def chance(seed: int = 0) -> torch.Generator:

@@ -5,10 +5,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from client.measure import view_affinity
-from common.encoders import build_encoder
-from common.errors import UserError
+from client.statistics.measure import view_affinity
+from common.models.encoders import build_encoder
 from common.objectives.landmarks import Landmarks, Parameters, Weights, solve_spectrum
+from common.utils.errors import UserError
 
 CHANCE = torch.Generator().manual_seed(0)
 

@@ -5,13 +5,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from common.encoders import build_encoder
-from common.errors import UserError
+from common.config.options import Stage
+from common.models.encoders import build_encoder
 from common.objectives import build_objective
 from common.objectives.base import Batch, Representations
 from common.objectives.moco_v2 import MoCoV2, Queue, queue_info_nce
 from common.objectives.moco_v3 import MoCoV3
-from common.options import Stage
+from common.utils.errors import UserError
 from tests.common.objectives.slow import assert_equal_with_gradients
 
 

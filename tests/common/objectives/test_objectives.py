@@ -6,9 +6,10 @@ import pytest
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from common import recipes
-from common.encoders import build_encoder
-from common.errors import UserError
+from common.config import recipes
+from common.config.options import Plan, Stage
+from common.losses.nt_xent import nt_xent, symmetric_info_nce
+from common.models.encoders import build_encoder
 from common.objectives import (
     NAMES,
     OBJECTIVES,
@@ -19,9 +20,8 @@ from common.objectives import (
 )
 from common.objectives.base import Batch, LocalRound
 from common.objectives.cluster import Cluster
-from common.objectives.nt_xent import nt_xent, symmetric_info_nce
 from common.objectives.target import TargetObjective, momentum_at
-from common.options import Plan, Stage
+from common.utils.errors import UserError
 
 
 def objective(name: str, **options):

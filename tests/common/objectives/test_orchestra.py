@@ -8,12 +8,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from common.encoders import build_encoder
-from common.errors import UserError
+from common.config.options import Stage
+from common.models.encoders import build_encoder
 from common.objectives import build_objective
 from common.objectives.base import Batch, LocalRound
 from common.objectives.orchestra import Orchestra, Parameters, disagreement, local_centroids, turn
-from common.options import Stage
+from common.utils.errors import UserError
 
 SMALL = "global-clusters=12 local-clusters=3 memory=24 hidden=16 width=8"
 

@@ -10,13 +10,13 @@ from scipy.linalg import eigh
 from torch import Tensor
 from torch.nn import functional as F
 
-from common import recipes
-from common.check import check_plan
-from common.encoders import build_encoder
-from common.errors import UserError
+from common.config import recipes
+from common.config.checks import check_plan
+from common.models.encoders import build_encoder
 from common.objectives import landmarks
 from common.objectives.projection import Parameters, Projection, solve_projection
-from deploy.simulate import simulate
+from common.utils.errors import UserError
+from deploy.engines.simulate import simulate
 from server.report import read_run
 
 D = 12
@@ -44,7 +44,7 @@ def views(n: int = 400) -> tuple[Tensor, Tensor]:
 
 
 def moments(a: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
-    """As `client.measure.view_moments` sums them, written as loops over images."""
+    """As `client.statistics.measure.view_moments` sums them, written as loops over images."""
     gram = torch.zeros(D + 1, D + 1, dtype=torch.float64)
     within = torch.zeros(D, D, dtype=torch.float64)
     for x, y in zip(a, b, strict=True):

@@ -8,14 +8,14 @@ import pytest
 import torch
 from torch import Tensor
 
-from common import recipes
-from common.encoders import build_encoder
+from common.config import recipes
+from common.config.options import Stage
+from common.models.encoders import build_encoder
 from common.objectives import build_objective
 from common.objectives.base import Batch, LocalRound
 from common.objectives.propos import prototype_scattering
-from common.options import Stage
-from deploy.simulate import simulate
-from server.roster import Roster
+from deploy.engines.simulate import simulate
+from server.conversation.roster import Roster
 
 
 def chance(seed: int = 0) -> torch.Generator:

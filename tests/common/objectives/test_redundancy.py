@@ -6,12 +6,12 @@ import pytest
 import torch
 from torch import Tensor
 
-from common.encoders import build_encoder
+from common.config.options import Stage
+from common.models.encoders import build_encoder
 from common.objectives import build_objective
 from common.objectives.barlow_twins import cross_correlation, off_diagonal
 from common.objectives.base import Batch, Representations
 from common.objectives.vicreg import covariance, missing_spread
-from common.options import Stage
 from tests.common.objectives.slow import assert_equal_with_gradients
 
 

@@ -6,18 +6,19 @@ import torch
 from torch import Tensor, nn
 
 from client.embedding import embed
-from client.training import LocalData, train_round
-from client.workshop import Workbench
-from common import layout, recipes
+from client.tasks.train import LocalData, train_round
+from client.workbench import Workbench
+from common.augmentations import build_views
+from common.config import recipes
+from common.config.options import Stage
 from common.data import load
-from common.encoders import build_encoder
 from common.metrics import effective_rank, healthy_std, is_collapsed
+from common.models.encoders import build_encoder
 from common.objectives import build_objective, build_stage
 from common.objectives.base import Batch, LocalRound
 from common.objectives.byol import cosine_distance, prediction_error
 from common.objectives.simsiam import SimSiam
-from common.options import Stage
-from common.views import build_views
+from common.protocol import layout
 from tests.common.objectives.slow import assert_equal_with_gradients
 
 CPU = torch.device("cpu")

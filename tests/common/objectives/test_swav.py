@@ -5,13 +5,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from common.encoders import build_encoder
-from common.errors import UserError
+from common.config.options import Stage
+from common.losses.sinkhorn import sinkhorn
+from common.models.encoders import build_encoder
 from common.objectives import build_objective
 from common.objectives.base import Batch, LocalRound
-from common.objectives.sinkhorn import sinkhorn
 from common.objectives.swav import SwAV, assignment_error
-from common.options import Stage
+from common.utils.errors import UserError
 from tests.common.objectives.slow import assert_equal_with_gradients
 
 

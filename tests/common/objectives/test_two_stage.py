@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from common.encoders import Encoder
+from common.models.encoders import Encoder
 from common.objectives.base import Batch, Objective, Representations
 from common.objectives.cluster import Cluster, Parameters, correlations
 from common.objectives.regularised import TEMPERATURE, Regularised

@@ -7,12 +7,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from common.encoders import build_encoder
-from common.errors import UserError
+from common.config.options import Stage
+from common.models.encoders import build_encoder
 from common.objectives import build_objective
 from common.objectives.base import Batch
 from common.objectives.uniform import distance_from_uniform, sliced_wasserstein
-from common.options import Stage
+from common.utils.errors import UserError
 
 
 def chance(seed: int = 0) -> torch.Generator:

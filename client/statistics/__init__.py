@@ -1,0 +1,1 @@
+"""What a site concludes from its images: sums, counts, centroids."""

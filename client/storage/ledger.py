@@ -1,0 +1,46 @@
+"""The site's log of what left the machine: one line of JSON for each answer."""
+
+import hashlib
+import json
+import time
+from pathlib import Path
+from typing import Any
+
+from numpy.typing import NDArray
+
+from common.protocol.messages import Reply
+from common.utils.files import append_line
+
+MOMENTS = {
+    "gram": "moments",
+    "cross": "class moments",
+    "within": "moments of differences between views",
+    "affinity": "moments of weights over landmarks",
+    "sums": "sums by cluster",
+}
+
+
+def enter(path: Path, reply: Reply, data: bytes) -> None:
+    """Append what `reply` is (kind, round, its parts with their shapes) and the size and digest of
+    the bytes that carry it."""
+    line: dict[str, Any] = {
+        "time": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
+        "kind": reply.kind,
+        "round": reply.round,
+        "parts": parts(reply),
+        "bytes": len(data),
+        "sha256": hashlib.sha256(data).hexdigest(),
+    }
+    append_line(path, json.dumps(line))
+
+
+def parts(reply: Reply) -> dict[str, list[int]]:
+    """Name -> shape of every array in a reply."""
+    arrays: dict[str, NDArray[Any]] = {}
+    arrays |= {f"parameters of {name}": array for name, array in reply.groups.items()}
+    arrays |= {f"table of {name}": array for name, array in reply.tables.items()}
+    arrays |= {f"{name} of embeddings": array for name, array in reply.vectors.items()}
+    if reply.centroids is not None:
+        arrays["centroids"], arrays["counts"] = reply.centroids.points, reply.centroids.counts
+    arrays |= {f"{MOMENTS.get(name, name)}": array for name, array in reply.moments.items()}
+    return {name: list(array.shape) for name, array in arrays.items()}

@@ -1,0 +1,54 @@
+"""What a site keeps between rounds, as files: targets, queues, its own BatchNorm statistics.
+
+One file per round, written whole and then renamed, so that a kill at any moment leaves the last
+good one. A round starts from the newest state *before* it: a round that is asked for again (the
+server was killed and resumed) starts from the same state and gives the same answer.
+"""
+
+import re
+from collections.abc import Mapping
+from pathlib import Path
+
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save
+from torch import Tensor
+
+from common.utils.files import write_atomic
+
+KEPT = 2  # the round in flight may have to be done again, so the one before it is kept
+
+
+class StateStore:
+    """The states of one site in one run, in `folder`."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def save(self, round_number: int, tensors: Mapping[str, Tensor]) -> None:
+        """Write the state after `round_number`; drop what is older than the last two."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        data = save({name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()})
+        write_atomic(self._path(round_number), data)
+        for old in self._rounds()[:-KEPT]:
+            self._path(old).unlink(missing_ok=True)
+
+    def load(self, round_number: int) -> dict[str, Tensor] | None:
+        """The newest readable state from before `round_number`, or None at the site's first.
+
+        States of this round and later are deleted: they belong to a future that was taken back.
+        """
+        for later in [r for r in self._rounds() if r >= round_number]:
+            self._path(later).unlink(missing_ok=True)
+        for number in reversed(self._rounds()):
+            try:
+                return load_file(self._path(number))
+            except (SafetensorError, OSError):
+                self._path(number).rename(self._path(number).with_suffix(".broken"))
+        return None
+
+    def _path(self, round_number: int) -> Path:
+        return self.folder / f"state-{round_number:06d}.safetensors"
+
+    def _rounds(self) -> list[int]:
+        names = (re.fullmatch(r"state-(\d+)\.safetensors", p.name) for p in self.folder.glob("*"))
+        return sorted(int(match[1]) for match in names if match)

@@ -1,0 +1,1 @@
+"""Centroids and k-means, as both ends use them."""

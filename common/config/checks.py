@@ -1,0 +1,39 @@
+"""Every name in a plan, checked before anything is started."""
+
+import copy
+
+from common.augmentations import PRESETS
+from common.config.byzantine import check_byzantine
+from common.config.options import Plan
+from common.data.partition import parse
+from common.models.encoders import build_encoder
+from common.objectives import OBJECTIVES, build_objective
+from common.utils.errors import UserError, unknown
+
+OWN = "own"  # the partition of sites that hold their own images: there is nothing to spread
+
+PARTICULAR = {kind.aggregation for kind in OBJECTIVES.values()}  # aggregations of one objective
+
+
+def check_plan(plan: Plan) -> None:
+    """`UserError` if the plan names an unknown encoder, objective, parameter, view preset or
+    partition, or asks for what its number of sites does not allow."""
+    check_byzantine(plan)
+    encoder = build_encoder(plan.encoder, channels=1, side=32, seed=0)
+    for stage in plan.stages:
+        objective = build_objective(stage, copy.copy(encoder), clusters=2)
+        if stage.rounds and not objective.trains:
+            raise UserError(
+                f"stage {stage.name!r}: {stage.objective} has nothing to train: rounds must be 0, "
+                f"not {stage.rounds}"
+            )
+        needed = objective.aggregation
+        if needed != stage.aggregation and (needed or stage.aggregation in PARTICULAR):
+            raise UserError(
+                f"stage {stage.name!r}: aggregation {stage.aggregation!r} does not go with "
+                f"objective {stage.objective!r}"
+            )
+    if plan.views not in ("auto", *PRESETS):
+        raise unknown("view preset", plan.views, ("auto", *PRESETS))
+    if plan.partition != OWN:
+        parse(plan.partition)

@@ -1,0 +1,284 @@
+"""Every option of a run: its one name, default, bounds and help.
+
+The same kebab-case name serves on the command line (`--local-epochs 2`), in a recipe
+(`local-epochs = 2`) and in `flwr run --run-config 'local-epochs="2"'`. Nothing else in Covey
+invents an option of a run.
+
+A `Plan` is a recipe with all options settled. It travels to the sites with every message and is
+written to `run.json`. This file imports no torch: the command line and the client's shim read it.
+"""
+
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+
+from common.utils.errors import UserError
+
+MIN_COUNT = 5  # images behind a count, a sum or a centroid that may leave a site
+
+
+def kebab(name: str) -> str:
+    """`local_epochs` -> `local-epochs`."""
+    return name.replace("_", "-")
+
+
+class _Options(BaseModel):
+    model_config = ConfigDict(
+        frozen=True, extra="forbid", alias_generator=kebab, populate_by_name=True
+    )
+
+
+Scalar = str | int | float | bool
+
+
+class Stage(_Options):
+    """A number of rounds with one objective, one aggregation and one centroid aggregation.
+
+    On the command line an option of a stage takes one value for every stage, or one per stage
+    separated by commas (`--rounds 8,4`).
+    """
+
+    name: str = Field(description="what the tables call this stage")
+    objective: str = Field(description="the local loss (`common/objectives/`)")
+    rounds: int = Field(
+        default=10,
+        ge=0,
+        le=100_000,
+        description="rounds of this stage; 0: no training, only what the stage concludes",
+    )
+    local_epochs: int = Field(
+        default=1, ge=1, le=10_000, description="passes over a site's images in one round"
+    )
+    batch_size: int = Field(
+        default=128, ge=2, le=65_536, description="images in one step (each is seen in two views)"
+    )
+    optimiser: Literal["adam", "sgd"] = Field(
+        default="adam", description="at the sites: AdamW, or SGD with momentum"
+    )
+    learning_rate: float = Field(default=1e-3, gt=0, le=100, description="its step size")
+    schedule: Literal["constant", "cosine"] = Field(
+        default="constant", description="of the step size: constant, or down to 0 over the stage"
+    )
+    momentum: float = Field(default=0.0, ge=0, lt=1, description="of SGD")
+    weight_decay: float = Field(
+        default=1e-5,
+        ge=0,
+        le=1,
+        description="of the parameters: decoupled with adam, added to the gradient with sgd",
+    )
+    proximal: float = Field(
+        default=0.0,
+        ge=0,
+        le=1000,
+        description="weight of FedProx's pull towards the received parameters",
+    )
+    merge: Literal["replace", "fedu", "fedema", "fedema-constant"] = Field(
+        default="replace", description="how a site takes the global model over (`client/merge.py`)"
+    )
+    merge_strength: float = Field(
+        default=0.7, ge=0, description="the merge rule's own number: a threshold, τ or λ"
+    )
+    aggregation: Literal[
+        "mean",
+        "l-dawa",
+        "l-dawa-normalised",
+        "mgda",
+        "orchestra",
+        "median",
+        "trimmed-mean",
+        "norm-clipping",
+        "geometric-median",
+        "krum",
+        "multi-krum",
+    ] = Field(
+        default="mean",
+        description="how the server makes one model of the sites' (`server/aggregation/`); from "
+        "median on, rules that withstand Byzantine sites",
+    )
+    server_optimiser: Literal["none", "momentum", "adam"] = Field(
+        default="none", description="what the server does with the mean update: FedAvgM, FedAdam"
+    )
+    server_learning_rate: float = Field(default=1.0, gt=0, le=100, description="its step size")
+    centroids: Literal["k-means", "k-fed", "lloyd", "robust-k-means", "robust-lloyd"] = Field(
+        default="k-means",
+        description="how a stage's global centroids are made (`server/clustering/rules.py`)",
+    )
+    contrastive_weight: float = Field(
+        default=0.0,
+        ge=0,
+        le=1000,
+        description="weight of the contrastive regulariser added to a non-contrastive objective",
+    )
+    clusters_from: Literal["centroids", "head"] = Field(
+        default="centroids",
+        description="what assigns images to clusters: nearest centroid, or the cluster head",
+    )
+    embedding: Literal["encoder", "projector"] = Field(
+        default="encoder", description="the output that centroids and probes are computed on"
+    )
+    parameters: dict[str, Scalar] = Field(
+        default_factory=dict,
+        description="the objective's own parameters, as 'temperature=0.2 momentum=0.99'",
+    )
+
+    @field_validator("parameters", mode="before")
+    @classmethod
+    def _parse_parameters(cls, value: object) -> object:
+        return parse_parameters(value) if isinstance(value, str) else value
+
+
+class RunOptions(_Options):
+    """The options that hold for a whole run."""
+
+    dataset: str = Field(
+        default="digits", description="a name from `covey datasets`, a folder of images, or an .npz"
+    )
+    images: int = Field(default=0, ge=0, description="use this many images, drawn by seed; 0: all")
+    side: int = Field(
+        default=0, ge=0, le=4096, description="scale the images to this side in pixels; 0: as is"
+    )
+    sites: int = Field(default=4, ge=1, le=100_000, description="sites of a local federation")
+    alone: int = Field(
+        default=0,
+        ge=0,
+        le=100_000,
+        description="1, 2, ...: only this site of the partition takes part; 0: all",
+    )
+    partition: str = Field(
+        default="p-skew(0.75)",
+        description="how a local federation's images are spread over the sites: "
+        "iid, dirichlet(0.1), p-skew(0.75), shards(2)",
+    )
+    size_skew: float = Field(
+        default=0.0, ge=0, description="Dirichlet parameter of the sites' sizes; 0: equal sizes"
+    )
+    seed: int = Field(default=0, ge=0, lt=2**31, description="decides every random choice")
+    encoder: str = Field(default="convnet", description="the network: convnet, resnet18, ...")
+    views: str = Field(
+        default="auto", description="augmentation: digits, garments, natural; auto: by data set"
+    )
+    clusters: int = Field(
+        default=0, ge=0, le=10_000, description="number of clusters; 0: as many as classes, or 10"
+    )
+    normalisation: Literal["batch", "group", "layer"] = Field(
+        default="batch",
+        description="of the encoder and the heads: BatchNorm, or GroupNorm of 8 groups or of all "
+        "maps (layer), which does not mix the images of a batch",
+    )
+    batchnorm: Literal["average", "local"] = Field(
+        default="average", description="running statistics of BatchNorm: averaged, or kept local"
+    )
+    participation: float = Field(
+        default=1.0, gt=0, le=1, description="share of the sites that take part in a round"
+    )
+    over_sampling: float = Field(
+        default=1.0,
+        ge=1,
+        le=10,
+        description="ask this many times the sites of participation, and close the round when as "
+        "many as those have answered",
+    )
+    quorum: float = Field(
+        default=0.5, gt=0, le=1, description="share of a round's sites without which it fails"
+    )
+    byzantine: int = Field(
+        default=0,
+        ge=0,
+        le=50_000,
+        description="sites that may answer anything at all: how many a robust aggregation and "
+        "robust centroids withstand",
+    )
+    deadline: float = Field(
+        default=600.0, gt=0, description="seconds after which a round closes with who answered"
+    )
+    min_count: int = Field(
+        default=MIN_COUNT,
+        ge=1,
+        description="a site does not send counts below this, nor below its own bound (privacy)",
+    )
+    evaluation_share: float = Field(
+        default=0.2, gt=0, lt=1, description="share of a site's images kept for kNN and probe"
+    )
+    device: str = Field(default="auto", description="auto, cpu, cuda, cuda:1, ...")
+    precision: Literal["auto", "float32", "bfloat16"] = Field(
+        default="auto", description="auto: bfloat16 on a GPU, float32 on a CPU"
+    )
+
+
+class Plan(RunOptions):
+    """A recipe with every option settled."""
+
+    recipe: str
+    stages: Annotated[tuple[Stage, ...], Field(min_length=1)]
+
+    @property
+    def rounds(self) -> int:
+        """Training rounds over all stages."""
+        return sum(stage.rounds for stage in self.stages)
+
+    @property
+    def expected_sites(self) -> int:
+        """Sites that are to take part."""
+        return 1 if self.alone else self.sites
+
+    def share(self, sites: int) -> int:
+        """Of so many sites, how many a round wants: `participation`, at least one."""
+        return max(1, round(self.participation * sites))
+
+    def rounds_before(self, stage: int) -> int:
+        """Training rounds of all stages before `stage`."""
+        return sum(earlier.rounds for earlier in self.stages[:stage])
+
+    def stage_of(self, round_number: int) -> tuple[int, int]:
+        """(stage index, round within the stage from 1) of a training round counted from 1."""
+        left = round_number
+        for index, stage in enumerate(self.stages):
+            if left <= stage.rounds:
+                return index, left
+            left -= stage.rounds
+        raise ValueError(f"round {round_number} is past the plan's {self.rounds} rounds")
+
+    def to_json(self) -> str:
+        """Canonical JSON: the same plan gives the same bytes."""
+        return self.model_dump_json(by_alias=True)
+
+    @classmethod
+    def from_json(cls, text: str) -> "Plan":
+        """The inverse of `to_json`; a `UserError` says what does not fit."""
+        try:
+            return cls.model_validate_json(text)
+        except ValidationError as error:
+            raise UserError(one_line(error)) from None
+
+
+RUN_OPTIONS: dict[str, Any] = {kebab(k): f for k, f in RunOptions.model_fields.items()}
+STAGE_OPTIONS: dict[str, Any] = {kebab(k): f for k, f in Stage.model_fields.items() if k != "name"}
+
+
+def parse_parameters(text: str) -> dict[str, Scalar]:
+    """`"temperature=0.2 symmetric=true"` -> `{"temperature": 0.2, "symmetric": True}`."""
+    parameters: dict[str, Scalar] = {}
+    for item in text.split():
+        key, equals, value = item.partition("=")
+        if not key or not equals or not value:
+            raise UserError(f"parameters: {item!r} is not of the form name=value")
+        parameters[key] = _scalar(value)
+    return parameters
+
+
+def _scalar(text: str) -> Scalar:
+    if text in ("true", "false"):
+        return text == "true"
+    for kind in (int, float):
+        try:
+            return kind(text)
+        except ValueError:
+            continue
+    return text
+
+
+def one_line(error: ValidationError) -> str:
+    """The first complaint of a pydantic error as one line that names the option and the value."""
+    first = error.errors()[0]
+    where = ".".join(kebab(str(part)) for part in first["loc"]) or "options"
+    return f"{where}: {first['msg'][0].lower()}{first['msg'][1:]} (got {first['input']!r})"

@@ -1,0 +1,1 @@
+"""Loss functions without state: tensors in, a scalar or a matrix out."""

@@ -1,0 +1,1 @@
+"""Networks: encoders, normalisation, a forward pass at few bits."""

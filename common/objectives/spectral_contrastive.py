@@ -1,0 +1,128 @@
+"""Spectral contrast against everybody's images: second moments that the federation shares.
+
+With z on the sphere of radius √r and R = E[z zᵀ] over all images and both views,
+    L = -2·E[z_a·z_b] + tr(R²)
+is the spectral contrastive loss: its repulsion needs no negative images, only their second moment.
+A site that holds one class lacks the other classes' images, but not their moment: a round begins
+with R̄, the mean over the sites of their R⁰_k under the model that all have received, and each
+trains on
+    L_k = -2·E_k[z_a·z_b] + β·tr(R_k²) + 2·tr(R_k (R̄ - β·R⁰_k)),
+R_k of its batch. The gradient of the last two terms is that of 2·tr(R_k (R̄ + β(R_k - R⁰_k))) with
+the bracket held fixed: everybody's moment, moved on by β times what the own one has moved (a
+control variate, as in SCAFFOLD: Karimireddy et al., ICML 2020), so that local steps do not
+overshoot. β says how far the own moment speaks for everybody's: the share of R̄ that it explains,
+    β = 1 - ‖R⁰_k - R̄‖² / ‖R̄‖²,   at least `own`:
+about 1 where sites are alike, its least where each has a class of its own; nobody sets it by hand.
+At the first step, were it on all images of each site, the mean of the sites' gradients is the
+pooled loss's, however the images are spread and whatever β (of batches, up to the variance of R_k);
+with one site R̄ is its R⁰_k, of the same views, and L_k is L.
+Shared: encoder, projector, and R̄, p × p numbers. Local: nothing.
+BatchNorm in training mode subtracts a one-class site's class: use `normalisation = "group"`.
+Sources: the loss: HaoChen, Wei, Gaidon and Ma, NeurIPS 2021 (arXiv 2106.04156), eq. 6; sharing the
+moment: ours (`docs/covey.md`).
+"""
+
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from common.models.encoders import Encoder
+from common.objectives.base import LocalRound, Objective, Representations, mlp
+
+
+@dataclass(frozen=True)
+class Parameters:
+    """`squared_radius` r; `own`: the least β, about a site's share of the images; `hidden` and
+    `width`: the projector's layers."""
+
+    squared_radius: float = 4.0
+    own: float = 0.1
+    hidden: int = 256
+    width: int = 64
+
+
+class SecondMoment(nn.Module):
+    """R̄ (p, p): a parameter without gradient, so that it is sent and averaged like the others."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.value = nn.Parameter(torch.zeros(width, width), requires_grad=False)
+
+
+class Spectral(Objective):
+    """Two views attract; the second moment of all sites' images repels."""
+
+    name = "spectral"
+    parameters_type = Parameters
+    prepares = "moment"
+
+    def __init__(self, encoder: Encoder, parameters: Parameters, clusters: int) -> None:
+        super().__init__()
+        self.parameters_ = parameters
+        self.encoder = encoder
+        self.projector = mlp(encoder.feature_dim, parameters.hidden, parameters.width)
+        self.moment = SecondMoment(parameters.width)
+        self._everybody: tuple[Tensor, Tensor] | None = None  # R̄ - β·R⁰_k and β, in a round
+
+    def prepare(self, site: LocalRound) -> None:
+        self.moment.value.copy_(self._measured(site))
+
+    @torch.no_grad()
+    def begin_round(self, site: LocalRound) -> None:
+        self.eval()
+        own = self._measured(site)
+        weight = explained(own, self.moment.value).clamp_min(self.parameters_.own)
+        self._everybody = (self.moment.value - weight * own, weight)
+        self.train()
+
+    def end_round(self, site: LocalRound) -> None:
+        self._everybody = None
+
+    def _measured(self, site: LocalRound) -> Tensor:
+        """R of the site's images: the mean over batches of two views, weighted by their sizes."""
+        total, images = torch.zeros_like(self.moment.value), 0
+        for batch in site.views():
+            z = self.projector(self.encoder(torch.cat([batch.a, batch.b])))
+            total += second_moment(self._on_sphere(z)) * len(batch.a)
+            images += len(batch.a)
+        return total / images
+
+    def terms(self, seen: Representations) -> dict[str, Tensor]:
+        z_a, z_b = (self._on_sphere(z) for z in (seen.z_a, seen.z_b))
+        moment = second_moment(torch.cat([z_a, z_b]))
+        return {
+            "attraction": -2 * (z_a * z_b).sum(dim=1).mean(),
+            "repulsion": repulsion(moment, *(self._everybody or ())),
+        }
+
+    def shared(self) -> dict[str, nn.Module]:
+        return {**super().shared(), "moment": self.moment}
+
+    def _on_sphere(self, z: Tensor) -> Tensor:
+        on_sphere: Tensor = F.normalize(z.float(), dim=1) * self.parameters_.squared_radius**0.5
+        return on_sphere
+
+
+def second_moment(z: Tensor) -> Tensor:
+    """E[z zᵀ] (p, p) of the rows of z (N, p)."""
+    with torch.autocast(z.device.type, enabled=False):
+        moment: Tensor = z.T @ z / len(z)
+    return moment
+
+
+def explained(own: Tensor, mean: Tensor) -> Tensor:
+    """1 - ‖R⁰_k - R̄‖² / ‖R̄‖² of moments (p, p): 1 where they are equal, and below 0 where the own
+    one is farther from R̄ than nothing is."""
+    return 1 - (own - mean).square().sum() / mean.square().sum().clamp_min(1e-12)
+
+
+def repulsion(moment: Tensor, others: Tensor | None = None, weight: Tensor | float = 1) -> Tensor:
+    """β·tr(R²) + 2·tr(R D) of symmetric R and D (p, p), β = `weight`; without D, tr(R²)."""
+    if others is None:
+        return moment.square().sum()
+    if moment.shape != others.shape:
+        raise ValueError(f"moments {tuple(moment.shape)} and {tuple(others.shape)} do not fit")
+    total: Tensor = weight * moment.square().sum() + 2 * (moment * others).sum()
+    return total

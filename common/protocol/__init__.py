@@ -1,0 +1,1 @@
+"""What crosses the wire: messages, how they are read, how arrays lie in them."""

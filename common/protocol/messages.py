@@ -1,0 +1,258 @@
+"""What crosses the wire: typed messages, and the only place that knows Flower's record keys.
+
+server -> site: `Instruction`. site -> server: `Reply`. Each is a frozen dataclass of numpy arrays
+with `to_record` / `from_record`; `from_record` checks presence, dtype, number of dimensions and
+finiteness, and raises `MessageError` with one line that names the part. Sizes are compared with
+the model's layout by whoever has built the model. Arrays travel as Flower's `Array` (numpy's own
+format, never pickled). Imports no torch: the client's shim reads this file.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal, cast, get_args
+
+import numpy as np
+from flwr.app import Array, ArrayRecord, ConfigRecord, RecordDict
+from numpy.typing import NDArray
+
+from common.clustering.centroids import Centroids
+from common.config.options import Plan
+from common.protocol import records
+from common.protocol.records import HEADER, MessageError, decode, encode
+
+__all__ = ["Instruction", "Kind", "MessageError", "Reply", "decode", "encode", "wire_size"]
+
+Floats = NDArray[np.float32]
+Counts = NDArray[np.int64]
+Groups = Mapping[str, Floats]
+
+Kind = Literal[
+    "hello",
+    "prepare",
+    "train",
+    "patches",
+    "moments",
+    "landmarks",
+    "affinity",
+    "assess",
+    "lloyd",
+    "score",
+]
+"""What a site is asked for:
+
+- hello: who are you, what do your images look like
+- prepare: what the objective shares before a round, from the model that all received
+- train: measure the state that you received, then train it on your images
+- patches: sums over the patches that one layer of the encoder sees, from which the server sets it
+- moments: sums over two views of each image, from which the server solves a projection
+- landmarks: centroids of many small local clusters, in the space so projected
+- affinity: sums of products of two views' weights over all sites' landmarks
+- assess: a stage has ended: local centroids and moments of the final state, no training
+- lloyd: given sets of centroids, the sum and the number of the images nearest to each
+- score: given the merged centroids and the probe solved from the moments, count what is right
+"""
+
+SOLVING: tuple[Kind, ...] = ("patches", "moments", "landmarks", "affinity")
+"""What a stage may begin with, where its objective `solves` something."""
+
+MOST_CLASSES = 10_000  # over all sites
+NEEDS_MODEL = "the site does not remember this state: send the model"
+"""How a site asks for the groups that a message leaves out; no other refusal is asked again."""
+
+
+@dataclass(frozen=True)
+class Instruction:
+    """What the server asks of a site.
+
+    `round` counts training rounds over all stages from 1, `stage` the plan's stages from 0.
+    `step` counts exchanges of one kind that belong together, from 1; 0 where there is one.
+    `centroids` are the global ones so far, or with `lloyd` those to count by. `layout` is the
+    digest that the site's own model must have, `state` that of all groups: a message without them
+    is about a state that the site has embedded its images with before, and `train` may bring what
+    was prepared alone. `probe` is (d + 1, C): weights and a last row of biases.
+    """
+
+    kind: Kind
+    run: str
+    round: int
+    plan: Plan
+    stage: int = 0
+    layout: str = ""
+    state: str = ""
+    groups: Groups = field(default_factory=dict)
+    centroids: Centroids | None = None
+    probe: Floats | None = None
+    classes: tuple[str, ...] = ()
+    step: int = 0
+
+    @property
+    def asked(self) -> str:
+        """What an objective calls this exchange (`Objective.solves`): "moments", "patches.2"."""
+        return f"{self.kind}.{self.step}" if self.step and self.kind in SOLVING else self.kind
+
+    def to_record(self) -> RecordDict:
+        """As Flower's RecordDict."""
+        record = RecordDict()
+        record[HEADER] = ConfigRecord(
+            {
+                "kind": self.kind,
+                "run": self.run,
+                "round": self.round,
+                "stage": self.stage,
+                "step": self.step,
+                "plan": self.plan.to_json(),
+                "layout": self.layout,
+                "state": self.state,
+                "classes": list(self.classes),
+            }
+        )
+        _put(record, "groups", self.groups)
+        _put_centroids(record, self.centroids)
+        if self.probe is not None:
+            _put(record, "probe", {"weights": self.probe})
+        return record
+
+    @classmethod
+    def from_record(cls, record: RecordDict) -> "Instruction":
+        """Read and check; `MessageError` says what does not fit."""
+        header = records.header(record)
+        probe = records.arrays(record, "probe", np.float32, 2)
+        return cls(
+            kind=_kind(header),
+            run=records.get(header, "run", str),
+            round=records.get(header, "round", int),
+            plan=Plan.from_json(records.get(header, "plan", str)),
+            stage=records.get(header, "stage", int),
+            step=records.get(header, "step", int),
+            layout=records.get(header, "layout", str),
+            state=records.get(header, "state", str),
+            groups=records.arrays(record, "groups", np.float32, 1),
+            centroids=_centroids(record),
+            probe=probe.get("weights"),
+            classes=records.get_strings(header, "classes"),
+        )
+
+
+@dataclass(frozen=True)
+class Reply:
+    """What a site answers.
+
+    `examples` is the number of images behind `groups`. `tables` are contingency counts
+    (clusters, classes), by what assigned the images: "centroids" or "head"; and with "views"
+    (clusters, clusters) of two augmented views of each image. `sums` are plain sums
+    over the site's images (losses, correct answers, their numbers), `seconds` wall time by phase,
+    `vectors` and `moments` float64 sums of one and of two dimensions over embeddings h (d,) of unit
+    length. With a 1 appended to h: `gram` Σ h hᵀ (d + 1, d + 1); `cross` Σ h yᵀ (d + 1, C) with y
+    one-hot, without classes of fewer than `min-count` images; `within` Σ (h_a - h_b)(h_a - h_b)ᵀ
+    (d, d) over two views a and b of each image; `sums` Σ h (K, d) of the images nearest to each
+    centroid.
+    `info` what `hello` tells (names, sizes, versions).
+    """
+
+    kind: Kind
+    site: str
+    round: int
+    examples: int = 0
+    layout: str = ""
+    groups: Groups = field(default_factory=dict)
+    centroids: Centroids | None = None
+    tables: Mapping[str, Counts] = field(default_factory=dict)
+    moments: Mapping[str, NDArray[np.float64]] = field(default_factory=dict)
+    vectors: Mapping[str, NDArray[np.float64]] = field(default_factory=dict)
+    sums: Mapping[str, float] = field(default_factory=dict)
+    seconds: Mapping[str, float] = field(default_factory=dict)
+    info: Mapping[str, str | int | list[str]] = field(default_factory=dict)
+
+    def to_record(self) -> RecordDict:
+        """As Flower's RecordDict."""
+        record = RecordDict()
+        record[HEADER] = ConfigRecord(
+            {
+                "kind": self.kind,
+                "site": self.site,
+                "round": self.round,
+                "examples": int(self.examples),
+                "layout": self.layout,
+            }
+        )
+        record["sums"] = ConfigRecord({k: float(v) for k, v in self.sums.items()})
+        record["seconds"] = ConfigRecord({k: float(v) for k, v in self.seconds.items()})
+        record["info"] = ConfigRecord(cast(dict[str, Any], dict(self.info)))
+        _put(record, "groups", self.groups)
+        _put_centroids(record, self.centroids)
+        _put(record, "tables", self.tables)
+        _put(record, "vectors", self.vectors)
+        _put(record, "moments", self.moments)
+        return record
+
+    @classmethod
+    def from_record(cls, record: RecordDict) -> "Reply":
+        """Read and check; `MessageError` says what does not fit."""
+        header = records.header(record)
+        tables = records.arrays(record, "tables", np.int64, 2)
+        for name, table in tables.items():
+            if (table < 0).any():
+                raise MessageError(f"tables.{name}: negative counts")
+        return cls(
+            kind=_kind(header),
+            site=records.get(header, "site", str),
+            round=records.get(header, "round", int),
+            examples=records.get(header, "examples", int),
+            layout=records.get(header, "layout", str),
+            groups=records.arrays(record, "groups", np.float32, 1),
+            centroids=_centroids(record),
+            tables=tables,
+            moments=records.arrays(record, "moments", np.float64, 2),
+            vectors=records.arrays(record, "vectors", np.float64, 1),
+            sums=records.floats(record, "sums"),
+            seconds=records.floats(record, "seconds"),
+            info=cast(dict[str, Any], dict(records.config(record, "info"))),
+        )
+
+
+def wire_size(record: RecordDict) -> int:
+    """Bytes of a record's arrays and of its text and byte values: what it costs on the wire, but
+    for Flower's envelope."""
+    size = 0
+    for part in record.values():
+        for value in part.values():
+            if isinstance(value, Array):
+                size += len(value.data)
+            elif isinstance(value, str | bytes):
+                size += len(value)
+            else:
+                size += 8 * len(value) if isinstance(value, list) else 8
+    return size
+
+
+def _put(record: RecordDict, key: str, arrays: Mapping[str, NDArray[Any]]) -> None:
+    if arrays:
+        record[key] = ArrayRecord({name: Array(array) for name, array in arrays.items()})
+
+
+def _put_centroids(record: RecordDict, centroids: Centroids | None) -> None:
+    if centroids is not None:
+        _put(record, "centroids", {"points": centroids.points})
+        _put(record, "counts", {"counts": centroids.counts})
+
+
+def _centroids(record: RecordDict) -> Centroids | None:
+    points = records.arrays(record, "centroids", np.float32, 2).get("points")
+    counts = records.arrays(record, "counts", np.int64, 1).get("counts")
+    if points is None and counts is None:
+        return None
+    if points is None or counts is None:
+        raise MessageError("centroids: points without counts, or counts without points")
+    if (counts < 0).any():
+        raise MessageError("centroids: negative counts")
+    try:
+        return Centroids(points, counts)
+    except ValueError as error:
+        raise MessageError(str(error)) from None
+
+
+def _kind(header: Mapping[str, Any]) -> Kind:
+    kind = records.get(header, "kind", str)
+    if kind not in get_args(Kind):
+        raise MessageError(f"header.kind: unknown kind {kind!r}")
+    return cast(Kind, kind)

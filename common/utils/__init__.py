@@ -1,0 +1,1 @@
+"""What every room needs: errors in one line, whole files, locks, seeds."""

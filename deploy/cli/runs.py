@@ -1,0 +1,95 @@
+"""A run's folder as the commands see it: a new one, one to go on with, and what it ends in."""
+
+import shlex
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+
+from common.config import recipes
+from common.config.options import Plan
+from common.data import DATASETS
+from common.utils.errors import UserError
+from common.utils.lock import is_locked
+from deploy.cli.progress import show_result, summary_rows
+from server.report import read_run, write_report
+from server.run.folder import LOCK, RunFolder
+
+
+def new_folder(runs: Path, recipe: str, wanted: Path | None) -> Path:
+    """`wanted`, or a folder of its own in `runs` named by time and recipe, made; absolute.
+
+    `UserError` if `wanted` holds a run already.
+    """
+    if wanted is not None:
+        if (wanted / "run.json").exists():
+            raise UserError(f"{wanted} holds a run already: --resume {wanted} goes on with it")
+        wanted.mkdir(parents=True, exist_ok=True)
+        return wanted.absolute()
+    name = f"{time.strftime('%Y%m%d-%H%M%S')}-{recipes.file_name(recipe)}"
+    number = 1
+    while True:
+        folder = (runs / (name if number == 1 else f"{name}-{number}")).absolute()
+        try:
+            folder.mkdir(parents=True)
+        except FileExistsError:  # another run of the same second
+            number += 1
+        else:
+            return folder
+
+
+@contextmanager
+def unless_empty(folder: Path) -> Iterator[None]:
+    """Remove the folder again where a mistake ends the run before anything was written to it."""
+    try:
+        yield
+    except UserError:
+        if {path.name for path in folder.iterdir()} <= {LOCK}:
+            (folder / LOCK).unlink(missing_ok=True)
+            with suppress(OSError):
+                folder.rmdir()
+        raise
+
+
+def resumed(folder: Path) -> Plan:
+    """The plan of the run in `folder`, which is made ready to go on; `UserError` if there is none,
+    or someone is at work in it."""
+    plan = RunFolder(folder).plan()
+    if is_locked(folder / LOCK):
+        raise UserError(f"{folder}: another process is at work in it")
+    RunFolder(folder).reopen()
+    return plan
+
+
+def way_on(run: Path, *command: str) -> str:
+    """How a run that has ended early goes on with a `covey` command, as half a sentence."""
+    if (run / "run.json").exists():
+        whole = shlex.join(["covey", *command, "--resume", str(run)])
+        return f"`{whole}` goes on from the last round"
+    return "it had not begun: there is nothing to go on from"
+
+
+def absolute_recipe(recipe: str) -> str:
+    """A recipe's file by its whole path, since other processes have other folders."""
+    return str(Path(recipe).absolute()) if recipe.endswith(".toml") else recipe
+
+
+def absolute_dataset(options: Mapping[str, str]) -> dict[str, str]:
+    """`options` with the path of a data set made whole."""
+    absolute = dict(options)
+    given = options.get("dataset")
+    if given and given not in DATASETS and Path(given).exists():
+        absolute["dataset"] = str(Path(given).absolute())
+    return absolute
+
+
+def conclude(folder: Path, console: Console) -> dict[str, Any]:
+    """Write the report, print the table that a run ends in, and return its figures."""
+    report = write_report(folder)
+    record = read_run(folder)
+    show_result(console, record)
+    console.print(f"report: {report}", highlight=False, markup=False, soft_wrap=True)
+    return {"run": folder.name, "folder": str(folder), "stages": summary_rows(record)}

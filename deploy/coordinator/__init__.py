@@ -1,0 +1,1 @@
+"""What a coordinator starts: a server, its front, its runs."""

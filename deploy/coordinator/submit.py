@@ -1,0 +1,143 @@
+"""`covey submit`: one run on a running server, over the sites that have joined it."""
+
+import tempfile
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+from rich.console import Console
+
+from common.config import recipes
+from common.config.checks import OWN, check_plan
+from common.config.options import Plan
+from common.utils.errors import UserError
+from deploy.cli.run_options import run_config
+from deploy.cli.runs import absolute_recipe, conclude, new_folder, resumed, way_on
+from deploy.coordinator.folder import NOT_RUNNING, ServerFolder
+from deploy.engines.run_locally import RunFailed, follow
+from deploy.flower.bundle import write_bundle
+from deploy.flower.control import RUN_FOLDER, Control, UnreachableError
+
+STOPPED = "finished:stopped"  # by `covey stop`, or Flower's own command
+PATIENCE = 30.0  # seconds for a SuperLink that is being restarted
+THEIRS = "each site's own"  # what the report calls data that is not the server's to name
+_WHERE = "the images are where they are (covey run and covey simulate spread them)"
+_JOIN = "each site says it when it joins (covey client join"
+REFUSED = {
+    "dataset": f"{_JOIN} --data)",
+    "images": "each site trains on all of its own images",
+    "side": f"{_JOIN} --side)",
+    "partition": _WHERE,
+    "size-skew": _WHERE,
+    "device": f"{_JOIN} --device)",
+}
+
+
+@dataclass(frozen=True)
+class Order:
+    """What is to be run: a recipe with options, into `run_folder` (None: a new one of the server);
+    or the run in `resume` again."""
+
+    recipe: str
+    options: Mapping[str, str]
+    run_folder: Path | None = None
+    resume: Path | None = None
+
+
+@dataclass(frozen=True)
+class _Watch:
+    """A run as the SuperLink knows it."""
+
+    control: Control
+    run_id: int
+
+    def status(self) -> tuple[str, str]:
+        """(status, details) of the run; `RunFailed` where it was stopped."""
+        found = self.control.status(self.run_id)
+        if found[0] == STOPPED:
+            raise RunFailed("the run was stopped")
+        return found
+
+
+def submit_run(folder: ServerFolder, order: Order, console: Console) -> dict[str, object]:
+    """Carry out `order` on the server in `folder`, show it to its end, and return its figures.
+    Interrupted, it stops the run.
+
+    `UserError` where the server is not running, no site is online, or an option makes no sense
+    here; `RunFailed` where the run ends without a result.
+    """
+    _check_options(order)
+    folder.settings()
+    control = folder.control(PATIENCE)
+    if control is None:
+        raise UserError(f"{NOT_RUNNING} {folder.path}")
+    online = _online(control, folder)
+    if order.resume:
+        run, recipe, options = order.resume.absolute(), "", dict[str, str]()
+        plan = resumed(run)
+    else:
+        recipe, options = absolute_recipe(order.recipe), _options(order, online, folder)
+        plan = recipes.load(recipe).plan(options)
+        check_plan(plan)
+        run = new_folder(folder.runs, plan.recipe, order.run_folder)
+        if not (run / "logs").exists():  # where a local run has its logs, too
+            (run / "logs").symlink_to(folder.logs, target_is_directory=True)
+    config = run_config(recipe, options, **{RUN_FOLDER: str(run), "engine": "server"})
+    with tempfile.TemporaryDirectory(prefix="covey-") as scratch:
+        bundle = write_bundle(Path(scratch), config)
+        run_id = control.submit(bundle, options={RUN_FOLDER: str(run)})
+    what = (
+        f"{plan.recipe} over {plan.expected_sites} sites, {online} of them online; run folder {run}"
+    )
+    console.print(what, style="dim", highlight=False, markup=False, soft_wrap=True)
+    _await_end(folder, run, plan, console, _Watch(control, run_id))
+    return conclude(run, console)
+
+
+def _check_options(order: Order) -> None:
+    for name, why in REFUSED.items():
+        if name in order.options:
+            raise UserError(f"--{name} is not an option of submit: {why}")
+    if order.resume and (order.options or order.run_folder):
+        raise UserError("--resume takes no other options: a run goes on as it began")
+
+
+def _options(order: Order, online: int, folder: ServerFolder) -> dict[str, str]:
+    """The order's options, and what the server knows better."""
+    if not online and "sites" not in order.options:
+        raise UserError(
+            f"no site is online: see covey server sites {folder.path}, "
+            "or say with --sites how many to wait for"
+        )
+    return {"sites": str(online), **order.options, "dataset": THEIRS, "partition": OWN}
+
+
+def _online(control: Control, folder: ServerFolder) -> int:
+    try:
+        return list(control.sites().values()).count("online")
+    except UnreachableError:
+        raise UserError(f"the SuperLink does not answer (logs: {folder.logs})") from None
+
+
+def _await_end(
+    folder: ServerFolder, run: Path, plan: Plan, console: Console, watch: _Watch
+) -> None:
+    """Follow the run; say how to go on where it ends early."""
+    command = ("submit", "--server", str(folder.path))
+    try:
+        follow(run, plan, console, watch.status)
+    except UnreachableError:
+        raise RunFailed(f"the server has stopped; {way_on(run, *command)}") from None
+    except RunFailed as error:
+        raise RunFailed(f"{error}; {way_on(run, *command)}") from None
+    except KeyboardInterrupt:
+        with suppress(UserError, UnreachableError):  # it may have ended by now
+            watch.control.stop(watch.run_id)
+        console.print(
+            way_on(run, *command),
+            highlight=False,
+            markup=False,
+            soft_wrap=True,
+        )
+        raise

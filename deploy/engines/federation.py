@@ -1,0 +1,288 @@
+"""A federation of real processes on this machine: `covey run`.
+
+A SuperLink on loopback with TLS and SuperNode authentication, its SuperExec, and for each site a
+SuperNode with its SuperExec and, where the site wants one, a resident trainer. Certificates, keys
+and Flower's own state are made on the spot in a private folder and deleted at the end. Whatever
+ends by itself is started again; nothing outlives the federation.
+"""
+
+import shutil
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from common.utils.errors import UserError
+from deploy.flower import commands as flower
+from deploy.flower.control import TIMEOUT, Control, UnreachableError
+from deploy.flower.site_node import ATTEMPTS, QUICKLY, TRAINER_SOCKET, SiteNode
+from deploy.identity.certificates import (
+    Authority,
+    ServerCertificate,
+    SiteKey,
+    check_site_name,
+    issue_server,
+    make_authority,
+    make_site_key,
+    private_folder,
+    write_secret,
+)
+from deploy.processes.supervisor import (
+    LOOPBACK,
+    Command,
+    Supervisor,
+    environment,
+    free_port,
+    free_ports,
+)
+
+PATIENCE = 90.0  # seconds for everything to come up
+LOOK = 0.1  # seconds between two looks
+FIRST_ANSWER = 2.0  # seconds: what holds the port may be a stranger that never answers
+CALL_PATIENCE = 20.0  # seconds for a SuperLink that is being restarted
+SUPERLINK, SUPEREXEC = "superlink", "superexec"
+# A SuperExec that asks for work twenty times a second costs 10% of a CPU core (more with TLS): all
+# sites together may cost that much, and the server's has one thing to start in a run.
+SHORTEST_POLL, SERVER_POLL, LONGEST_POLL = 0.05, 0.25, 1.0
+
+
+@dataclass(frozen=True)
+class SiteSpec:
+    """One site of a local federation.
+
+    `trainer_command` starts its resident trainer (None: it has none). `node_config` is what its
+    ClientApp reads; where that has a `trainer-socket`, the site is ready when the socket exists.
+    """
+
+    name: str
+    trainer_command: tuple[str, ...] | None = None
+    node_config: Mapping[str, str | int] = field(default_factory=dict)
+
+    @property
+    def node(self) -> str:
+        """The name of its SuperNode's process and log."""
+        return f"{self.name}-supernode"
+
+    @property
+    def executor(self) -> str:
+        """The name of its SuperExec's process and log."""
+        return f"{self.name}-superexec"
+
+    @property
+    def trainer(self) -> str:
+        """The name of its trainer's process and log."""
+        return f"{self.name}-trainer"
+
+
+class LocalFederation:
+    """All processes of a federation; a context manager, which ends them on the way out.
+
+    `state` gets a private folder per federation, `logs` one file per process. `threads` limits the
+    CPU threads of each process (0: no limit), `extra` are environment variables for all of them.
+    """
+
+    def __init__(
+        self,
+        state: Path,
+        logs: Path,
+        *,
+        threads: int = 0,
+        extra: Mapping[str, str] | None = None,
+    ) -> None:
+        private_folder(state)
+        self._state = Path(tempfile.mkdtemp(prefix="flower-", dir=state.absolute()))
+        self._threads = threads
+        self._extra = dict(extra or {})
+        self._port = 0
+        self._settled = False
+        self._authority: Authority | None = None
+        self.supervisor = Supervisor(logs.absolute(), self._state / "empty")
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.stop()
+
+    @property
+    def flwr_home(self) -> Path:
+        """`FLWR_HOME=... flwr list covey` looks at this federation."""
+        return self._state / "flwr"
+
+    @property
+    def address(self) -> str:
+        """host:port of the SuperLink."""
+        return f"{LOOPBACK}:{self._port}"
+
+    def start(self, sites: Sequence[SiteSpec], progress: Callable[[str], None]) -> None:
+        """Start everything and return when every site is online and its trainer ready.
+
+        `UserError` with the end of the log of what did not come up within `PATIENCE` seconds.
+        """
+        _check_names(sites)
+        deadline = time.monotonic() + PATIENCE
+        authority = make_authority(self._state / "certificates")
+        server = issue_server(authority, self._state / "certificates", ())
+        secret = write_secret(self._state / "superexec.secret")
+        private_folder(self.flwr_home)
+        self._authority = authority
+        progress("starting the SuperLink")
+        self._start_superlink(authority, server, secret)
+        for site in sites:
+            self._start_trainer(site)
+        keys = {site.name: make_site_key(self._state / "keys", site.name) for site in sites}
+        self._await_superlink(deadline)
+        flower.write_connection(self.flwr_home, self.address, authority)
+        with self._reaching():  # before the SuperNodes start, or they are refused and end
+            for site in sites:
+                self._control().register(keys[site.name].public, site.name)
+        progress(f"starting {len(sites)} sites")
+        poll = min(LONGEST_POLL, SHORTEST_POLL * len(sites))
+        ports = free_ports(len(sites))  # drawn together, or two could be the same
+        for site, port in zip(sites, ports, strict=True):
+            self._start_node(site, keys[site.name], authority, poll, port)
+        self._run(
+            SUPEREXEC,
+            lambda: flower.superexec_command(self.address, authority.certificate, secret),
+        )
+        with self._reaching():
+            self._await_sites(sites, deadline, progress)
+
+    def submit(self, bundle: Path) -> int:
+        """Start the Flower app in the folder `bundle`; the run's id."""
+        with self._reaching():
+            return self._control().submit(bundle)
+
+    def status(self, run_id: int) -> tuple[str, str]:
+        """(status, details) of a run, such as ("finished:failed", "No heartbeat received...").
+
+        `UserError` where the SuperLink is gone for good.
+        """
+        with self._reaching():
+            return self._control().status(run_id)
+
+    def stop_run(self, run_id: int) -> None:
+        """Stop a run; `UserError` where it has ended already."""
+        with self._reaching():
+            self._control().stop(run_id)
+
+    def stop(self) -> None:
+        """End every process and delete the private state; may be called again."""
+        try:
+            self.supervisor.stop()
+        finally:
+            shutil.rmtree(self._state, ignore_errors=True)
+
+    def _control(self, patience: float = CALL_PATIENCE, timeout: float = TIMEOUT) -> Control:
+        if self._authority is None:
+            raise RuntimeError("the federation has not been started")
+        authority = self._authority.certificate
+        return Control(LOOPBACK, self._port, authority, patience, timeout=timeout)
+
+    @contextmanager
+    def _reaching(self) -> Iterator[None]:
+        try:
+            yield
+        except UnreachableError as error:
+            raise self._failure(SUPERLINK, f"does not answer ({error})") from error
+
+    def _run(self, name: str, command: Command) -> None:
+        variables = self._variables(self.flwr_home, SERVER_POLL)
+        self.supervisor.start(name, command, variables, QUICKLY)
+
+    def _variables(self, flwr_home: Path, poll: float) -> dict[str, str]:
+        return environment(flwr_home, self._threads, poll) | self._extra
+
+    def _start_superlink(
+        self, authority: Authority, server: ServerCertificate, secret: Path
+    ) -> None:
+        def command() -> list[str]:
+            if not self._settled:  # another process may have taken the last port by now
+                self._port = free_port()
+            return flower.superlink_command(
+                LOOPBACK,
+                self._port,
+                authority,
+                server,
+                secret=secret,
+                database=self._state / "superlink.db",
+            )
+
+        self._run(SUPERLINK, command)
+
+    def _start_trainer(self, site: SiteSpec) -> None:
+        if site.trainer_command is not None:
+            self._run(site.trainer, site.trainer_command)
+
+    def _start_node(
+        self, site: SiteSpec, key: SiteKey, authority: Authority, poll: float, port: int
+    ) -> None:
+        folder = private_folder(self._state / "sites" / site.name)
+        node = SiteNode(self.address, authority.certificate, key.private, folder)
+        names = (site.node, site.executor)
+        variables = self._variables(folder, poll)
+        node.start(self.supervisor, names, site.node_config, variables, port)
+
+    def _await_superlink(self, deadline: float) -> None:
+        while True:
+            try:
+                self._control(patience=0, timeout=FIRST_ANSWER).sites()
+            except UnreachableError:
+                self._check(SUPERLINK, deadline)
+                time.sleep(LOOK)
+            else:
+                self._settled = True
+                return
+
+    def _await_sites(
+        self, sites: Sequence[SiteSpec], deadline: float, progress: Callable[[str], None]
+    ) -> None:
+        control = self._control()
+        waiting = {site.name: site for site in sites}
+        while waiting:
+            online = {name for name, status in control.sites().items() if status == "online"}
+            for name in [name for name in waiting if name in online]:
+                if _trainer_ready(waiting[name]):
+                    del waiting[name]
+                    progress(f"{name} is online ({len(sites) - len(waiting)} of {len(sites)})")
+            for site in waiting.values():
+                if site.trainer_command is not None and self.supervisor.ends(site.trainer):
+                    raise self._failure(site.trainer, "ended while it was starting")
+                late = site.trainer if site.name in online else site.node
+                self._check(late, deadline)
+            time.sleep(LOOK)
+
+    def _check(self, name: str, deadline: float) -> None:
+        if self.supervisor.ends(name) >= ATTEMPTS:
+            raise self._failure(name, "ended while it was starting")
+        if time.monotonic() > deadline:
+            raise self._failure(name, f"did not come up within {PATIENCE:.0f} s")
+
+    def _failure(self, name: str, what: str) -> UserError:
+        last = self.supervisor.last_line(name) or "no output"
+        return UserError(f"{name} {what}: {last} (log: {self.supervisor.log(name)})")
+
+
+def _check_names(sites: Sequence[SiteSpec]) -> None:
+    names = [check_site_name(site.name) for site in sites]
+    if not names:
+        raise UserError("a federation needs at least one site")
+    for name in names:
+        if names.count(name) > 1:
+            raise UserError(f"two sites are called {name!r}")
+
+
+def _trainer_ready(site: SiteSpec) -> bool:
+    trainer_socket = site.node_config.get(TRAINER_SOCKET)
+    if site.trainer_command is None or trainer_socket is None:
+        return True
+    return Path(str(trainer_socket)).exists()

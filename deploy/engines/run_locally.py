@@ -1,0 +1,150 @@
+"""`covey run`: a whole federation of separate processes on this machine, around one run.
+
+SuperLink, ServerApp, and for each site a SuperNode with its resident trainer: the same processes
+that run on separate machines, with TLS and SuperNode authentication on.
+"""
+
+import json
+import os
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from functools import partial
+from pathlib import Path
+
+from rich.console import Console
+
+from common.config.options import Plan
+from common.data.planned import planned_data, planned_partition
+from common.utils.errors import UserError
+from common.utils.lock import is_locked
+from deploy.cli.progress import Follower, show_event
+from deploy.cli.runs import way_on
+from deploy.engines.federation import LocalFederation, SiteSpec
+from deploy.flower.bundle import write_bundle
+from server.run.folder import LOCK
+
+LOOK = 0.3  # seconds between two looks at the run folder
+ASK = 15.0  # seconds between two questions to Flower whether the run is still alive
+FAREWELL = 3.0  # seconds in which a ServerApp that ends by itself tells Flower so
+RESTARTS = 3  # of a ServerApp that was killed
+
+
+class RunFailed(Exception):
+    """A run that ended without a result; its text says why and where to read more."""
+
+
+class ServerAppKilled(RunFailed):
+    """A ServerApp that ended without a word."""
+
+
+def run_locally(plan: Plan, config: Mapping[str, str], folder: Path, console: Console) -> None:
+    """Start the federation, run `config` (Flower's run configuration for `plan`) and follow it to
+    its end; nothing to do where it has finished. Every process is stopped on the way out, whatever
+    happens."""
+    if read_status(folder)[0] == "finished":
+        return
+    planned_partition(plan, planned_data(plan)).save(folder / "partition.json")
+    with tempfile.TemporaryDirectory(prefix="covey-") as sockets:
+        sites = [
+            local_site(plan, folder, Path(sockets), index) for index in range(plan.expected_sites)
+        ]
+        with LocalFederation(folder / "federation", folder / "logs") as federation:
+            federation.start(sites, lambda text: console.print(f"[dim]{text}[/]", highlight=False))
+            bundle = write_bundle(folder / "federation" / "bundle", config)
+            try:
+                _carry_through(federation, bundle, plan, folder, console)
+            except KeyboardInterrupt:
+                console.print(way_on(folder, "run"), highlight=False, soft_wrap=True)
+                raise
+
+
+def _carry_through(
+    federation: LocalFederation, bundle: Path, plan: Plan, folder: Path, console: Console
+) -> None:
+    """Run the bundle to its end; a ServerApp that was killed is started again, and goes on from its
+    last checkpoint."""
+    for left in reversed(range(RESTARTS + 1)):
+        run_id = federation.submit(bundle)
+        try:
+            follow(folder, plan, console, partial(federation.status, run_id))
+        except ServerAppKilled as error:
+            if not left:
+                raise RunFailed(f"{error}; {way_on(folder, 'run')}") from None
+            console.print(f"[yellow]warning[/] {error}: starting it again", highlight=False)
+            with suppress(UserError):  # Flower may have noticed by now
+                federation.stop_run(run_id)
+        except RunFailed as error:
+            raise RunFailed(f"{error}; {way_on(folder, 'run')}") from None
+        else:
+            return
+
+
+def local_site(plan: Plan, folder: Path, sockets: Path, index: int) -> SiteSpec:
+    """Site `index` of the partition that lies in `folder`; its socket is in `sockets`."""
+    name = f"site-{index}"
+    socket = sockets / f"{index}.sock"
+    threads = max(1, (os.cpu_count() or 1) // plan.expected_sites)
+    options = {
+        "socket": socket,
+        "site": name,
+        "dataset": plan.dataset,
+        "images": plan.images,
+        "seed": plan.seed,
+        "side": plan.side,
+        "partition": folder / "partition.json",
+        "index": index,
+        "folder": folder / "sites" / name,
+        "device": plan.device,
+        "threads": threads,
+    }
+    arguments = [part for key, value in options.items() for part in (f"--{key}", str(value))]
+    command = (sys.executable, "-m", "client.resident", *arguments)
+    return SiteSpec(name, command, {"trainer-socket": str(socket)})
+
+
+def follow(
+    folder: Path, plan: Plan, console: Console, status: Callable[[], tuple[str, str]]
+) -> None:
+    """Show the run's events until it has ended; `RunFailed` where it did not finish.
+
+    The ServerApp holds the folder's lock, so that its end is seen at once, where Flower waits a
+    minute for its heartbeat.
+    """
+    follower = Follower(folder)
+    asked = time.monotonic()
+    seen = asked  # when the ServerApp was last seen at work
+    begun = False
+    logs = f"(logs: {folder / 'logs'})"
+    while True:
+        now = time.monotonic()
+        at_work = is_locked(folder / LOCK)  # before the rest is read: it writes, then lets go
+        begun |= at_work
+        seen = now if at_work or not begun else seen
+        for event in follower.events():
+            show_event(console, event, plan.rounds)
+        state, reason = read_status(folder)
+        if state == "finished":
+            return
+        if state == "failed":
+            raise RunFailed(f"the run failed: {reason} {logs}")
+        if seen < now or now - asked > ASK:
+            asked = now
+            ended, details = status()
+            if ended.startswith("finished") and read_status(folder)[0] == "running":
+                said = details.removeprefix("ServerApp failed with exception: ") or ended
+                raise RunFailed(f"the ServerApp ended: {said} {logs}")
+        if now - seen > FAREWELL:
+            raise ServerAppKilled(f"the ServerApp was killed {logs}")
+        time.sleep(LOOK)
+
+
+def read_status(folder: Path) -> tuple[str, str]:
+    """(status, reason) of `run.json`; "running" before it is written."""
+    try:
+        run = json.loads((folder / "run.json").read_text(encoding="utf-8"))
+    except (FileNotFoundError, json.JSONDecodeError):
+        return "running", ""
+    return str(run.get("status", "running")), str(run.get("reason", ""))

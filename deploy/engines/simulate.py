@@ -1,0 +1,29 @@
+"""`covey simulate`: the same ServerApp and ClientApp, with all sites in this process."""
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from client.workbench import Workshop, pick_device
+from common.config.options import Plan
+from common.data.planned import planned_data, planned_partition
+from deploy.engines.in_process import grid_of, sites_of
+from server.app import run
+from server.run.folder import RunFolder
+
+Watch = Callable[[Mapping[str, Any]], None]
+
+
+def simulate(plan: Plan, folder: Path, watch: Watch | None = None) -> None:
+    """Run `plan` with its sites in this process, into `folder`; resumes from its checkpoint.
+
+    `watch` is told each event of the run.
+    """
+    workshop = Workshop(pick_device(plan.device))
+    data = planned_data(plan)
+    partition = planned_partition(plan, data)
+    partition.save(folder / "partition.json")
+    grid = grid_of(sites_of(data, partition, folder / "sites", workshop))
+    run_folder = RunFolder(folder, watch)
+    with run_folder.held():
+        run(grid, plan, run_folder, "in-process")

@@ -1,0 +1,1 @@
+"""A finished run on pooled or federated data, for who holds it."""

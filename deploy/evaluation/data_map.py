@@ -1,0 +1,52 @@
+"""A 2-D map of the embeddings, for the report, where the data is on this machine.
+
+It shows the space in which the run clusters: encoder or projector output. Only `covey run` and
+`covey simulate` call this: on a real federation no embedding leaves a site.
+"""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import torch
+from sklearn.manifold import TSNE
+
+from client.statistics.clusters import nearest
+from common.clustering.kmeans import kmeans
+from common.data.planned import planned_data
+from common.utils.files import write_atomic
+from common.utils.seeds import derive_seed, generator
+from deploy.evaluation.trained import load_trained
+
+IMAGES = 1500  # enough to see the structure; t-SNE of these takes a few seconds
+
+
+def write_map(folder: Path) -> None:
+    """Write `map.json`: t-SNE (van der Maaten and Hinton, JMLR 2008) of a seeded sample."""
+    trained = load_trained(folder)
+    plan = trained.plan
+    data = planned_data(plan)
+    rng = np.random.default_rng(derive_seed(plan.seed, "map"))
+    sample = data.subset(rng.permutation(len(data.images))[:IMAGES])
+    trained.estimate_statistics(sample)
+    points = trained.embed(sample, trained.space)
+    centres = trained.centroids
+    if centres is None:
+        chance = generator(trained.device, plan.seed, "map")
+        centres = kmeans(points, plan.clusters, spherical=True, generator=chance).centroids
+    clusters = nearest(points, centres)
+    flat = TSNE(
+        init="pca",
+        perplexity=min(30, max(2, len(points) // 4)),
+        random_state=derive_seed(plan.seed, "map") % 2**32,
+    ).fit_transform(points.cpu().numpy().astype(np.float64))
+    classes = None if sample.labels is None else torch.from_numpy(sample.labels).tolist()
+    content = {
+        "method": "t-SNE",
+        "images": len(points),
+        "x": [round(float(v), 2) for v in flat[:, 0]],
+        "y": [round(float(v), 2) for v in flat[:, 1]],
+        "cluster": clusters.tolist(),
+        "class": classes,
+    }
+    write_atomic(folder / "map.json", json.dumps(content).encode())

@@ -1,0 +1,1 @@
+"""Every touch of Flower's insides, and how its programs are started."""

@@ -1,0 +1,1 @@
+"""Who is who: addresses, certificates, keys, invitations."""

@@ -1,0 +1,1 @@
+"""What a site operator starts: joining, staying, looking at what left."""

@@ -1,0 +1,207 @@
+"""`covey client join`: a site joins a federation with one invitation, and stays until interrupted.
+
+Resident trainer, SuperNode and SuperExec, each restarted when it ends by itself; all ended with
+this process. The SuperNode takes no bundle but the one that the Covey installed here would write
+(`deploy/flower/pin.py`).
+"""
+
+import sys
+import tempfile
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+from rich.console import Console
+from rich.markup import escape
+
+from common.config.options import MIN_COUNT
+from common.utils.errors import UserError
+from deploy.cli.progress import size
+from deploy.engines.federation import SERVER_POLL
+from deploy.flower import bundle
+from deploy.flower.reach import UnknownSiteError, check_invited
+from deploy.flower.site_node import ATTEMPTS, QUICKLY, TRAINER_SOCKET, SiteNode
+from deploy.identity.certificates import private_folder
+from deploy.identity.invitation import Invitation
+from deploy.processes.log import LogFollower
+from deploy.processes.supervisor import Supervisor, environment
+from deploy.site.checks import Data, check_data, check_rest
+from deploy.site.folder import SiteFolder
+from deploy.site.left import LedgerFollower, what
+
+TRAINER, SUPERNODE, SUPEREXEC = "trainer", "supernode", "superexec"
+PATIENCE = 120.0  # seconds: a killed SuperNode is refused for up to 60
+LOADING = 600.0  # seconds for torch and the images: a folder of photographs is decoded
+LOOK = 0.2
+WATCH = 1.0
+JOINED = "SuperNode ID:"  # what a SuperNode logs once the server has let it in
+WARNING = (
+    f"[yellow]warning[/] {bundle.ANY}: whatever code the coordinator sends runs on this machine, "
+    "as this user"
+)
+
+
+@dataclass(frozen=True)
+class Terms:
+    """How a site takes part: `device` to train on; `any_bundle`: the coordinator may send code;
+    `min_count`: the fewest images behind a count, a sum or a centroid that leaves the site."""
+
+    device: str = "auto"
+    any_bundle: bool = False
+    min_count: int = MIN_COUNT
+
+    def options(self) -> list[str]:
+        """The options of `covey client join` that say the same."""
+        options = ["--device", self.device, "--min-count", str(self.min_count)]
+        return [*options, *([bundle.ANY] if self.any_bundle else [])]
+
+
+def join(
+    invitation_file: Path, data: Data, terms: Terms, folder: Path | None, console: Console
+) -> None:
+    """Check data, device, versions and connection, join, and stay until interrupted; every process
+    is ended on the way out. `UserError` where something does not fit, before anything has left the
+    machine, and where the server has revoked the site."""
+    invitation = Invitation.read(invitation_file)
+    tell(console, f"site: {invitation.site}")
+    data = data.absolute()
+    tell(console, check_data(data))
+    home = site_folder(invitation, folder)
+    home.claim(invitation)
+    with home.hold():
+        for line in check_rest(home, invitation, terms.device):
+            tell(console, line)
+        if terms.any_bundle:
+            console.print(WARNING, highlight=False, soft_wrap=True)
+        with (
+            tempfile.TemporaryDirectory(prefix="covey-") as sockets,
+            Supervisor(home.logs, home.private / "empty") as supervisor,
+        ):
+            site = _Site(home, invitation, supervisor, console)
+            try:
+                site.start(data, terms, Path(sockets) / "trainer.sock")
+                while True:
+                    site.watch()
+                    time.sleep(WATCH)
+            except KeyboardInterrupt:
+                console.print("stopping", highlight=False)
+
+
+def site_folder(invitation: Invitation, folder: Path | None) -> SiteFolder:
+    """The folder of a site: the one that was asked for, or one by its name."""
+    return SiteFolder((folder or Path(f"covey-site-{invitation.site}")).absolute())
+
+
+class _Site:
+    """The processes, and how far their logs and the log of what left have been shown."""
+
+    def __init__(
+        self, home: SiteFolder, invitation: Invitation, supervisor: Supervisor, console: Console
+    ) -> None:
+        self._home = home
+        self._invitation = invitation
+        self._supervisor = supervisor
+        self._console = console
+        self._left = LedgerFollower(home.ledger)
+        self._said = LogFollower(supervisor.log(SUPERNODE))
+        self._ends = 0
+
+    def start(self, data: Data, terms: Terms, trainer_socket: Path) -> None:
+        """Start the trainer and, when it is ready, the SuperNode; return when the server has let
+        it in."""
+        self._start_trainer(data, terms, trainer_socket)
+        private = self._home.private
+        SiteNode(
+            self._invitation.address,
+            private / "ca.crt",
+            private / "key",
+            private,
+            pinned=not terms.any_bundle,
+        ).start(
+            self._supervisor,
+            (SUPERNODE, SUPEREXEC),
+            {TRAINER_SOCKET: str(trainer_socket)},
+            environment(private_folder(private / "flower"), poll=SERVER_POLL),
+        )
+        self._await_server()
+        self._ends = self._count_ends()
+        self._home.announce()
+        self._say(f"joined; what leaves is noted in {self._home.ledger} (Ctrl-C leaves)")
+
+    def watch(self) -> None:
+        """Say what has left the machine since the last look, what was refused and what broke;
+        `UserError` where the server has revoked the site."""
+        for entry in self._left.entries():
+            self._say(f"sent {what(entry)}: {size(entry['bytes'])}")
+        for line in self._said.lines():
+            if bundle.REFUSED in line:
+                self._say(escape(line[line.index(bundle.REFUSED) :]))
+        ends = self._count_ends()
+        if ends > self._ends:
+            self._ends = ends
+            self._check_revoked()
+            self._say(f"a process ended and is started again (logs: {self._home.logs})")
+
+    def _check_revoked(self) -> None:
+        try:
+            check_invited(self._invitation)
+        except UnknownSiteError:
+            raise UserError(
+                f"the server has revoked the site {self._invitation.site!r}: "
+                "ask the coordinator for a new invitation"
+            ) from None
+        except UserError:
+            return  # it cannot be asked just now; the SuperNode goes on trying
+
+    def _start_trainer(self, data: Data, terms: Terms, trainer_socket: Path) -> None:
+        options = {
+            "socket": trainer_socket,
+            "site": self._invitation.site,
+            "dataset": data.spec,
+            "side": data.side,
+            "folder": self._home.path,
+            "device": terms.device,
+            "min-count": terms.min_count,
+        }
+        arguments = [part for key, value in options.items() for part in (f"--{key}", str(value))]
+        command = [sys.executable, "-m", "client.resident", *arguments]
+        self._say("starting the trainer")
+        variables = environment(self._home.private / "flower")
+        self._supervisor.start(TRAINER, command, variables, QUICKLY)
+        deadline = time.monotonic() + LOADING
+        while not trainer_socket.exists():
+            if self._supervisor.ends(TRAINER):
+                raise self._failure(TRAINER, "ended while it was starting")
+            if time.monotonic() > deadline:
+                raise self._failure(TRAINER, f"was not ready within {LOADING:.0f} s")
+            time.sleep(LOOK)
+
+    def _await_server(self) -> None:
+        deadline = time.monotonic() + PATIENCE
+        said = False
+        log = self._supervisor.log(SUPERNODE)
+        while JOINED not in log.read_text(encoding="utf-8", errors="replace"):
+            if self._supervisor.ends(SUPERNODE) and not said:
+                said = True
+                self._say("the server still counts a connection of this site: trying again")
+            if self._supervisor.ends(SUPEREXEC) >= ATTEMPTS:
+                raise self._failure(SUPEREXEC, "ended while it was starting")
+            if time.monotonic() > deadline:
+                raise self._failure(SUPERNODE, f"was not let in within {PATIENCE:.0f} s")
+            time.sleep(LOOK)
+
+    def _count_ends(self) -> int:
+        return sum(self._supervisor.ends(name) for name in (TRAINER, SUPERNODE, SUPEREXEC))
+
+    def _failure(self, name: str, what_happened: str) -> UserError:
+        last = self._supervisor.last_line(name).removeprefix("covey: ") or "no output"
+        return UserError(f"the {name} {what_happened}: {last} (log: {self._supervisor.log(name)})")
+
+    def _say(self, text: str) -> None:
+        now = time.strftime("%H:%M:%S")
+        self._console.print(f"[dim]{now}[/] {text}", highlight=False, soft_wrap=True)
+
+
+def tell(console: Console, text: str) -> None:
+    """Say it as it is, on one line however long."""
+    console.print(text, highlight=False, markup=False, soft_wrap=True)

@@ -1,0 +1,81 @@
+"""`covey client status` and `leave`: whether a site has joined, and how it leaves."""
+
+import os
+import signal
+import time
+from contextlib import suppress
+from pathlib import Path
+
+from rich.console import Console
+
+from common.utils.errors import UserError
+from deploy.flower.reach import check_invited, check_server
+from deploy.identity.address import Address
+from deploy.site.folder import SiteFolder
+from deploy.site.left import in_all, read_ledger, what, when
+
+LEAVING = 30.0  # seconds for the trainer and Flower's processes to end
+LOOK = 0.1
+NO_RUN = ("logs", "private")  # folders of a site's that belong to no run
+
+
+def pick_folder(given: Path | None) -> SiteFolder:
+    """The site's folder that was named, or the only one here; `UserError` otherwise."""
+    if given is not None:
+        return SiteFolder(given.absolute())
+    found = sorted(path for path in Path().glob("covey-site-*") if path.is_dir())
+    if len(found) != 1:
+        what_there_is = ", ".join(map(str, found)) or "none"
+        raise UserError(f"name the site's folder (here: {what_there_is})")
+    return SiteFolder(found[0].absolute())
+
+
+def show_status(home: SiteFolder, console: Console) -> bool:
+    """Say how the site is, one line each; whether it has joined."""
+    invitation = home.invitation()
+    presence = home.presence()
+    joined = str(presence.get("joined", ""))
+    lines = [f"site: {invitation.site}"]
+    if joined:
+        lines.append(
+            f"joined: since {joined[:19].replace('T', ' ')} (process {presence['process']})"
+        )
+    else:
+        lines.append("joined: not yet, it is starting" if home.held() else "joined: no")
+    try:
+        answer = check_server(Address.parse(invitation.address), home.private / "ca.crt")
+        check_invited(invitation, answer)
+        lines.append(f"server: {invitation.address} answers, and knows this site")
+    except UserError as error:
+        lines.append(f"server: {error}")
+    entries = read_ledger(home.path)
+    if entries:
+        run = _newest_run(home)
+        about = f"{what(entries[-1])}, {when(entries[-1])}"
+        lines.append(f"last answer: {about}" + (f", run {run}" if run else ""))
+    lines.append(f"left this machine: {in_all(entries)}")
+    for line in lines:
+        console.print(line, highlight=False, markup=False, soft_wrap=True)
+    return bool(joined)
+
+
+def leave(home: SiteFolder) -> SiteFolder:
+    """End the process that has joined from the folder; `UserError` where there is none, or it does
+    not end."""
+    home.invitation()
+    process = home.presence().get("process")
+    if not isinstance(process, int):
+        raise UserError(f"nobody has joined from {home.path}")
+    with suppress(ProcessLookupError):
+        os.kill(process, signal.SIGTERM)
+    end = time.monotonic() + LEAVING
+    while home.held():
+        if time.monotonic() > end:
+            raise UserError(f"the process {process} has not ended within {LEAVING:.0f} s")
+        time.sleep(LOOK)
+    return home
+
+
+def _newest_run(home: SiteFolder) -> str:
+    runs = [path for path in home.path.glob("*") if path.is_dir() and path.name not in NO_RUN]
+    return max(runs, key=lambda path: path.stat().st_mtime).name if runs else ""

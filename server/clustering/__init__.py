@@ -1,0 +1,1 @@
+"""From the sites' centroids and sums to the federation's clusters."""

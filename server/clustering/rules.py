@@ -1,0 +1,86 @@
+"""The sites' centroids as one set: count-weighted spherical k-means, and the other ways by name.
+
+The result depends on the set of local centroids and the seed, not on the order of arrival. To add
+another way to merge, write it in a file of its own with the same signature and property tests, and
+enter it in `CENTROID_RULES`; `server/clustering/merging.py` keeps the clusters' identities for all
+of them.
+"""
+
+from collections.abc import Callable, Sequence
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from common.clustering.centroids import Centroids, unit
+from common.clustering.kmeans import kmeans
+from common.utils.errors import UserError
+from common.utils.seeds import generator
+from server.clustering.kfed import merge_k_fed
+from server.clustering.merging import Members, Merged, Points, merge_by
+
+RESTARTS = 16  # there are few local centroids, so many restarts cost little
+
+
+def merge_centroids(
+    local: Sequence[tuple[str, Centroids]],
+    previous: Centroids | None,
+    k: int,
+    seed: int,
+    restarts: int = RESTARTS,
+) -> Merged:
+    """Cluster all local centroids, each with its count as weight, into `k` global ones
+    (`merge_by`)."""
+
+    def k_means(points: Points, counts: Members) -> tuple[Points, Members]:
+        found = kmeans(
+            torch.from_numpy(points),
+            k,
+            weights=torch.from_numpy(counts),
+            restarts=restarts,
+            generator=generator("cpu", seed, "merge"),
+            spherical=True,
+        )
+        return unit(found.centroids.numpy()), found.labels.numpy()
+
+    return merge_by(k_means, local, previous, k)
+
+
+def shared_landmarks(
+    local: Sequence[tuple[str, Centroids]], most: int, seed: int
+) -> NDArray[np.float64]:
+    """The sites' landmarks (m, d) as everybody's: all of them, or where there are more than `most`,
+    so many centroids of them, each counted as its images. `UserError` where there are none."""
+    sites = sorted(local, key=lambda item: item[0])
+    counts = np.concatenate([np.zeros(0, np.int64), *(c.counts for _, c in sites)])
+    if not counts.any():
+        raise UserError("no site has enough images for one landmark")
+    points = np.concatenate([centroids.points for _, centroids in sites])[counts > 0]
+    if len(points) > most:
+        found = kmeans(
+            torch.from_numpy(points),
+            most,
+            weights=torch.from_numpy(counts[counts > 0]),
+            restarts=1,
+            generator=generator("cpu", seed),
+            spherical=True,
+        )
+        points = found.centroids.numpy()
+    return unit(points).astype(np.float64)
+
+
+CENTROID_RULES: dict[
+    str, Callable[[Sequence[tuple[str, Centroids]], Centroids | None, int, int], Merged]
+]
+CENTROID_RULES = {
+    "k-means": merge_centroids,
+    "k-fed": merge_k_fed,
+    "lloyd": merge_centroids,
+    "robust-k-means": merge_centroids,
+    "robust-lloyd": merge_centroids,
+}
+"""name -> how the sites' centroids become the global ones. Of the robust ones, whose centroids have
+a say is settled before (`server/aggregation/robust.py`)."""
+
+STEPPING = ("lloyd", "robust-lloyd")
+"""The names that go on from there in more exchanges (`server/clustering/lloyd.py`)."""

@@ -1,0 +1,165 @@
+"""Asking the sites: who is asked what, with which state, and again where too few answer.
+
+Where too few are there, the plan's deadline is waited for them: a federation whose sites have all
+gone goes on when they are back.
+"""
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+from flwr.serverapp import Grid
+
+from common.clustering.centroids import Centroids, of_width
+from common.config.options import Plan
+from common.protocol.layout import digest_of, module_of
+from common.protocol.messages import Floats, Groups, Instruction, Kind
+from common.utils.errors import UserError
+from server.conversation.closing import Closing
+from server.conversation.exchange import Exchange
+from server.conversation.roster import Roster
+from server.model import GlobalModel
+from server.run.folder import Checkpoint
+
+ATTEMPTS = 3  # at an exchange whose quorum was missed, before the run fails
+IN_PART = ("prepare", "train", "lloyd")  # asked of as many sites as the plan's participation says
+LOOK = 1.0  # seconds between two looks whether sites are back
+REMEMBERED = ("lloyd", "score")  # after `assess`, from which the sites have their embeddings
+
+
+@dataclass(frozen=True)
+class Question:
+    """What is asked in training round `number`, or after it; `centroids` instead of the state's;
+    `step` 1, 2, ... of a sequence of exchanges."""
+
+    kind: Kind
+    number: int
+    centroids: Centroids | None = None
+    probe: Floats | None = None
+    step: int = 0
+
+
+class Asking:
+    """Opens and holds the exchanges of one run."""
+
+    def __init__(
+        self,
+        plan: Plan,
+        run: str,
+        roster: Roster,
+        model: GlobalModel,
+        warn: Callable[[str, int], None],
+    ) -> None:
+        self._plan, self._run = plan, run
+        self._roster, self._model = roster, model
+        self._warn = warn
+        self._digested: tuple[Groups, str] = ({}, "")
+
+    def hold(self, grid: Grid, state: Checkpoint, question: Question) -> Exchange:
+        """One exchange with quorum: asks again, a few times, while too few answer, then raises
+        `UserError`."""
+        kind, number = question.kind, question.number
+        reasons: dict[str, str] = {}
+        for attempt in range(1, ATTEMPTS + 1):
+            self._await_sites(question)
+            exchange = self._hold(grid, state, question)
+            reasons |= exchange.refused
+            for site, reason in sorted(exchange.refused.items()):
+                self._warn(f"round {number}: {site} refused: {reason}", number)
+            asked, answered = len(exchange.nodes), len(exchange.answered)
+            if answered >= exchange.needed:
+                return exchange
+            few = answered < exchange.closing.least
+            wanting = f"the quorum {self._plan.quorum:g}" if few else "the stage's robust rules"
+            self._warn(
+                f"round {number} ({kind}): {answered} of {asked} sites gave a usable answer, "
+                f"too few for {wanting} (attempt {attempt})",
+                number,
+            )
+        why = "; ".join(f"{site}: {reason}" for site, reason in sorted(reasons.items())[:3])
+        raise UserError(
+            f"round {number}: the quorum was missed {ATTEMPTS} times ({why or 'no answers'})"
+        )
+
+    def _hold(self, grid: Grid, state: Checkpoint, question: Question) -> Exchange:
+        """One exchange, and what it says of the sites' being there."""
+        exchange = self.open(state, question)
+        exchange.hold(grid)
+        late = exchange.seconds >= self._plan.deadline
+        self._roster.settle(exchange.answered, exchange.waiting, late)
+        return exchange
+
+    def _await_sites(self, question: Question) -> None:
+        """Wait, for as long as the deadline, until enough sites are there for a quorum."""
+        end = time.monotonic() + self._plan.deadline
+        warned = False
+        while True:
+            there = len(self._roster.refresh())
+            wanted, least = self._wanted(question.kind, there)
+            if min(there, wanted) >= least or time.monotonic() >= end:
+                return
+            if not warned:
+                warned = True
+                self._warn(
+                    f"round {question.number}: {there} sites are there, too few for the quorum "
+                    f"{self._plan.quorum:g}: waiting up to {self._plan.deadline:g} s for more",
+                    question.number,
+                )
+            time.sleep(LOOK)
+
+    def _wanted(self, kind: Kind, there: int) -> tuple[int, float]:
+        """With so many sites there: the answers that are wanted, and the quorum of them. Sites that
+        were to be there and are not count."""
+        share = self._plan.share if kind in IN_PART else int
+        expected = max(there, self._plan.expected_sites)
+        return share(there), max(1.0, self._plan.quorum * share(expected))
+
+    def open(self, state: Checkpoint, question: Question) -> Exchange:
+        """An exchange that nobody has been asked in yet."""
+        kind, stage = question.kind, state.closed
+        online = self._roster.refresh()
+        names = sorted(online)
+        wanted, least = self._wanted(kind, len(names))
+        if kind in IN_PART:
+            names = self._roster.choose(question.number, names, question.step)
+        layout = self._model.layout(stage)
+        asked = Instruction(
+            kind=kind,
+            run=self._run,
+            round=question.number,
+            plan=self._plan,
+            stage=stage,
+            step=question.step,
+            layout=layout.digest,
+            state=self._digest(state.groups),
+            groups=state.groups,
+            probe=question.probe,
+            classes=self._roster.classes,
+        )
+        width = self._model.width(stage, asked.asked)
+        asked = replace(asked, centroids=question.centroids or of_width(state.centroids, width))
+        nodes = {name: online[name] for name in names}
+        objective = self._model.objective(stage)
+        prepared = objective.prepares
+        landmarks_of = objective.landmarks_of if kind == "landmarks" else None
+        returned = (prepared,) if kind == "prepare" else ()
+        sites = self._roster.sites
+        closing = Closing(wanted, least, self._roster.tardy)
+        absent = sites.keys() - online.keys()
+        known = {name for name in state.groups if remembered(kind, name, prepared)}
+        return Exchange(
+            asked, nodes, sites, layout, width, returned, closing, absent, known, landmarks_of
+        )
+
+    def _digest(self, groups: Groups) -> str:
+        """Of groups, which are never changed in place."""
+        if self._digested[0] is not groups:
+            self._digested = (groups, digest_of(groups))
+        return self._digested[1]
+
+
+def remembered(kind: Kind, group: str, prepared: str) -> bool:
+    """Whether the sites have a group from the message before: all, where they have their embeddings
+    by this model; all but what was `prepared`, where they have prepared it."""
+    trained = kind == "train" and bool(prepared) and module_of(group) != prepared
+    return kind in REMEMBERED or trained

@@ -1,0 +1,213 @@
+"""One exchange with the sites: what was asked of whom, and what came of it.
+
+Replies are folded as they arrive and dropped; a bad one is refused by name and the others go on.
+"""
+
+import time
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import Any
+
+from flwr.app import Message, RecordDict
+from flwr.serverapp import Grid
+
+from common.config.byzantine import answers_needed
+from common.protocol.layout import Layout, module_of
+from common.protocol.messages import NEEDS_MODEL, Instruction, Reply, wire_size
+from server.aggregation import ROBUST, Aggregation, aggregation
+from server.aggregation.robust import Defence
+from server.conversation.closing import Closing
+from server.conversation.registration import SiteInfo
+from server.conversation.transport import CLOCKS, hear, push
+from server.conversation.validation import Expected, Refused, read_reply
+from server.measurements import Measurements
+
+
+class Exchange:
+    """Asks `nodes` (site -> node id) the same thing. `layout`: of what is sent; `width`: of the
+    embeddings; `returned`: the modules that answers bring back, if not all; `closing`: when it is
+    over before the plan's deadline (None: when all have answered); `absent`: the sites of the
+    federation that could not be asked; `remembered`: the groups that the sites should have from an
+    earlier message, which are sent to those alone that do not; `landmarks_of`: how many centroids
+    a site with so many images may send, where that is not as many as there are clusters."""
+
+    def __init__(
+        self,
+        asked: Instruction,
+        nodes: Mapping[str, int],
+        sites: Mapping[str, SiteInfo],
+        layout: Layout,
+        width: int,
+        returned: Collection[str] = (),
+        closing: Closing | None = None,
+        absent: Collection[str] = (),
+        remembered: Collection[str] = (),
+        landmarks_of: Callable[[int], int] | None = None,
+    ) -> None:
+        self.asked = asked
+        groups = {name: g for name, g in asked.groups.items() if name not in remembered}
+        self._first = replace(asked, groups=groups)
+        self._reminded: set[str] = set()
+        self.nodes = nodes
+        self._sites = sites
+        self._width = width
+        self._landmarks_of = landmarks_of
+        brings = asked.kind in ("train", "prepare")
+        back = {
+            name: array
+            for name, array in asked.groups.items()
+            if brings and (not returned or module_of(name) in returned)
+        }
+        self._sizes = {name: len(array) for name, array in back.items()}
+        images = sum(sites[name].examples for name in nodes)
+        stage = asked.plan.stages[asked.stage]
+        self._defence = Defence.of(stage, asked.plan.byzantine)
+        self.measured = Measurements(
+            width, asked.plan.clusters, len(asked.classes), images, self._defence
+        )
+        ruled = asked.kind == "train" or (asked.kind == "prepare" and stage.aggregation in ROBUST)
+        self.update: Aggregation = aggregation(
+            stage.aggregation if ruled else "mean",
+            layout,
+            back,
+            max(images, 1),
+            self._defence.suspects,
+        )
+        self.answered: list[str] = []
+        self.refused: dict[str, str] = {}
+        self.closing = closing or Closing(len(nodes), len(nodes))
+        self.absent = frozenset(absent)
+        self.waiting: dict[str, str] = {}  # message id -> site
+        self.bytes_down = self.bytes_up = 0
+        self.seconds = 0.0
+
+    @property
+    def missing(self) -> list[str]:
+        """Sites that could not be asked, or neither answered nor were refused."""
+        silent = self.nodes.keys() - set(self.answered) - self.refused.keys()
+        return sorted(self.absent | silent)
+
+    @property
+    def needed(self) -> float:
+        """Answers without which it does not count: those of the quorum, and those that robust rules
+        need against the sites that may still be Byzantine."""
+        if self.asked.kind == "score":
+            return self.closing.least
+        stage = self.asked.plan.stages[self.asked.stage]
+        return max(self.closing.least, answers_needed(stage, self._defence.suspects.left))
+
+    @property
+    def cost(self) -> "Cost":
+        """What it took; all that is kept of one whose sums have been used."""
+        phases = self.measured.seconds()
+        return Cost(self.bytes_down, self.bytes_up, self.seconds, phases)
+
+    @property
+    def share(self) -> float:
+        """Of the images of all sites that have joined, those of the sites that answered."""
+        answered = sum(self._sites[name].examples for name in self.answered)
+        return answered / sum(site.examples for site in self._sites.values())
+
+    def hold(self, grid: Grid) -> None:
+        """Ask, and fold until all have answered, `closing` says so, or the plan's deadline has
+        passed; `waiting` then has what was not answered."""
+        started = time.monotonic()
+        self.waiting = push(grid, self._messages(self._first.to_record(), self.nodes))
+        heard = hear(grid, self.waiting, self.asked.plan.deadline, self._is_over)
+        self.fold(self._reminding(grid, heard))
+        self.seconds = time.monotonic() - started
+
+    def messages(self) -> dict[str, Message]:
+        """One message per site with all that it needs, for a loop other than `hold`."""
+        return self._messages(self._whole, self.nodes)
+
+    @cached_property
+    def _whole(self) -> RecordDict:
+        """All that is asked, made once for however many sites need it."""
+        return self.asked.to_record()
+
+    def _messages(self, record: RecordDict, sites: Collection[str]) -> dict[str, Message]:
+        """One message per site; all share one record, which Flower uploads once. A site that was
+        away does not work on it when the round is long over."""
+        kind = "train" if self.asked.kind == "train" else "evaluate"
+        self.bytes_down += wire_size(record) * len(sites)
+        group, ttl = str(self.asked.round), self.asked.plan.deadline + CLOCKS
+        return {
+            site: Message(record, self.nodes[site], kind, group_id=group, ttl=ttl) for site in sites
+        }
+
+    def _reminding(
+        self, grid: Grid, heard: Iterable[tuple[str, Message]]
+    ) -> Iterator[tuple[str, Message]]:
+        """What was heard, but of sites that do not remember: each of those is asked once more, with
+        all that it needs."""
+        for site, message in heard:
+            forgot = message.has_error() and message.error.reason == NEEDS_MODEL
+            if forgot and site not in self._reminded:
+                self._reminded.add(site)
+                self.waiting |= push(grid, self._messages(self._whole, [site]))
+            else:
+                yield site, message
+            del message
+
+    def _is_over(self, seconds: float) -> bool:
+        return self.closing.due(seconds, self.answered, self.waiting.values())
+
+    def fold(self, answers: Iterable[tuple[str, Message]]) -> None:
+        """Fold (site, message) pairs one by one."""
+        for site, message in answers:
+            try:
+                self._fold_one(site, message)
+            except Refused as why:
+                self.refused[site] = str(why)
+                if not message.has_error():
+                    self._defence.suspects.exposed.add(site)
+            else:
+                self.bytes_up += wire_size(message.content)
+                self.answered.append(site)
+            del message  # the next is pulled only after this one's memory is free
+
+    def _fold_one(self, site: str, message: Message) -> None:
+        images = self._sites[site].examples
+        centroids = self.asked.centroids
+        sent = 0 if centroids is None else len(centroids.counts)
+        most = self._landmarks_of(images) if self._landmarks_of else None
+        expected = Expected(self._sizes, self._width, images, sent, most)
+        reply: Reply = read_reply(message, site, self.asked, expected)
+        if reply.kind in ("train", "prepare"):
+            try:
+                self.update.fold(reply.groups, reply.examples)
+            except ValueError as error:
+                raise Refused(str(error)) from None
+        self.measured.fold(reply)
+
+
+@dataclass(frozen=True)
+class Cost:
+    """What an exchange took: bytes, seconds in all and by phase."""
+
+    bytes_down: int
+    bytes_up: int
+    seconds: float
+    phases: dict[str, float]
+
+
+def account(last: Exchange, before: Sequence[Cost] = ()) -> dict[str, Any]:
+    """Who answered the `last` exchange of one event of the run; its bytes and seconds with those
+    of the exchanges `before` it."""
+    costs = [*before, last.cost]
+    total = sum(cost.seconds for cost in costs)
+    phases: dict[str, float] = {}
+    for cost in costs:
+        for name, seconds in cost.phases.items():
+            phases[name] = phases.get(name, 0.0) + seconds
+    phases = {"total": total, **phases, "wait": max(0.0, total - sum(phases.values()))}
+    return {
+        "answered": sorted(last.answered),
+        "missing": last.missing,
+        "refused": last.refused,
+        "bytes_down": sum(cost.bytes_down for cost in costs),
+        "bytes_up": sum(cost.bytes_up for cost in costs),
+        "seconds": {name: round(value, 4) for name, value in phases.items()},
+    }

@@ -1,0 +1,125 @@
+"""A Grid whose answers cannot hurt the server: what cannot be read comes as an error of its site.
+
+Flower puts an answer together from objects that the site has made, before anybody has looked at
+them: a malformed one raises where all sites' answers are pulled, and a few bytes may ask to be
+repeated to any length. Here the first becomes an error message, which is refused like any other,
+and the second ends at a limit of memory.
+"""
+
+import resource
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import httpx
+from flwr.app import Error, Message
+from flwr.proto.node_pb2 import NodeInfo  # pylint: disable=E0611
+from flwr.serverapp import Grid
+from flwr.supercore.run import Run
+
+from common.protocol.messages import wire_size
+from common.utils.errors import plain
+
+UNREADABLE = 1001  # as of client/app.py: Flower's own codes are small
+LEAST = 1 << 30  # bytes that reading an answer may take, however small the model
+TIMES = 8  # or this many times what was sent, if that is more
+
+
+class GuardedGrid(Grid):
+    """`grid`, with `pull_messages` as above; everything else is the grid's own."""
+
+    def __init__(self, grid: Grid) -> None:
+        self._grid = grid
+        self._refusals: dict[str, Message] = {}  # by the id of what was asked
+        self._allowance = LEAST
+
+    def set_run(self, run: Run) -> None:
+        """The grid's own."""
+        self._grid.set_run(run)
+
+    @property
+    def run(self) -> Run:
+        """The grid's own."""
+        return self._grid.run
+
+    def create_message(self, *given: Any, **named: Any) -> Message:
+        """The grid's own."""
+        return self._grid.create_message(*given, **named)
+
+    def get_node_ids(self) -> Iterable[int]:
+        """The grid's own."""
+        return self._grid.get_node_ids()
+
+    def get_nodes(self) -> Iterable[NodeInfo]:
+        """The grid's own."""
+        return self._grid.get_nodes()
+
+    def push_messages(self, messages: Iterable[Message]) -> Iterable[str]:
+        """Push, and have an error ready in the name of each who is asked."""
+        asked = list(messages)
+        ids = list(self._grid.push_messages(asked))
+        for message_id, message in zip(ids, asked, strict=False):
+            if message_id is not None:
+                error = Error(UNREADABLE, "its answer cannot be read")
+                self._refusals[message_id] = Message(error, reply_to=message)
+        for message in asked[:1]:
+            self._allowance = max(self._allowance, TIMES * wire_size(message.content))
+        return ids
+
+    def pull_messages(self, message_ids: Iterable[str]) -> Iterable[Message]:
+        """The answers that are there, one by one; an error for one that cannot be read."""
+        for message_id in message_ids:
+            try:
+                with limited_memory(self._allowance):
+                    answers = list(self._grid.pull_messages([message_id]))
+            except (httpx.HTTPError, OSError):
+                raise  # the SuperLink, not the site
+            except Exception as error:  # whatever a site's bytes may bring Flower to raise
+                answers = [self._unreadable(message_id, error)]
+            if answers:
+                self._refusals.pop(message_id, None)
+            yield from answers
+
+    def send_and_receive(
+        self, messages: Iterable[Message], *, timeout: float | None = None
+    ) -> Iterable[Message]:
+        """The grid's own, without a guard: Covey never calls it."""
+        return self._grid.send_and_receive(messages, timeout=timeout)
+
+    def _unreadable(self, message_id: str, error: Exception) -> Message:
+        if message_id not in self._refusals:
+            raise error
+        answer = self._refusals[message_id]
+        why = plain(f"{answer.error.reason}: {type(error).__name__}: {error}")
+        answer.error = Error(UNREADABLE, why)
+        return answer
+
+
+@contextmanager
+def limited_memory(allowance: int) -> Iterator[None]:
+    """Inside, this process gets at most `allowance` bytes more, then `MemoryError`; where the
+    system counts no process's memory, nothing is limited."""
+    used = _used()
+    soft, hard = resource.getrlimit(resource.RLIMIT_DATA)
+    ceiling = used + allowance
+    if used == 0 or any(
+        limit != resource.RLIM_INFINITY and limit < ceiling for limit in (soft, hard)
+    ):
+        yield  # nothing is known, or less is allowed anyway
+        return
+    resource.setrlimit(resource.RLIMIT_DATA, (ceiling, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_DATA, (soft, hard))
+
+
+def _used() -> int:
+    """Bytes of this process that RLIMIT_DATA counts; 0 where Linux does not say."""
+    try:
+        status = Path("/proc/self/status").read_text(encoding="ascii")
+    except OSError:
+        return 0
+    sizes = [line.split()[1] for line in status.splitlines() if line.startswith("VmData:")]
+    return 1024 * int(sizes[0]) if sizes else 0

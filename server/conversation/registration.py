@@ -1,0 +1,59 @@
+"""What a site says of itself when it is greeted, and what of that is believed.
+
+It decides the federation's shapes and is written to `run.json`, to the report and to screens, so
+that numbers have bounds and names are printable.
+"""
+
+from dataclasses import dataclass
+from typing import TypeGuard
+
+from flwr.app import Message
+
+from common.protocol.messages import MOST_CLASSES, MessageError, Reply
+from common.utils.errors import UserError
+
+MOST_IMAGES = 2**30  # of a site
+MOST_IN_ALL = 2**40  # images of all sites, from where no weighted mean is exact
+LARGEST_SIDE = 4096  # pixels, as the run option `side`
+LONGEST_NAME = 200
+FACTS = ("channels", "side", "kind", "fingerprint", "device", "python", "torch")
+
+
+@dataclass(frozen=True)
+class SiteInfo:
+    """What a site said of itself."""
+
+    name: str
+    examples: int
+    channels: int
+    side: int
+    classes: tuple[str, ...]
+    facts: dict[str, str | int]
+
+
+def read_greeting(answer: Message, registered: str) -> SiteInfo:
+    """What the site that the server knows as `registered` ("": it knows no names) answered to a
+    `hello`; `UserError` says what does not fit."""
+    reply = Reply.from_record(answer.content)
+    if registered and registered != reply.site:
+        raise MessageError(f"it calls itself {reply.site!r}")
+    if not is_name(reply.site) or reply.examples <= 0:
+        raise UserError("it has no name, or no images")
+    if reply.kind != "hello" or reply.examples > MOST_IMAGES:
+        raise UserError(f"it answers {reply.kind}, with {reply.examples} images")
+    info = reply.info
+    channels, side, classes = info.get("channels"), info.get("side"), info.get("classes", [])
+    if type(channels) is not int or type(side) is not int or not isinstance(classes, list):
+        raise MessageError("hello: channels, side or classes are missing")
+    if channels not in (1, 3) or not 1 <= side <= LARGEST_SIDE:
+        raise UserError(f"its images are {channels}×{side}×{side}")
+    if len(classes) > MOST_CLASSES or not all(is_name(name) for name in classes):
+        raise UserError(f"it has {len(classes)} classes, or one without a printable name")
+    facts = {key: info[key] for key in FACTS if key in info}
+    known = {k: v for k, v in facts.items() if type(v) is int or is_name(v)}
+    return SiteInfo(reply.site, reply.examples, channels, side, tuple(classes), known)
+
+
+def is_name(value: object) -> TypeGuard[str]:
+    """Whether this is a short text on one line, to be written and shown as it is."""
+    return isinstance(value, str) and 0 < len(value) <= LONGEST_NAME and value.isprintable()

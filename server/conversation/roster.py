@@ -1,0 +1,189 @@
+"""Who is in the federation: which sites are there, what they hold, and under which node id.
+
+A node is greeted (`hello`) before it takes part, and again where it was away. A site whose images
+have another shape than the federation's, or whose name is taken, is refused by name. Names come
+from the server's own register where it has one, so that a site cannot take another's.
+"""
+
+import math
+import time
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+
+import numpy as np
+from flwr.app import Message
+from flwr.serverapp import Grid
+
+from common.config.options import Plan
+from common.protocol.messages import MOST_CLASSES, Instruction
+from common.utils.errors import UserError, plain
+from common.utils.seeds import derive_seed
+from server.conversation.registration import MOST_IN_ALL, SiteInfo, read_greeting
+from server.conversation.transport import CLOCKS, POLL, drop, hear, push
+
+LATECOMERS = 10.0  # seconds for those that are there besides the expected number of sites
+GREET_AGAIN = 120.0  # seconds after which a hello without an answer may have been lost
+AFTER_ERROR = 15.0  # seconds after an error in place of an answer: the site may be starting
+HELLO_AGE = 1200.0  # seconds for which it is listened to all the same: the site may be slow
+
+
+@dataclass(frozen=True)
+class _Greeting:
+    """A `hello` that has not been answered yet."""
+
+    node: int
+    registered: str
+    since: float
+
+
+class Roster:
+    """The sites of one run.
+
+    A site that has not answered in a round, or was offline, is *away*: it is greeted, and asked
+    again only when it has answered that, which it does after whatever it was still at work on. So
+    no site lags behind by a round, and none that is gone is waited for twice.
+    """
+
+    def __init__(self, grid: Grid, plan: Plan, run: str, warn: Callable[[str], None]) -> None:
+        self._grid = grid
+        self._plan = plan
+        self._run = run
+        self.warn = warn
+        self.sites: dict[str, SiteInfo] = {}
+        self.tardy: set[str] = set()  # missed a deadline, and have not kept one since
+        self._nodes: dict[str, int] = {}
+        self._online: dict[int, str] = {}
+        self._refused: dict[int, float] = {}  # node -> when it may be greeted again
+        self._told: dict[int, str] = {}  # node -> why it could not say who it is
+        self._greeted: dict[str, _Greeting] = {}  # by message id
+        self._away: dict[str, set[str]] = {}  # site -> messages that it has not answered
+
+    def gather(self, patience: float) -> None:
+        """Wait until the plan's number of sites has joined, or `patience` seconds; `UserError` if
+        fewer than the quorum are there then."""
+        end = time.monotonic() + patience
+        latest = end  # for those that are there besides the expected number
+        while True:
+            self.refresh()
+            now = time.monotonic()
+            if len(self.sites) >= self._plan.expected_sites:
+                latest = min(latest, now + LATECOMERS)
+                if not self._greeted or now >= latest:
+                    return
+            elif now >= end:
+                break
+            time.sleep(POLL)
+        joined, expected = len(self.sites), self._plan.expected_sites
+        if joined < max(1, self._plan.quorum * expected):
+            raise UserError(f"only {joined} of {expected} sites joined in {patience:.0f} s")
+        self.warn(f"started with {joined} of {expected} sites")
+
+    def refresh(self) -> dict[str, int]:
+        """Greet nodes that are new or were away, hear who answers; the sites that can be asked now,
+        name -> node id. Waits for nobody."""
+        before, self._online = self._online, {n.node_id: n.name for n in self._grid.get_nodes()}
+        now = time.monotonic()
+        self._refused = {n: t for n, t in self._refused.items() if n in self._online and t > now}
+        for site, node in self._nodes.items():
+            if node in self._online and node not in before:
+                self._away.setdefault(site, set())
+        self._greet(now)
+        self._hear(now)
+        return {
+            site: node
+            for site, node in sorted(self._nodes.items())
+            if node in self._online and site not in self._away
+        }
+
+    def settle(self, answered: Iterable[str], waiting: Mapping[str, str], late: bool) -> None:
+        """After an exchange: who `answered`, and which messages (id -> site) were not; `late`: the
+        deadline had passed."""
+        self.tardy -= set(answered)
+        for message_id, site in waiting.items():
+            self._away.setdefault(site, set()).add(message_id)
+        if late:
+            self.tardy |= set(waiting.values())
+
+    def choose(self, round_number: int, available: Iterable[str], step: int = 0) -> list[str]:
+        """The sites of a round, or of one of the steps 1, 2, ... at its end: a seeded sample of the
+        plan's `participation`, and as many more as `over-sampling` says."""
+        names = sorted(available)
+        count = math.ceil(self._plan.over_sampling * self._plan.share(len(names)) - 1e-9)
+        about = (round_number, "step", step) if step else (round_number,)
+        rng = np.random.default_rng(derive_seed(self._plan.seed, "participation", *about))
+        return sorted(rng.permutation(names)[:count].tolist())
+
+    @property
+    def examples(self) -> int:
+        """Images over all sites that have joined."""
+        return sum(site.examples for site in self.sites.values())
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """Names of the classes over all sites that have labels for evaluation, sorted."""
+        return tuple(sorted({name for site in self.sites.values() for name in site.classes}))
+
+    def _greet(self, now: float) -> None:
+        """Say hello to the nodes that are here and not known, or known and away."""
+        kept = {i: g for i, g in self._greeted.items() if now - g.since < HELLO_AGE}
+        recent = {g.node for g in kept.values() if now - g.since < GREET_AGAIN}
+        spoken = recent | self._refused.keys()
+        known = {node for site, node in self._nodes.items() if site not in self._away}
+        new = [node for node in self._online if node not in known | spoken]
+        if new:
+            hello = Instruction(kind="hello", run=self._run, round=0, plan=self._plan).to_record()
+            messages = {
+                str(n): Message(hello, n, "query", group_id="hello", ttl=HELLO_AGE + CLOCKS)
+                for n in new
+            }
+            for message_id, node in push(self._grid, messages).items():
+                kept[message_id] = _Greeting(int(node), self._online[int(node)], now)
+        self._greeted = kept
+
+    def _hear(self, now: float) -> None:
+        waiting = {message_id: message_id for message_id in self._greeted}
+        for message_id, answer in hear(self._grid, waiting, deadline=0):
+            greeting = self._greeted.pop(message_id, None)
+            if greeting is None:  # it was greeted twice, and has answered
+                continue
+            if not answer.has_error():
+                others = {i: g for i, g in self._greeted.items() if g.node != greeting.node}
+                self._greeted = others
+            self._admit(greeting.node, greeting.registered, answer, now)
+
+    def _admit(self, node: int, registered: str, answer: Message, now: float) -> None:
+        if answer.has_error():  # it may be starting: its trainer, its connection
+            reason = plain(answer.error.reason or f"error {answer.error.code}")
+            self._refused[node] = now + AFTER_ERROR
+            if self._told.get(node) != reason:
+                self.warn(f"site {registered or node} does not say who it is: {reason}")
+            self._told[node] = reason
+            return
+        try:
+            site = read_greeting(answer, registered)
+            self._check(site, node)
+        except UserError as error:
+            self._refused[node] = math.inf  # until it has left and come back
+            self._nodes = {name: n for name, n in self._nodes.items() if n != node}
+            self.warn(f"site {registered or node} refused: {error}")
+            return
+        self._told.pop(node, None)
+        self.sites[site.name] = site
+        self._nodes[site.name] = node
+        drop(self._grid, self._away.pop(site.name, ()))
+
+    def _check(self, site: SiteInfo, node: int) -> None:
+        owner = self._nodes.get(site.name, node)
+        if owner != node and owner in self._online:
+            raise UserError(f"the name {site.name!r} is taken")
+        before = self.sites[site.name].examples if site.name in self.sites else 0
+        if self.examples - before + site.examples >= MOST_IN_ALL:
+            raise UserError(f"{site.examples} images are too many beside the others'")
+        if len({*self.classes, *site.classes}) > MOST_CLASSES:
+            raise UserError(f"{len(site.classes)} classes are too many beside the others'")
+        for other in self.sites.values():
+            if (site.channels, site.side) != (other.channels, other.side):
+                raise UserError(
+                    f"its images are {site.channels}×{site.side}×{site.side}, the federation's "
+                    f"{other.channels}×{other.side}×{other.side}"
+                )

@@ -1,0 +1,28 @@
+"""Plans that cannot work are refused before anything is started."""
+
+import pytest
+
+from common.config import recipes
+from common.config.checks import check_plan
+from common.utils.errors import UserError
+
+
+@pytest.mark.parametrize("name", recipes.names())
+def test_every_recipe_passes(name: str) -> None:
+    check_plan(recipes.load(name).plan({}))
+
+
+@pytest.mark.parametrize(
+    ("recipe", "options", "message"),
+    [
+        ("orchestra", {"aggregation": "mean"}, "'mean' does not go with objective 'orchestra'"),
+        ("fedswav", {"aggregation": "orchestra"}, "'orchestra' does not go with objective 'swav'"),
+        ("fedsimclr", {"objective": "projection"}, "projection has nothing to train"),
+        ("fedsimclr", {"views": "blurred"}, "unknown view preset 'blurred'"),
+        ("fedsimclr", {"partition": "iidd"}, "iidd"),
+    ],
+)
+def test_what_cannot_work_is_told_in_one_line(recipe: str, options: dict, message: str) -> None:
+    with pytest.raises(UserError, match=message) as told:
+        check_plan(recipes.load(recipe).plan(options))
+    assert "\n" not in str(told.value)

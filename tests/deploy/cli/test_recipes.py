@@ -1,0 +1,29 @@
+"""`covey recipes` can be read in a narrow and in a wide terminal."""
+
+import io
+
+import pytest
+from rich.console import Console
+
+from common.config import recipes
+from deploy.cli.recipes import FAMILIES, list_recipes
+
+
+@pytest.mark.parametrize("width", [80, 120])
+def test_no_name_is_cut_no_line_too_wide_and_every_recipe_stands_under_its_family(
+    width: int,
+) -> None:
+    console = Console(file=io.StringIO(), width=width)
+    rows = list_recipes(console)
+    lines = console.file.getvalue().splitlines()
+    assert max(map(len, lines)) <= width and "…" not in console.file.getvalue()
+    headings = {family: family for family in FAMILIES}
+    headings["published protocols"] = "published protocol"
+    found, family = {}, ""
+    for line in lines:
+        if line.rstrip() in headings:  # at the margin; such a word may be in a title
+            family = headings[line.rstrip()]
+        elif line[:1].strip():
+            found[line.split()[0]] = family
+    assert {row["name"]: row["family"] for row in rows}.items() <= found.items()
+    assert [row["name"] for row in rows] == recipes.names()

@@ -1,0 +1,44 @@
+"""flwr's database waits for a lock; its migrations are found under a path with spaces, too."""
+
+import shutil
+import sqlite3
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+from alembic.script import ScriptDirectory
+from flwr.supercore import sql_mixin
+from flwr.supercore.state.alembic import utils
+from sqlalchemy import create_engine
+
+from deploy.flower import superlink
+
+
+def revisions() -> list[str]:
+    config = utils.build_alembic_config(create_engine("sqlite://"))  # as Flower makes it
+    return [script.revision for script in ScriptDirectory.from_config(config).walk_revisions()]
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+def test_flower_finds_its_migrations_under_a_path_with_spaces(tmp_path: Path, monkeypatch) -> None:
+    folder = tmp_path / "a path with spaces"
+    shutil.copytree(utils.ALEMBIC_DIR, folder)
+    monkeypatch.setattr(utils, "ALEMBIC_DIR", folder)
+    monkeypatch.setattr(utils, "Config", utils.Config)  # put back after it
+    assert not revisions()  # when this fails, deploy/flower/superlink.py can do without it
+    superlink.split_no_paths()
+    assert revisions()
+
+
+def test_the_database_waits_for_a_lock_for_longer_than_flower_lets_it(monkeypatch) -> None:
+    monkeypatch.setattr(sql_mixin, "SQLITE_PRAGMAS", sql_mixin.SQLITE_PRAGMAS)  # put back after it
+
+    def waits() -> int:
+        with closing(sqlite3.connect(":memory:")) as connection:
+            sql_mixin._set_sqlite_pragmas(connection, None)  # as Flower does for each connection
+            return int(connection.execute("PRAGMA busy_timeout").fetchone()[0])
+
+    assert waits() == 5_000  # when this fails, flwr has changed its mind
+    superlink.wait_for_locks()
+    assert waits() == 25_000
+    assert superlink.LOCK < 30  # what Flower's clients wait for an answer
