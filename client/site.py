@@ -30,7 +30,7 @@ class Site:
         try:
             reply = self.trainer.handle(instruction)
             answer = encode(reply.to_record())
-            enter(self.ledger, reply, answer)
+            enter(self.ledger, instruction.run, reply, answer)
         except OSError as error:
             name = Path(error.filename).name if error.filename else "its files"
             raise UserError(f"{name} at the site: {error.strerror or error}") from None

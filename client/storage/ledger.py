@@ -9,6 +9,7 @@ from typing import Any
 from numpy.typing import NDArray
 
 from common.protocol.messages import Reply
+from common.utils.errors import plain
 from common.utils.files import append_line
 
 MOMENTS = {
@@ -20,11 +21,12 @@ MOMENTS = {
 }
 
 
-def enter(path: Path, reply: Reply, data: bytes) -> None:
-    """Append what `reply` is (kind, round, its parts with their shapes) and the size and digest of
-    the bytes that carry it."""
+def enter(path: Path, run: str, reply: Reply, data: bytes) -> None:
+    """Append what `reply` is (the server's `run`, kind, round, its parts with their shapes) and the
+    size and digest of the bytes that carry it."""
     line: dict[str, Any] = {
         "time": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
+        "run": plain(run),
         "kind": reply.kind,
         "round": reply.round,
         "parts": parts(reply),

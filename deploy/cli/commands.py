@@ -178,11 +178,15 @@ def leave_command(folder: WorkArgument = None) -> None:
 @client_app.command("log")
 def log_command(
     folder: Annotated[Path, typer.Argument(metavar="WORK", help="the site's folder")],
+    run: Annotated[
+        str,
+        typer.Option(metavar="RUN", help="of this run alone [default: all]", show_default=False),
+    ] = "",
 ) -> None:
-    """Show what left the machine."""
+    """Show what left the machine, run by run."""
     from deploy.site.left import read_ledger, show_ledger  # noqa: PLC0415
 
-    show_ledger(read_ledger(folder), console)
+    show_ledger(read_ledger(folder, run), console)
 
 
 @with_run_options

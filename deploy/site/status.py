@@ -12,11 +12,10 @@ from common.utils.errors import UserError
 from deploy.flower.reach import check_invited, check_server
 from deploy.identity.address import Address
 from deploy.site.folder import SiteFolder
-from deploy.site.left import in_all, read_ledger, what, when
+from deploy.site.left import in_all, read_ledger, run_of, what, when
 
 LEAVING = 30.0  # seconds for the trainer and Flower's processes to end
 LOOK = 0.1
-NO_RUN = ("logs", "private")  # folders of a site's that belong to no run
 
 
 def pick_folder(given: Path | None) -> SiteFolder:
@@ -50,7 +49,7 @@ def show_status(home: SiteFolder, console: Console) -> bool:
         lines.append(f"server: {error}")
     entries = read_ledger(home.path)
     if entries:
-        run = _newest_run(home)
+        run = run_of(entries[-1])
         about = f"{what(entries[-1])}, {when(entries[-1])}"
         lines.append(f"last answer: {about}" + (f", run {run}" if run else ""))
     lines.append(f"left this machine: {in_all(entries)}")
@@ -74,8 +73,3 @@ def leave(home: SiteFolder) -> SiteFolder:
             raise UserError(f"the process {process} has not ended within {LEAVING:.0f} s")
         time.sleep(LOOK)
     return home
-
-
-def _newest_run(home: SiteFolder) -> str:
-    runs = [path for path in home.path.glob("*") if path.is_dir() and path.name not in NO_RUN]
-    return max(runs, key=lambda path: path.stat().st_mtime).name if runs else ""
