@@ -28,12 +28,12 @@ CASES = "$(BIN)/python" -m pytest -p tests.case_lines --tb=short
 faults: install
 	@$(CASES) tests/faults
 
-# The server and sites in network namespaces with cut and slow links; docs/deploy.md as it is
+# The server and sites in network namespaces with cut and slow links; docs/coordinator/server.md as it is
 # printed. Needs root and iproute2.
 hosts-test: install
 	@$(CASES) tests/hosts
 
-# The image, and deploy/compose.yaml with three sites, one of them killed (docs/docker.md). Needs a
+# The image, and deploy/compose.yaml with three sites, one of them killed (docs/coordinator/containers.md). Needs a
 # Docker engine and compose, and nothing of .venv.
 compose-test:
 	@$(PYTHON) -m tests.compose.run $(LOG)

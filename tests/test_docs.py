@@ -1,5 +1,6 @@
 """What the documents say, works: the walk-through of a new objective, commands, links, and the
-tables of docs/methods.md, which say of each recipe what the recipe and its modules say."""
+tables of docs/researcher/methods.md, which say of each recipe what the recipe and its
+modules say."""
 
 import ast
 import importlib.metadata
@@ -18,9 +19,10 @@ from common.config import recipes
 from common.objectives import build_stage
 from deploy.cli.recipes import FAMILIES
 from server.report import read_run
+from tests.builders.pages import anchors, printed_steps
 
 ROOT = Path(__file__).parents[1]
-PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
 METHODS = [name for name in recipes.names() if not name.startswith(recipes.PUBLISHED)]
 WORDS = {  # of modules, where a page has another name for them
     "target": "target network",
@@ -40,9 +42,9 @@ def test_the_walk_through_of_a_new_objective_takes_one_file_and_one_recipe(tmp_p
     checkout = tmp_path / "covey"
     for room in ("client", "common", "deploy", "server"):
         shutil.copytree(ROOT / room, checkout / room)
-    (objective,) = blocks("researcher.md", "python")
+    (objective,) = blocks("researcher/guide.md", "python")
     (checkout / "common/objectives/align.py").write_text(objective)
-    second_half, start, recipe = blocks("researcher.md", "toml")
+    second_half, start, recipe = blocks("researcher/guide.md", "toml")
     started = recipe.replace("[[stages]]", f"{start}\n[[stages]]", 1)
     (tmp_path / "align.toml").write_text(started + "\n" + second_half)
     options = ["--images=120", "--sites=2", "--rounds=2", "--batch-size=32", "--run-folder=run"]
@@ -59,14 +61,16 @@ def test_the_walk_through_of_a_new_objective_takes_one_file_and_one_recipe(tmp_p
     assert [stage["stage_name"] for stage in stages] == ["start", "representation", "clusters"]
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda p: p.name)
+@pytest.mark.parametrize("page", PAGES, ids=lambda p: p.relative_to(ROOT).as_posix())
 def test_every_link_within_the_project_leads_somewhere(page: Path) -> None:
-    for target in re.findall(r"\]\(([^)#]+)\)", page.read_text()):
+    for target, heading in re.findall(r"\]\(([^)#\s]*)(?:#([^)\s]+))?\)", page.read_text()):
         if "://" not in target:
-            assert (page.parent / target).exists(), target
+            file = page.parent / target if target else page
+            assert file.exists(), target
+            assert not heading or heading in anchors(file), (target, heading)
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda p: p.name)
+@pytest.mark.parametrize("page", PAGES, ids=lambda p: p.relative_to(ROOT).as_posix())
 def test_every_script_and_recipe_that_is_named_exists(page: Path) -> None:
     text = page.read_text()
     for file in re.findall(r"(?:benchmarks|client|common|deploy|server|tests)/[\w/]+\.py", text):
@@ -75,9 +79,32 @@ def test_every_script_and_recipe_that_is_named_exists(page: Path) -> None:
         assert recipe in recipes.names(), recipe
 
 
+def test_the_steps_of_coordinator_and_site_have_commands_for_both_in_one_order() -> None:
+    """`make hosts-test` types them (tests/hosts/test_newcomer.py)."""
+    steps = printed_steps()
+    assert all(line.startswith("covey ") for _, line in steps)
+    did = [(who, *line.split()[1:3]) for who, line in steps]
+    assert did == [
+        ("Coordinator", "server", "init"),
+        ("Coordinator", "server", "start"),
+        ("Coordinator", "server", "invite"),
+        ("Coordinator", "server", "sites"),
+        ("Site", "client", "join"),
+        ("Coordinator", "submit", "fedsimclr"),
+        ("Site", "client", "log"),
+    ]
+
+
+def test_the_index_comes_to_every_page() -> None:
+    index = ROOT / "docs" / "README.md"
+    links = re.findall(r"\]\(([^)#]+)", index.read_text())
+    listed = {(index.parent / link).resolve() for link in links}
+    assert [page for page in PAGES if page not in {*listed, index}] == []
+
+
 def rows(heading: str) -> list[list[str]]:
-    """The cells of the table below a heading of docs/methods.md, without its head."""
-    text = (ROOT / "docs" / "methods.md").read_text()
+    """The cells of the table below a heading of docs/researcher/methods.md, without its head."""
+    text = (ROOT / "docs" / "researcher" / "methods.md").read_text()
     section = re.search(rf"^## {re.escape(heading)}\n(.*?)(?=^## |\Z)", text, re.S | re.M)
     assert section, heading
     lines = [line for line in section[1].splitlines() if line.startswith("|")]

@@ -96,7 +96,7 @@ def test_every_number_of_a_published_recipe_says_where_it_is_from(name: str) -> 
 
 
 def test_the_page_has_the_command_of_each_published_recipe() -> None:
-    page = (ROOT / "docs" / "published.md").read_text()
+    page = (ROOT / "docs" / "researcher" / "published.md").read_text()
     commands = re.findall(r"`covey simulate (\S+)`", page)
     assert sorted(commands) == sorted(NAMES)
 

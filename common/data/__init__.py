@@ -1,8 +1,8 @@
 """Data sets, as whole arrays in memory.
 
 `load` takes a known name (`DATASETS`), a folder of images or an .npz, and gives `ImageData`. To add
-a data set, add an entry to `common/data/known.py` and its licence to `docs/data.md`. Importing this
-imports no torch.
+a data set, add an entry to `common/data/known.py` and its licence to `docs/researcher/data.md`.
+Importing this imports no torch.
 """
 
 from pathlib import Path

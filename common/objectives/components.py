@@ -10,9 +10,9 @@ its images with x = [P, 1/√L], d + 1 wide; the server adds up and takes
 the covariance of the patches times L. A `share` of a layer's filters become the leading
 eigenvectors v of C, each with its opposite -v, since the rectifier behind would keep one side of it
 only; all as long as the random ones are on average. The others stay random, which leaves training
-more to choose from (`docs/covey.md` has the measurements). Then the next layer's patches.
-A stage of it has no local loss (rounds = 0) and comes first. Shared: encoder. Local: nothing.
-Eigenvectors differ in how much they say: normalise all of a layer's maps together,
+more to choose from (`docs/researcher/covey.md` has the measurements). Then the next layer's
+patches. A stage of it has no local loss (rounds = 0) and comes first. Shared: encoder. Local:
+nothing. Eigenvectors differ in how much they say: normalise all of a layer's maps together,
 `normalisation = "layer"`.
 Sources: networks of principal components: Chan et al., "PCANet", IEEE TIP 2015 (arXiv 1404.3606),
 section II; filters in opposite pairs: Shang, Sohn, Almeida and Lee, ICML 2016 (CReLU, arXiv

@@ -20,7 +20,8 @@ A stage of it has no local loss (rounds = 0). Shared: encoder, the solved projec
 Sources: spectral clustering by landmarks: Liu, He and Chang, ICML 2010 (anchor graphs); Chen and
 Cai, AAAI 2011 (LSC), whose numbers of landmarks and of nearest ones these are. Diffusion maps:
 Coifman and Lafon, Appl. Comput. Harmon. Anal. 21, 2006. Edges by two views: HaoChen et al., NeurIPS
-2021 (the augmentation graph). From the sites' sums: ours; `docs/covey.md` has the measurements.
+2021 (the augmentation graph). From the sites' sums: ours;
+`docs/researcher/covey.md` has the measurements.
 """
 
 from collections.abc import Mapping

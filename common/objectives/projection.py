@@ -14,7 +14,7 @@ mostly noise counts little, and `width` hardly matters. Sums do not depend on ho
 spread over the sites: given the encoder, W is the centralised one, whatever the skew.
 A stage of it has no local loss (rounds = 0). Shared: encoder and the solved projector. Local:
 nothing.
-Source: ours; `docs/covey.md` has the measurements.
+Source: ours; `docs/researcher/covey.md` has the measurements.
 """
 
 from collections.abc import Mapping

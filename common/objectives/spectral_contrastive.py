@@ -19,7 +19,7 @@ with one site R̄ is its R⁰_k, of the same views, and L_k is L.
 Shared: encoder, projector, and R̄, p × p numbers. Local: nothing.
 BatchNorm in training mode subtracts a one-class site's class: use `normalisation = "group"`.
 Sources: the loss: HaoChen, Wei, Gaidon and Ma, NeurIPS 2021 (arXiv 2106.04156), eq. 6; sharing the
-moment: ours (`docs/covey.md`).
+moment: ours (`docs/researcher/covey.md`).
 """
 
 from dataclasses import dataclass

@@ -23,7 +23,7 @@ FAMILIES = (
     "federated k-means",
     "shared moments",
 )
-"""In the order of the list and of docs/methods.md."""
+"""In the order of the list and of docs/researcher/methods.md."""
 
 
 def list_recipes(console: Console) -> list[dict[str, Any]]:

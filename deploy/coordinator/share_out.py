@@ -64,7 +64,7 @@ def check_writable(folder: Path) -> None:
     if not os.access(folder, os.W_OK | os.X_OK):
         raise UserError(
             f"{folder} cannot be written by user {os.getuid()}: it belongs to user "
-            f'{folder.stat().st_uid} (docs/docker.md, "Whose files")'
+            f'{folder.stat().st_uid} (docs/coordinator/containers.md, "Whose files")'
         )
 
 
@@ -73,7 +73,9 @@ def main(
     address: Annotated[str, typer.Option(help="what sites dial, HOST:PORT")],
     site: Annotated[list[Path], typer.Option(help="a folder named as its site; repeatable")],
     dataset: Annotated[str, typer.Option(help="what is spread over the sites")] = "digits",
-    partition: Annotated[str, typer.Option(help="how (docs/data.md)")] = "dirichlet(0.3)",
+    partition: Annotated[
+        str, typer.Option(help="how (docs/researcher/data.md)")
+    ] = "dirichlet(0.3)",
     runs: Annotated[Path | None, typer.Option(help="to be checked: where runs will go")] = None,
 ) -> None:
     """Make a server, and give each site its invitation and its share of a data set."""

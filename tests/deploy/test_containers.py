@@ -1,5 +1,6 @@
 """Container files, without an engine: the manifests fit Kubernetes' schemas, the compose files are
-what docs/docker.md says, nothing runs as root. `make compose-test` runs them for real."""
+what docs/coordinator/containers.md says, nothing runs as root. `make compose-test` runs them for
+real."""
 
 import json
 import re

@@ -16,7 +16,7 @@ from tests.hosts.network import Network
 
 SITES = ("north", "south")
 IMAGES = 120  # per site
-NAME, PORT = "fl.example.org", 8443  # as in docs/deploy.md
+NAME, PORT = "fl.example.org", 8443  # as in docs/coordinator/server.md
 TINY = ("--encoder", "small-convnet", "--local-epochs", "1", "--batch-size", "32")
 
 

@@ -1,33 +1,19 @@
-"""docs/deploy.md, typed by somebody who knows nothing else."""
+"""docs/coordinator/server.md and docs/site/join.md, typed by two who know nothing else."""
 
-import re
 import shlex
 from pathlib import Path
 
 import pytest
 
+from tests.builders.pages import printed_steps
 from tests.hosts.federation import IMAGES, NAME, draw_images
 from tests.hosts.machine import Machine, Typed
 from tests.hosts.network import Network
 
-PAGE = Path(__file__).parents[2] / "docs" / "deploy.md"
-STEP = re.compile(r"^### \d+\. (Coordinator|Site): [^\n]*\n(.*?)(?=^##)", re.S | re.M)
-BLOCK = re.compile(r"^```\w*\n(.*?)^```$", re.S | re.M)
 STAYS = {
     ("server", "start"): "ready",
     ("client", "join"): "joined",
 }  # what they say when they are up
-
-
-def printed() -> list[tuple[str, str]]:
-    """(who, command) of every line in the fenced blocks of the page's steps."""
-    return [
-        (who, line)
-        for who, text in STEP.findall(PAGE.read_text(encoding="utf-8"))
-        for block in BLOCK.findall(text)
-        for line in block.splitlines()
-        if line.strip()
-    ]
 
 
 def type_in(machine: Machine, line: str) -> Typed:
@@ -48,7 +34,7 @@ def hand_over(coordinator: Machine, site: Machine) -> None:
 
 
 @pytest.mark.timeout(1800)
-def test_a_newcomer_gets_from_nothing_to_a_report_with_the_commands_as_they_are_printed(
+def test_newcomers_get_from_nothing_to_a_report_with_the_commands_as_they_are_printed(
     tmp_path: Path,
 ) -> None:
     with Network() as network:
@@ -57,7 +43,7 @@ def test_a_newcomer_gets_from_nothing_to_a_report_with_the_commands_as_they_are_
         site.host.knows({NAME: coordinator.host.address})
         draw_images(site.folder / "images", 0, IMAGES)
         typed: dict[str, Typed] = {}
-        for who, line in printed():
+        for who, line in printed_steps():
             if who == "Site":
                 hand_over(coordinator, site)
             typed[line] = type_in(coordinator if who == "Coordinator" else site, line)
