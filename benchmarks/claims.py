@@ -1,5 +1,6 @@
 """What the rows of `methods.csv` say: the ranking, three claims of Miao and Koyuncu on two-stage
-methods, and how `covey` stands to its aims. Prints the tables that docs/results.md quotes.
+methods, and how `covey` stands to its aims. Prints the tables that docs/results.md and the pages in
+docs/results/ quote.
 
     python benchmarks/claims.py [--csv docs/results/methods.csv]
 

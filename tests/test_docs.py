@@ -102,6 +102,10 @@ def test_the_index_comes_to_every_page() -> None:
     assert [page for page in PAGES if page not in {*listed, index}] == []
 
 
+def test_the_page_of_results_can_be_read_in_one_go() -> None:
+    assert len((ROOT / "docs" / "results.md").read_text().splitlines()) <= 120
+
+
 def rows(heading: str) -> list[list[str]]:
     """The cells of the table below a heading of docs/researcher/methods.md, without its head."""
     text = (ROOT / "docs" / "researcher" / "methods.md").read_text()
