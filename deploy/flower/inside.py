@@ -1,0 +1,74 @@
+"""The names inside Flower that the fast road touches, checked when a process starts.
+
+None of them is promised by Flower. Where one is missing, whole messages and held questions are not
+used in this process: it goes on with Flower's own calls, and says so once in its log.
+"""
+
+from collections.abc import Iterable, Mapping
+from importlib import import_module
+from logging import WARNING
+
+from flwr.supercore import log
+
+Names = Mapping[str, Iterable[str]]
+"""module -> what is taken from it, attributes of a class after a dot."""
+
+ASKING: Names = {
+    "flwr.supercore.protobuf.client": (
+        "ProtobufClient._send",
+        "ProtobufClient.from_server_address",
+        "ProtobufRequestContext",
+    ),
+    "flwr.supercore.inflatable.inflatable_object": (
+        "get_all_nested_objects",
+        "get_object_tree",
+        "iterate_object_tree",
+        "no_object_id_recompute",
+    ),
+    "flwr.supercore.inflatable.inflatable_utils": ("inflate_object_from_contents",),
+    "flwr.supercore.retry": ("make_simple_http_retry_invoker", "RetryInvoker.invoke"),
+    "flwr.app.message": ("remove_content_from_message",),
+    "flwr.common.serde": ("message_from_proto", "message_to_proto"),
+    "flwr.proto.fleet_pb2": ("PullMessagesRequest", "PullMessagesResponse", "PushMessagesRequest"),
+    "flwr.proto.runtime_pb2": (
+        "PullAppMessagesRequest",
+        "PullAppMessagesResponse",
+        "PushAppMessagesRequest",
+        "PushAppMessagesResponse",
+    ),
+}
+"""What `deploy/flower/whole.py` needs, for a site as for a ServerApp."""
+
+CLIENT = ("_client", "_base_url")
+"""What an object of ProtobufClient has to have."""
+
+
+def missing(names: Names) -> list[str]:
+    """Those of `names` that the installed flwr does not have, written out."""
+    return [
+        f"{module}.{name}"
+        for module, wanted in names.items()
+        for name in wanted
+        if not _there(module, name)
+    ]
+
+
+def usable(names: Names, what: str) -> bool:
+    """Whether all of `names` are there; if not, a line of the log says that `what` uses Flower's
+    own calls, and why."""
+    lacking = missing(names)
+    if lacking:
+        log(WARNING, "covey: this flwr has no %s: %s with Flower's own calls", lacking[0], what)
+    return not lacking
+
+
+def _there(module: str, name: str) -> bool:
+    try:
+        found: object = import_module(module)
+    except ImportError:
+        return False
+    for part in name.split("."):
+        if not hasattr(found, part):
+            return False
+        found = getattr(found, part)
+    return True
