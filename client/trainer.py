@@ -6,6 +6,7 @@ holds the site's images on the device and answers every kind of message
 run.
 """
 
+import logging
 import platform
 from pathlib import Path
 
@@ -20,9 +21,11 @@ from client.validation import check_parts, check_round, run_folder
 from client.workbench import Workshop
 from common.config.options import Plan
 from common.data import ImageData
-from common.protocol.messages import Instruction, Reply
-from common.utils.errors import UserError
+from common.protocol.messages import NOT_TAKEN, Instruction, Reply
+from common.utils.errors import UserError, plain
 from common.utils.seeds import generator
+
+LOG = logging.getLogger(__name__)
 
 About = tuple[Plan, int, str]
 """What embeddings are by: the plan, the stage, which decides the space, the digest of the state."""
@@ -54,6 +57,9 @@ class Trainer:
     def handle(self, instruction: Instruction) -> Reply:
         """Do what is asked; `UserError` where it does not fit this site."""
         if instruction.kind == "hello":
+            if instruction.refusal:
+                run, why = plain(instruction.run), plain(instruction.refusal)
+                LOG.warning("%s %s: %s", NOT_TAKEN, run, why)
             return self._introduce()
         check_round(instruction)
         store = StateStore(run_folder(self.folder, instruction.run))

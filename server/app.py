@@ -66,8 +66,13 @@ def plan_of(config: Mapping[str, Any], folder: RunFolder) -> Plan:
 def run(grid: Grid, plan: Plan, folder: RunFolder, engine: str) -> None:
     """Run `plan` over the sites of `grid`, from the folder's checkpoint if it has one."""
     check_plan(plan)
-    early: list[str] = []  # for the run's metrics, which begin when the sites are known
-    roster = Roster(grid, plan, folder.path.name, warn=lambda text: early.append(_say(text)))
+
+    def warn(text: str) -> None:  # at once: who started the run reads it in the folder's metrics
+        print(f"warning: {text}", flush=True)
+        began = folder.checkpoint()
+        folder.log({"event": "warning", "round": began.round if began else 0, "text": text})
+
+    roster = Roster(grid, plan, folder.path.name, warn, folder.shape())
     roster.gather(plan.deadline)
     classes = roster.classes
     clusters = plan.clusters or folder.clusters() or len(classes) or DEFAULT_CLUSTERS
@@ -75,8 +80,6 @@ def run(grid: Grid, plan: Plan, folder: RunFolder, engine: str) -> None:
     plan = settle_parameters(plan)
     strategy = CoveyStrategy(plan, folder, roster)
     folder.begin(_facts(strategy, engine))
-    for text in early:
-        folder.log({"event": "warning", "round": strategy.state.round, "text": text})
     strategy.summary()
     strategy.start(grid)
     _publish(strategy)
@@ -161,8 +164,3 @@ def _run_folder(config: Mapping[str, Any]) -> Path:
         return Path(given)
     recipe = recipes.file_name(str(config.get("recipe") or recipes.DEFAULT))
     return covey_home() / "runs" / f"{time.strftime('%Y%m%d-%H%M%S')}-{recipe}"
-
-
-def _say(text: str) -> str:
-    print(f"warning: {text}", flush=True)
-    return text

@@ -58,6 +58,8 @@ SOLVING: tuple[Kind, ...] = ("patches", "moments", "landmarks", "affinity")
 MOST_CLASSES = 10_000  # over all sites
 NEEDS_MODEL = "the site does not remember this state: send the model"
 """How a site asks for the groups that a message leaves out; no other refusal is asked again."""
+NOT_TAKEN = "the server does not take this site into its run"
+"""How a site's log says that it was refused; what the server's reason follows."""
 
 
 @dataclass(frozen=True)
@@ -69,7 +71,8 @@ class Instruction:
     `centroids` are the global ones so far, or with `lloyd` those to count by. `layout` is the
     digest that the site's own model must have, `state` that of all groups: a message without them
     is about a state that the site has embedded its images with before, and `train` may bring what
-    was prepared alone. `probe` is (d + 1, C): weights and a last row of biases.
+    was prepared alone. `probe` is (d + 1, C): weights and a last row of biases. `refusal`, with
+    `hello`: why the server does not take the site into the run.
     """
 
     kind: Kind
@@ -84,6 +87,7 @@ class Instruction:
     probe: Floats | None = None
     classes: tuple[str, ...] = ()
     step: int = 0
+    refusal: str = ""
 
     @property
     def asked(self) -> str:
@@ -104,6 +108,7 @@ class Instruction:
                 "layout": self.layout,
                 "state": self.state,
                 "classes": list(self.classes),
+                "refusal": self.refusal,
             }
         )
         _put(record, "groups", self.groups)
@@ -130,6 +135,7 @@ class Instruction:
             centroids=_centroids(record),
             probe=probe.get("weights"),
             classes=records.get_strings(header, "classes"),
+            refusal=records.get(header, "refusal", str),
         )
 
 

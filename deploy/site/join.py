@@ -15,6 +15,7 @@ from rich.console import Console
 from rich.markup import escape
 
 from common.config.options import MIN_COUNT
+from common.protocol.messages import NOT_TAKEN
 from common.utils.errors import UserError
 from deploy.cli.progress import size
 from deploy.engines.federation import SERVER_POLL
@@ -104,6 +105,7 @@ class _Site:
         self._console = console
         self._left = LedgerFollower(home.ledger)
         self._said = LogFollower(supervisor.log(SUPERNODE))
+        self._noted = LogFollower(supervisor.log(TRAINER))
         self._ends = 0
 
     def start(self, data: Data, terms: Terms, trainer_socket: Path) -> None:
@@ -136,6 +138,9 @@ class _Site:
         for line in self._said.lines():
             if bundle.REFUSED in line:
                 self._say(escape(line[line.index(bundle.REFUSED) :]))
+        for line in self._noted.lines():
+            if NOT_TAKEN in line:
+                self._say(f"[yellow]{escape(line[line.index(NOT_TAKEN) :])}[/]")
         ends = self._count_ends()
         if ends > self._ends:
             self._ends = ends

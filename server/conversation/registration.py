@@ -4,6 +4,8 @@ It decides the federation's shapes and is written to `run.json`, to the report a
 that numbers have bounds and names are printable.
 """
 
+from collections import defaultdict
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import TypeGuard
 
@@ -16,6 +18,8 @@ MOST_IMAGES = 2**30  # of a site
 MOST_IN_ALL = 2**40  # images of all sites, from where no weighted mean is exact
 LARGEST_SIDE = 4096  # pixels, as the run option `side`
 LONGEST_NAME = 200
+Shape = tuple[int, int]
+"""Channels and side in pixels of all images of a site."""
 FACTS = ("channels", "side", "kind", "fingerprint", "device", "python", "torch")
 
 
@@ -29,6 +33,49 @@ class SiteInfo:
     side: int
     classes: tuple[str, ...]
     facts: dict[str, str | int]
+
+    @property
+    def shape(self) -> Shape:
+        """Of its images."""
+        return self.channels, self.side
+
+
+def prevailing(sites: Iterable[SiteInfo]) -> tuple[Shape, int]:
+    """The shape that most sites' images have, and how many sites that is; of equally many, the one
+    with more images, then the smaller one. Who was first has no say in it."""
+    votes = by_shape(sites)
+
+    def weight(shape: Shape) -> tuple[int, int, int, int]:
+        channels, side = shape
+        return len(votes[shape]), sum(votes[shape].values()), -side, -channels
+
+    shape = max(votes, key=weight)
+    return shape, len(votes[shape])
+
+
+def by_shape(sites: Iterable[SiteInfo]) -> dict[Shape, dict[str, int]]:
+    """Shape -> name -> images of the sites that have it, both sorted."""
+    found: dict[Shape, dict[str, int]] = defaultdict(dict)
+    for site in sorted(sites, key=lambda each: (each.shape, each.name)):
+        found[site.shape][site.name] = site.examples
+    return found
+
+
+def check_shape(site: SiteInfo, shape: Shape) -> None:
+    """`UserError` with both where the images of `site` do not have the federation's `shape`."""
+    if site.shape != shape:
+        channels, side = shape
+        same = site.channels == channels
+        raise UserError(
+            f"its images are {in_words(site.shape)}, the federation's {in_words(shape)}"
+            + (f" (covey client join --side {side} scales them)" if same else "")
+        )
+
+
+def in_words(shape: Shape) -> str:
+    """As people read it: 3×32×32."""
+    channels, side = shape
+    return f"{channels}×{side}×{side}"
 
 
 def read_greeting(answer: Message, registered: str) -> SiteInfo:

@@ -1,8 +1,10 @@
 """Who is in the federation: which sites are there, what they hold, and under which node id.
 
 A node is greeted (`hello`) before it takes part, and again where it was away. A site whose images
-have another shape than the federation's, or whose name is taken, is refused by name. Names come
-from the server's own register where it has one, so that a site cannot take another's.
+have another shape than the federation's, or whose name is taken, is refused by name, and is told
+why. The federation's shape is that of most of the sites that gather (`prevailing`), or of the run
+that goes on. Names come from the server's own register where it has one, so that a site cannot take
+another's.
 """
 
 import math
@@ -18,10 +20,19 @@ from common.config.options import Plan
 from common.protocol.messages import MOST_CLASSES, Instruction
 from common.utils.errors import UserError, plain
 from common.utils.seeds import derive_seed
-from server.conversation.registration import MOST_IN_ALL, SiteInfo, read_greeting
+from server.conversation.registration import (
+    MOST_IN_ALL,
+    Shape,
+    SiteInfo,
+    by_shape,
+    check_shape,
+    in_words,
+    prevailing,
+    read_greeting,
+)
 from server.conversation.transport import CLOCKS, POLL, drop, hear, push
 
-LATECOMERS = 10.0  # seconds for those that are there besides the expected number of sites
+LATECOMERS = 10.0  # seconds for others when as many as expected are there, some of them refused
 GREET_AGAIN = 120.0  # seconds after which a hello without an answer may have been lost
 AFTER_ERROR = 15.0  # seconds after an error in place of an answer: the site may be starting
 HELLO_AGE = 1200.0  # seconds for which it is listened to all the same: the site may be slow
@@ -44,39 +55,57 @@ class Roster:
     no site lags behind by a round, and none that is gone is waited for twice.
     """
 
-    def __init__(self, grid: Grid, plan: Plan, run: str, warn: Callable[[str], None]) -> None:
+    def __init__(
+        self,
+        grid: Grid,
+        plan: Plan,
+        run: str,
+        warn: Callable[[str], None],
+        shape: Shape | None = None,
+    ) -> None:
         self._grid = grid
         self._plan = plan
         self._run = run
         self.warn = warn
         self.sites: dict[str, SiteInfo] = {}
+        self.shape = shape  # of the federation's images; None until enough sites have joined
         self.tardy: set[str] = set()  # missed a deadline, and have not kept one since
         self._nodes: dict[str, int] = {}
         self._online: dict[int, str] = {}
         self._refused: dict[int, float] = {}  # node -> when it may be greeted again
         self._told: dict[int, str] = {}  # node -> why it could not say who it is
+        self._reasons: dict[str, str] = {}  # site -> why it was refused last
+        self._differing = ""  # what was last said of shapes that differ
+        self._notices: dict[str, str] = {}  # message id -> itself, of refusals that were told
         self._greeted: dict[str, _Greeting] = {}  # by message id
         self._away: dict[str, set[str]] = {}  # site -> messages that it has not answered
 
     def gather(self, patience: float) -> None:
-        """Wait until the plan's number of sites has joined, or `patience` seconds; `UserError` if
-        fewer than the quorum are there then."""
+        """Wait until the plan's number of sites has joined, or `patience` seconds; not for sites in
+        whose place others were refused. `UserError` if fewer than the quorum are there then."""
+        expected = self._plan.expected_sites
         end = time.monotonic() + patience
-        latest = end  # for those that are there besides the expected number
+        latest = end  # for others, when as many as expected are there
         while True:
             self.refresh()
             now = time.monotonic()
-            if len(self.sites) >= self._plan.expected_sites:
+            refused = list(self._refused.values()).count(math.inf)
+            if len(self.sites) + refused >= expected:
                 latest = min(latest, now + LATECOMERS)
-                if not self._greeted or now >= latest:
-                    return
+                complete = len(self.sites) >= expected and not self._greeted
+                if complete or now >= latest:
+                    break
             elif now >= end:
                 break
             time.sleep(POLL)
-        joined, expected = len(self.sites), self._plan.expected_sites
+        self._settle_shape(least=0)
+        joined = len(self.sites)
         if joined < max(1, self._plan.quorum * expected):
-            raise UserError(f"only {joined} of {expected} sites joined in {patience:.0f} s")
-        self.warn(f"started with {joined} of {expected} sites")
+            why = "; ".join(f"{site} refused: {why}" for site, why in self._reasons.items())
+            within = f" in {patience:.0f} s" if not why else f" ({why})"
+            raise UserError(f"only {joined} of {expected} sites joined{within}")
+        if joined < expected:
+            self.warn(f"started with {joined} of {expected} sites")
 
     def refresh(self) -> dict[str, int]:
         """Greet nodes that are new or were away, hear who answers; the sites that can be asked now,
@@ -89,6 +118,7 @@ class Roster:
                 self._away.setdefault(site, set())
         self._greet(now)
         self._hear(now)
+        self._settle_shape(least=self._plan.expected_sites // 2 + 1)
         return {
             site: node
             for site, node in sorted(self._nodes.items())
@@ -141,6 +171,8 @@ class Roster:
         self._greeted = kept
 
     def _hear(self, now: float) -> None:
+        for _ in hear(self._grid, self._notices, deadline=0):
+            pass  # a site that was refused has nothing to say
         waiting = {message_id: message_id for message_id in self._greeted}
         for message_id, answer in hear(self._grid, waiting, deadline=0):
             greeting = self._greeted.pop(message_id, None)
@@ -163,14 +195,47 @@ class Roster:
             site = read_greeting(answer, registered)
             self._check(site, node)
         except UserError as error:
-            self._refused[node] = math.inf  # until it has left and come back
-            self._nodes = {name: n for name, n in self._nodes.items() if n != node}
-            self.warn(f"site {registered or node} refused: {error}")
+            self._refuse(node, registered or str(node), str(error))
             return
         self._told.pop(node, None)
+        self._reasons.pop(site.name, None)
         self.sites[site.name] = site
         self._nodes[site.name] = node
         drop(self._grid, self._away.pop(site.name, ()))
+
+    def _refuse(self, node: int, name: str, why: str) -> None:
+        """Leave a site out until it has left and come back, and tell it why."""
+        self._refused[node] = math.inf
+        self._nodes = {name: n for name, n in self._nodes.items() if n != node}
+        self._reasons[name] = why
+        self.warn(f"site {name} refused: {why}")
+        told = Instruction("hello", self._run, 0, self._plan, refusal=why).to_record()
+        message = Message(told, node, "query", group_id="hello", ttl=HELLO_AGE + CLOCKS)
+        self._notices |= {mid: mid for mid in push(self._grid, {name: message})}
+
+    def _settle_shape(self, least: int) -> None:
+        """Decide on the shape of the federation's images, once `least` sites have the same."""
+        if self.shape is not None or not self.sites:
+            return
+        shape, votes = prevailing(self.sites.values())
+        if votes < least:
+            self._warn_of_shapes()
+            return
+        self.shape = shape
+        for site in list(self.sites.values()):
+            try:
+                check_shape(site, shape)
+            except UserError as error:
+                del self.sites[site.name]
+                self._refuse(self._nodes[site.name], site.name, str(error))
+
+    def _warn_of_shapes(self) -> None:
+        """Say it once where the sites' images differ, and too few have joined to decide."""
+        shapes = by_shape(self.sites.values())
+        said = "; ".join(f"{in_words(shape)}: {', '.join(shapes[shape])}" for shape in shapes)
+        if len(shapes) > 1 and said != self._differing:
+            self._differing = said
+            self.warn(f"the sites' images differ ({said}): those of most sites will count")
 
     def _check(self, site: SiteInfo, node: int) -> None:
         owner = self._nodes.get(site.name, node)
@@ -181,9 +246,5 @@ class Roster:
             raise UserError(f"{site.examples} images are too many beside the others'")
         if len({*self.classes, *site.classes}) > MOST_CLASSES:
             raise UserError(f"{len(site.classes)} classes are too many beside the others'")
-        for other in self.sites.values():
-            if (site.channels, site.side) != (other.channels, other.side):
-                raise UserError(
-                    f"its images are {site.channels}×{site.side}×{site.side}, the federation's "
-                    f"{other.channels}×{other.side}×{other.side}"
-                )
+        if self.shape is not None:
+            check_shape(site, self.shape)

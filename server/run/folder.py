@@ -99,6 +99,12 @@ class RunFolder:
         earlier = self._read_run()
         return 0 if earlier is None else self.plan().clusters
 
+    def shape(self) -> tuple[int, int] | None:
+        """Channels and side of the images of the run in the folder; None where there is none."""
+        for facts in dict((self._read_run() or {}).get("sites", {})).values():
+            return int(facts["channels"]), int(facts["side"])
+        return None
+
     def log(self, event: Mapping[str, Any]) -> None:
         """Append one event to `metrics.jsonl` and to the TensorBoard files."""
         line = {**event, "time": round(time.time(), 3)}

@@ -118,21 +118,6 @@ class Later:
         return 1e9
 
 
-def test_a_site_with_other_images_is_refused_until_it_has_left_and_come_back() -> None:
-    said: list[str] = []
-    other = replace(HELLO, info={"channels": 3, "side": 8, "classes": []})
-    grid = hello_only(a=HELLO, b=other)
-    who = roster_of(grid, said)
-    assert set(who.refresh()) == set(who.refresh()) == {"a"}
-    assert len(said) == 1 and "site b refused: its images are 3×8×8" in said[0]
-    grid.offline = {"b"}
-    who.refresh()
-    grid.offline = set()
-    grid._nodes[3].app = grid._nodes[2].app
-    who.refresh()
-    assert "calls itself" not in said[0] and grid.times("b", "hello") == 2
-
-
 def test_the_classes_of_all_sites_together_have_a_bound(monkeypatch) -> None:
     monkeypatch.setattr(roster, "MOST_CLASSES", 3)
     said: list[str] = []
