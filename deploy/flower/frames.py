@@ -78,6 +78,11 @@ class Scanner:
         """The number of parts that are there as a whole."""
         return len(self.places) - bool(self._left)
 
+    @property
+    def expected(self) -> int:
+        """Bytes of the parts that have begun."""
+        return self.seen + self._left
+
     def finish(self) -> None:
         """The body has ended; `FrameError` in the middle of a part."""
         if self._left or self._length:

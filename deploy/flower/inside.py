@@ -39,6 +39,56 @@ ASKING: Names = {
 }
 """What `deploy/flower/whole.py` needs, for a site as for a ServerApp."""
 
+SERVING: Names = {
+    "uvicorn": ("run",),
+    "flwr.superlink.servicer.fleet.fleet_handlers": (
+        "pull_messages",
+        "push_messages",
+        "push_object",
+        "activate_node",
+    ),
+    "flwr.superlink.servicer.runtime.runtime_handlers": (
+        "pull_messages",
+        "push_messages",
+        "push_object",
+        "push_task_output",
+    ),
+    "flwr.superlink.routers.fleet.node_auth": ("authenticate_node",),
+    "flwr.superlink.dependencies.linkstate": ("get_linkstate",),
+    "flwr.supercore.dependencies.task": ("authenticate_task",),
+    "flwr.supercore.error": ("http_error_translator", "FlowerError"),
+    "flwr.supercore.constant": ("FLEET_HTTP_PUBLIC_KEY_HEADER", "TASK_TOKEN_HEADER"),
+    "flwr.server.superlink.utils": ("check_abort",),
+    "flwr.server.superlink.linkstate.sql_linkstate": (
+        "SqlLinkState.session",
+        "SqlLinkState.object_store",
+        "SqlLinkState.store_object",
+        "SqlLinkState.get_object",
+        "SqlLinkState.store_traffic",
+        "SqlLinkState.delete_messages",
+        "SqlLinkState.get_node_id_by_public_key",
+    ),
+    "flwr.supercore.object_store.sql_object_store": (
+        "SqlObjectStore.get",
+        "SqlObjectStore.get_object_tree",
+    ),
+    "flwr.supercore.object_store": ("NoObjectInStoreError",),
+    "flwr.supercore.state.schema.linkstate_models": (
+        *(f"MessageIns.{column}" for column in ("message_id", "run_id", "dst_node_id")),
+        "MessageIns.delivered_at",
+        *(f"MessageRes.{column}" for column in ("message_id", "run_id", "reply_to_message_id")),
+    ),
+    "flwr.supercore.state.schema.objectstore_models": (
+        *(f"StoredObject.{column}" for column in ("object_id", "content", "is_available")),
+        "StoredObject.ref_count",
+        "ObjectChild.parent_id",
+        "ObjectChild.child_id",
+    ),
+    "flwr.supercore.inflatable.inflatable_object": ("get_object_id", "iterate_object_tree"),
+    "flwr.supercore.utils": ("int64_to_uint64", "uint64_to_int64"),
+}
+"""What the SuperLink's side of it needs."""
+
 CLIENT = ("_client", "_base_url")
 """What an object of ProtobufClient has to have."""
 

@@ -1,4 +1,5 @@
-"""`python -m deploy.flower.superlink`: `flower-superlink` of flwr 1.41 with two things put right.
+"""`python -m deploy.flower.superlink`: `flower-superlink` of flwr 1.41 with two things put right,
+and four calls more.
 
 Its database waits 5 s for a lock, as on a busy machine there are, and then the SuperLink answers
 "500 database is locked", which ends the run. Here it waits longer.
@@ -6,16 +7,25 @@ Its database waits 5 s for a lock, as on a busy machine there are, and then the 
 And it gives Alembic the folder of its database migrations in an option that Alembic splits at
 spaces unless told otherwise: under a path with spaces no migration is found, and the SuperLink runs
 without tables. Here Alembic is told to split at the system's path separator.
+
+The calls are whole messages and questions that are held (`deploy/flower/calls.py`), of a SuperLink
+whose state is in a database.
 """
 
+import resource
 import sys
+from contextlib import suppress
 from importlib.metadata import entry_points
+from pathlib import Path
 from typing import Any
 
+import uvicorn
 from alembic.config import Config
 from flwr.supercore import sql_mixin
 from flwr.supercore.constant import SQLITE_PRAGMAS
 from flwr.supercore.state.alembic import utils
+
+from deploy.flower import inside
 
 NAME = "flower-superlink"
 LOCK = 25.0  # seconds; Flower's clients wait 30 s for an answer
@@ -40,10 +50,50 @@ def wait_for_locks() -> None:
     sql_mixin.SQLITE_PRAGMAS = tuple(settings.items())  # type: ignore[attr-defined, assignment]
 
 
+def serve_whole_messages() -> None:
+    """From here on a SuperLink that is started answers the four calls, too; where this flwr lacks
+    something that they need, it does not, and says so."""
+    if not inside.usable(inside.SERVING, "messages are served"):
+        return
+    run = uvicorn.run
+
+    def run_with_calls(app: Any, **options: Any) -> None:
+        run(with_calls(app), **options | {"access_log": False})
+
+    uvicorn.run = run_with_calls
+
+
+def with_calls(app: Any) -> Any:
+    """Flower's application `app` with the four calls before it; as it is where its state is in
+    memory, which has no transactions."""
+    from deploy.flower.bells import Bells, hook  # noqa: PLC0415 (if this flwr has what they need)
+    from deploy.flower.calls import Calls  # noqa: PLC0415
+    from deploy.flower.messages import Messages  # noqa: PLC0415
+
+    factory = app.state.linkstate_factory
+    state = factory.state()
+    if not hasattr(state, "session"):
+        return app
+    bells = Bells()
+    messages = Messages(bells)
+    messages.tidy(state)
+    hook(bells, messages.ended)
+    return Calls(app, Path(factory.database).resolve().parent, bells, messages)
+
+
+def take_many_connections() -> None:
+    """Let this process have as many open connections as the system allows it: one a site."""
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    with suppress(OSError, ValueError):  # it has what it has
+        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+
+
 def main() -> None:
     """Run `flower-superlink` with this process's arguments."""
     split_no_paths()
     wait_for_locks()
+    take_many_connections()
+    serve_whole_messages()
     (script,) = entry_points(group="console_scripts", name=NAME)
     sys.argv[0] = NAME
     script.load()()

@@ -1,0 +1,151 @@
+"""Bodies that come in at the SuperLink: never whole in memory, never endlessly slow.
+
+They lie in a file without a name in the server's folder, which goes with its process.
+"""
+
+import asyncio
+import tempfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from types import TracebackType
+from typing import IO
+
+from anyio import to_thread
+from fastapi import HTTPException
+from starlette.requests import Request
+
+from deploy.flower.frames import Bounds, FrameError, Scanner, TooLargeError
+
+PATIENCE = 30.0  # seconds without a byte
+GRACE, SLOWEST = 60.0, 8192.0  # seconds that a body may take, and bytes a second beyond them
+IN_MEMORY = 2**20  # bytes of a body that comes in
+AT_ONCE = 2**18  # bytes that are written to a file, or sent, at once
+MOST_IN_FILES = 2**34  # bytes of all bodies that are coming in
+
+
+class GoneError(Exception):
+    """Whoever asked has closed the connection."""
+
+
+class Spool:
+    """Where bodies lie while they come in: files in `folder`."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.used = 0  # bytes
+
+
+async def read_small(request: Request, most: int) -> bytes:
+    """A body of at most `most` bytes."""
+    body, more = b"", True
+    while more:
+        try:
+            async with asyncio.timeout(PATIENCE):
+                message = await request.receive()
+        except TimeoutError:
+            raise HTTPException(408, "the body comes too slowly") from None
+        if message["type"] == "http.disconnect":
+            raise GoneError
+        body += message.get("body", b"")
+        if len(body) > most:
+            raise HTTPException(413, f"a question may have {most} bytes")
+        more = message.get("more_body", False)
+    return body
+
+
+class Incoming:
+    """A request's body, in parts that `bounds` allow; to be closed."""
+
+    def __init__(self, request: Request, spool: Spool, bounds: Bounds) -> None:
+        self._receive = request.receive
+        self._spool = spool
+        self._scanner = Scanner(bounds)
+        self._file: IO[bytes] = tempfile.SpooledTemporaryFile(  # noqa: SIM115 (`close` does)
+            IN_MEMORY, dir=str(spool.folder)
+        )
+        self._pending = bytearray()
+        self._began = asyncio.get_running_loop().time()
+        self._ended = False
+
+    async def first(self) -> bytes:
+        """The first part, as soon as it is there."""
+        while self._scanner.complete == 0 and not self._ended:
+            await self._chunk()
+        if self._scanner.complete == 0:
+            raise HTTPException(400, "the body has no parts")
+        await self._write()
+        return await to_thread.run_sync(self._part, 0)
+
+    def bound(self, bounds: Bounds) -> None:
+        """From here on other bounds hold."""
+        self._scanner.bounds = bounds
+        if self._scanner.expected > bounds.whole:
+            raise HTTPException(413, f"a body may have {bounds.whole} bytes")
+
+    async def rest(self, check: Callable[[], None] = lambda: None) -> None:
+        """Take all that is left; `check` may refuse in between."""
+        while not self._ended:
+            await self._chunk()
+            check()
+        await self._write()
+
+    def parts(self, begin: int = 1) -> Iterator[bytes]:
+        """The parts from `begin` on, each read when it is asked for; for a thread."""
+        return map(self._part, range(begin, len(self._scanner.places)))
+
+    def _part(self, number: int) -> bytes:
+        offset, length = self._scanner.places[number]
+        self._file.seek(offset)
+        return self._file.read(length)
+
+    async def _chunk(self) -> None:
+        now = asyncio.get_running_loop().time()
+        left = self._began + GRACE + self._scanner.seen / SLOWEST - now
+        try:
+            async with asyncio.timeout(min(PATIENCE, left)):
+                message = await self._receive()
+        except TimeoutError:
+            raise HTTPException(408, "the body comes too slowly") from None
+        if message["type"] == "http.disconnect":
+            raise GoneError
+        chunk = message.get("body", b"")
+        try:
+            self._scanner.feed(chunk)
+            if not message.get("more_body", False):
+                self._ended = True
+                self._scanner.finish()
+        except TooLargeError as error:
+            raise HTTPException(413, str(error)) from None
+        except FrameError as error:
+            raise HTTPException(400, str(error)) from None
+        self._pending += chunk
+        self._spool.used += len(chunk)
+        if self._spool.used > MOST_IN_FILES:
+            raise HTTPException(503, "too much is coming in at once")
+        if len(self._pending) >= AT_ONCE:
+            await self._write()
+
+    async def _write(self) -> None:
+        pending, self._pending = self._pending, bytearray()
+        if pending:
+            await to_thread.run_sync(self._append, pending)
+
+    def _append(self, data: bytearray) -> None:
+        self._file.seek(0, 2)
+        self._file.write(data)
+
+    def close(self) -> None:
+        """Give up what has come in."""
+        self._file.close()
+        self._spool.used -= self._scanner.seen
+
+    def __enter__(self) -> "Incoming":
+        return self
+
+    def __exit__(
+        self,
+        _kind: type[BaseException] | None,
+        _error: BaseException | None,
+        _trace: TracebackType | None,
+    ) -> None:
+        self.close()

@@ -1,0 +1,288 @@
+"""The SuperLink's application with four calls more: whole messages, and questions that are held.
+
+`deploy/flower/whole.py` says what they are, `deploy/flower/messages.py` what they do. Who asks is
+checked as Flower's own calls check it, before anything of a body is read; a site that was held is
+looked up again, since it may have been revoked. Of one site one question and one reply are under
+way at a time: a newer one ends an older, so that a dead connection keeps no site out, and two
+machines with one key get each message once.
+"""
+
+import asyncio
+from base64 import b64decode
+from binascii import Error as Base64Error
+from collections.abc import Awaitable, Callable, Sequence
+from contextlib import suppress
+from functools import partial
+from pathlib import Path
+from typing import Any, TypeVar
+
+from anyio import CapacityLimiter, to_thread
+from fastapi import HTTPException, Response
+from flwr.proto.fleet_pb2 import PullMessagesRequest, PushMessagesRequest  # pylint: disable=E0611
+from flwr.proto.node_pb2 import Node  # pylint: disable=E0611
+from flwr.proto.runtime_pb2 import (  # pylint: disable=E0611
+    PullAppMessagesRequest,
+    PushAppMessagesRequest,
+)
+from flwr.supercore.constant import FLEET_HTTP_PUBLIC_KEY_HEADER, TASK_TOKEN_HEADER
+from flwr.supercore.dependencies.task import authenticate_task
+from flwr.supercore.error import http_error_translator
+from flwr.superlink.dependencies.linkstate import get_linkstate
+from flwr.superlink.routers.fleet.node_auth import authenticate_node
+from google.protobuf.message import DecodeError
+from starlette.requests import Request
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from deploy.flower import bells
+from deploy.flower.bells import Bell, Bells
+from deploy.flower.bodies import GoneError, Incoming, Spool, read_small
+from deploy.flower.frames import Bounds
+from deploy.flower.messages import Messages
+from deploy.flower.streams import SENDING, Stream, Turn
+from deploy.flower.transactions import MOST_OBJECTS, Outgoing
+from deploy.flower.whole import APP_PULL, APP_PUSH, FRESH, HEAD, SITE_PULL, SITE_PUSH, WAIT
+
+LONGEST = 25.0  # seconds for which a question is held
+SCAN = 2.0  # seconds between two looks for what rings no bell: a site that is gone
+MOST_HELD = 10_000  # questions
+QUESTION = 4096  # bytes of a site's question
+REPLY_HEAD = Bounds(first=2**22, part=2**32 - 1, whole=2**34, parts=MOST_OBJECTS + 1)
+APP_QUESTION = Bounds(first=HEAD, part=HEAD, whole=2 * HEAD + 8, parts=2)
+APP_HEAD = Bounds(first=HEAD, part=2**32 - 1, whole=2**34, parts=100 * MOST_OBJECTS)
+
+T = TypeVar("T")
+P = TypeVar("P", bound=Any)
+
+
+class Calls:
+    """An ASGI application: the SuperLink's `app`, and before it the four calls. `folder` is where
+    bodies lie while they come in."""
+
+    def __init__(self, app: ASGIApp, folder: Path, rung: Bells, messages: Messages) -> None:
+        self._app = app
+        self._spool = Spool(folder)
+        self._bells, self._messages = rung, messages
+        self._calls = {
+            SITE_PULL: self._site_pull,
+            SITE_PUSH: self._site_push,
+            APP_PULL: self._app_pull,
+            APP_PUSH: self._app_push,
+        }
+        self._turns: dict[tuple[str, int], Turn] = {}
+        self._held = 0
+        # SQLite has one writer, and lets those who wait for it sleep: here they queue.
+        self._writing, self._reading = CapacityLimiter(1), CapacityLimiter(4)
+        self._sending = asyncio.Semaphore(SENDING)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer one of the four calls, or leave it to the SuperLink."""
+        call = self._calls.get(scope.get("path", "")) if scope["type"] == "http" else None
+        if call is None or scope["method"] != "POST":
+            await self._app(scope, receive, send)
+            return
+        request = Request({**scope, "app": self._app}, receive)
+
+        async def answer(request: Request) -> Response:
+            try:
+                return await call(request)
+            except GoneError:
+                return Response(status_code=400)  # to nobody
+
+        with suppress(GoneError):
+            response = await http_error_translator(request, answer)
+            if response.status_code >= 400:  # the body has not been read, and will not be
+                response.headers["connection"] = "close"
+            await response(scope, receive, send)
+
+    # -- sites ------------------------------------------------------------------------------------
+
+    async def _site_pull(self, request: Request) -> Response:
+        wait, fresh = _wait(request), request.headers.get(FRESH) == "1"
+        node, key, state = await self._read(_who, request)
+        question = _parse(PullMessagesRequest, await read_small(request, QUESTION))
+        _same(question.node.node_id, node)
+        turn = Turn(self._turns, ("pull", node))
+        gone = asyncio.ensure_future(request.receive())
+
+        def look() -> Outgoing | None:
+            nonlocal fresh
+            _same(state.get_node_id_by_public_key(key), node)
+            again, fresh = fresh, False
+            return self._messages.claim(question, state, again)
+
+        async def ended(whole: bool) -> None:
+            turn.end()
+            gone.cancel()
+            if not whole and outgoing is not None:
+                await self._write(self._messages.give_back, node, outgoing, state)
+
+        outgoing = None
+        try:
+            outgoing = await self._look(look, bells.site(node), wait, gone, turn)
+        finally:
+            if outgoing is None:
+                await ended(False)
+        if outgoing is None:
+            return Response()
+        return self._stream(outgoing, state, ended, (gone, turn.over))
+
+    async def _site_push(self, request: Request) -> Response:
+        node, key, state = await self._read(_who, request)
+        turn = Turn(self._turns, ("push", node))
+        try:
+            with Incoming(request, self._spool, REPLY_HEAD) as incoming:
+                told = _parse(PushMessagesRequest, await incoming.first())
+                _same(told.node.node_id, node)
+                most = await self._read(self._messages.admit, told, node, state)
+                if most == 0:
+                    return Response()  # it came too late
+                incoming.bound(Bounds(0, most, most, MOST_OBJECTS + 1))
+                await incoming.rest(turn.check)
+
+                def keep() -> None:
+                    _same(state.get_node_id_by_public_key(key), node)
+                    self._messages.store(told, incoming.parts(), state)
+
+                turn.check()
+                await self._write(keep)
+                return Response()
+        finally:
+            turn.end()
+
+    # -- ServerApps -------------------------------------------------------------------------------
+
+    async def _app_pull(self, request: Request) -> Response:
+        wait = _wait(request)
+        state, task = await self._read(_task, request)
+        with Incoming(request, self._spool, APP_QUESTION) as incoming:
+            question = _parse(PullAppMessagesRequest, await incoming.first())
+            await incoming.rest()
+            (second,) = await self._read(lambda: list(incoming.parts()))
+        ids = list(question.message_ids)
+        taken = list(_parse(PullAppMessagesRequest, second).message_ids)
+        gone = asyncio.ensure_future(request.receive())
+
+        def look() -> Outgoing | None:
+            current = _task(request)[1]
+            self._messages.taken(taken, state, current)
+            taken.clear()
+            return self._messages.take(ids, state, current)
+
+        async def ended(_whole: bool) -> None:
+            gone.cancel()  # the reply is still where it was
+
+        outgoing = None
+        try:
+            outgoing = await self._look(look, bells.run(task.run_id), wait, gone)
+        finally:
+            if outgoing is None:
+                await ended(False)
+        if outgoing is None:
+            return Response()
+        return self._stream(outgoing, state, ended, (gone,))
+
+    async def _app_push(self, request: Request) -> Response:
+        state, task = await self._read(_task, request)
+        with Incoming(request, self._spool, APP_HEAD) as incoming:
+            told = _parse(PushAppMessagesRequest, await incoming.first())
+            await incoming.rest()
+            ask = partial(self._messages.ask, told, incoming.parts(), state, task)
+            return Response(await self._write(ask))
+
+    # -- both -------------------------------------------------------------------------------------
+
+    async def _look(
+        self,
+        look: Callable[[], Outgoing | None],
+        bell: Bell,
+        wait: float,
+        gone: "asyncio.Future[Any]",
+        turn: Turn | None = None,
+    ) -> Outgoing | None:
+        """What `look` finds, now or when the bell rings within `wait` seconds; for a run also None
+        when a site has come."""
+        if self._held >= MOST_HELD:
+            raise HTTPException(503, "too many questions are held")
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + wait
+        sites = self._bells.rings(bells.SITES)
+        others = (gone,) if turn is None else (gone, turn.over)
+        longest = SCAN if turn is None else wait
+        self._held += 1
+        try:
+            while True:
+                since = self._bells.rings(bell)
+                found = await self._write(look)
+                left = deadline - loop.time()
+                if found is not None or left <= 0:
+                    return found
+                await self._bells.wait(bell, since, min(left, longest), others)
+                if gone.done():
+                    raise GoneError
+                if turn is not None:
+                    turn.check()
+                elif self._bells.rings(bells.SITES) != sites:
+                    return None
+        finally:
+            self._held -= 1
+
+    def _stream(
+        self,
+        outgoing: Outgoing,
+        state: Any,
+        ended: Callable[[bool], Awaitable[None]],
+        stops: Sequence["asyncio.Future[Any]"],
+    ) -> Stream:
+        read = partial(self._read, state.object_store.get)
+        return Stream(outgoing, read, ended, stops, self._sending)
+
+    async def _read(self, function: Callable[..., T], *given: Any) -> T:
+        return await to_thread.run_sync(function, *given, limiter=self._reading)
+
+    async def _write(self, function: Callable[..., T], *given: Any) -> T:
+        return await to_thread.run_sync(function, *given, limiter=self._writing)
+
+
+def _who(request: Request) -> tuple[int, bytes, Any]:
+    """The site that asks, its key, the SuperLink's state; refused as by Flower."""
+    state = get_linkstate(request)
+    try:
+        key = b64decode(request.headers[FLEET_HTTP_PUBLIC_KEY_HEADER], validate=True)
+    except (KeyError, Base64Error, ValueError):
+        key = b""
+    node = state.get_node_id_by_public_key(key) or 0
+    request.state.protobuf_request = PullMessagesRequest(node=Node(node_id=node))
+    authenticate_node(request)
+    return node, key, state
+
+
+def _same(named: int | None, node: int) -> None:
+    """Refuse who names another site than its key is of, or whose key is no longer known."""
+    if named != node:
+        raise HTTPException(401, "Invalid SuperNode authentication")
+
+
+def _task(request: Request) -> tuple[Any, Any]:
+    """The SuperLink's state, and the ServerApp's task; refused as by Flower."""
+    state = get_linkstate(request)
+    return state, authenticate_task(request, request.headers.get(TASK_TOKEN_HEADER), state)
+
+
+def _wait(request: Request) -> float:
+    """Seconds for which this question may be held."""
+    try:
+        wait = float(request.headers.get(WAIT, "0"))
+    except ValueError:
+        wait = -1.0
+    if not wait >= 0:
+        raise HTTPException(400, f"{WAIT} is a number of seconds")
+    return min(wait, LONGEST)
+
+
+def _parse(kind: Callable[[], P], body: bytes) -> P:
+    message = kind()
+    try:
+        message.ParseFromString(body)
+    except DecodeError:
+        raise HTTPException(400, f"not a {type(message).__name__}") from None
+    return message

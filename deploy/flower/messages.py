@@ -1,0 +1,212 @@
+"""What the calls for whole messages do in the SuperLink's database, in one transaction each.
+
+Flower's own handlers decide what a message is, who may have it and what is wrong with it. Beside
+them, directly in Flower's tables: how large an object is, what was handed to a site and never
+answered, and the deletion of many finished messages at once. Called from threads.
+"""
+
+import threading
+import time
+from collections import OrderedDict, defaultdict, deque
+from collections.abc import Collection, Iterator
+from typing import Any
+
+from fastapi import HTTPException
+from flwr.common.constant import Status
+from flwr.proto.fleet_pb2 import PullMessagesRequest, PushMessagesRequest  # pylint: disable=E0611
+from flwr.proto.runtime_pb2 import (  # pylint: disable=E0611
+    PullAppMessagesRequest,
+    PullAppMessagesResponse,
+    PushAppMessagesRequest,
+)
+from flwr.server.superlink.utils import check_abort
+from flwr.supercore.state.schema.linkstate_models import MessageIns
+from flwr.supercore.utils import int64_to_uint64
+from flwr.superlink.servicer.fleet import fleet_handlers
+from flwr.superlink.servicer.runtime import runtime_handlers
+from sqlalchemy import select
+
+from deploy.flower import bells
+from deploy.flower.bells import Bells
+from deploy.flower.finished import Finished
+from deploy.flower.transactions import (
+    Asked,
+    Incomplete,
+    Outgoing,
+    hand_out_again,
+    look_up,
+    only,
+    outgoing_of,
+    rolled_back,
+    store,
+)
+
+NOT_RUNNING = [Status.PENDING, Status.STARTING, Status.FINISHED]
+LEAST_REPLY, TIMES = 2**26, 8  # bytes that a reply may have, or so many times what was asked
+MOST_ASKED = 100_000  # instructions whose size is remembered
+SCAN = 2.0  # seconds between two looks at all of a run's instructions
+ATTEMPTS = 8  # at finding a message whose run is still there
+
+
+class Messages:
+    """What one SuperLink's calls for whole messages do with its state."""
+
+    def __init__(self, rung: Bells) -> None:
+        self._bells = rung
+        self._finished = Finished()
+        self._lock = threading.Lock()
+        self._asked: OrderedDict[str, Asked] = OrderedDict()  # what sites have, by id
+        self._ready: dict[int, deque[str]] = defaultdict(deque)  # run -> answered instructions
+        self._scanned: dict[int, float] = {}  # run -> when all were last looked at
+
+    # -- sites ------------------------------------------------------------------------------------
+
+    def claim(self, question: PullMessagesRequest, state: Any, fresh: bool) -> Outgoing | None:
+        """The next message to the site that asks, which is then its; `fresh`: after all that was
+        handed to it and not answered may be handed to it again."""
+        node = question.node.node_id
+        if fresh:
+            hand_out_again(node, state)
+        try:
+            for _ in range(ATTEMPTS):
+                with state.session():
+                    answer = fleet_handlers.pull_messages(question, state, state.object_store)
+                    if not answer.messages_list:
+                        return None
+                    message, tree = answer.messages_list[0], answer.message_object_trees[0]
+                    run_id = message.metadata.run_id
+                    if check_abort(run_id, NOT_RUNNING, state):
+                        continue  # which has deleted the run's messages
+                    outgoing = outgoing_of(run_id, answer, tree, state)
+                    size = sum(outgoing.sizes)
+                    state.store_traffic(run_id, bytes_sent=size, bytes_recv=0)
+                    self._remember(message.metadata.message_id, Asked(run_id, node, size))
+                    return outgoing
+        except Incomplete as missing:
+            missing.settle(state)
+        return None
+
+    def _remember(self, message_id: str, asked: Asked) -> None:
+        with self._lock:
+            self._asked[message_id] = asked
+            if len(self._asked) > MOST_ASKED:
+                self._asked.popitem(last=False)
+
+    def give_back(self, node: int, outgoing: Outgoing, state: Any) -> None:
+        """A message did not reach the site that it was for."""
+        hand_out_again(node, state, outgoing.root)
+
+    def admit(self, told: PushMessagesRequest, node: int, state: Any) -> int:
+        """Bytes that this reply of the site `node` may have; 0 where nobody waits for it any more.
+        It is refused where it is not one reply to what this very site was asked."""
+        message, _ = only(told.messages_list, told.message_object_trees)
+        metadata = message.metadata
+        if metadata.src_node_id != node:
+            raise HTTPException(400, "a reply in the name of another site")
+        with self._lock:
+            asked = self._asked.get(metadata.reply_to_message_id)
+        asked = asked or look_up(metadata.reply_to_message_id, state)
+        if asked is None:
+            return 0
+        if (asked.node, asked.run_id) != (node, metadata.run_id):
+            raise HTTPException(400, "a reply to what this site was not asked")
+        return max(LEAST_REPLY, TIMES * asked.size)
+
+    def store(self, told: PushMessagesRequest, objects: Iterator[bytes], state: Any) -> None:
+        """Take a reply that was admitted, with its objects (id and content each)."""
+        metadata = told.messages_list[0].metadata
+        run_id, asked = metadata.run_id, metadata.reply_to_message_id
+
+        def begin() -> Any:
+            return fleet_handlers.push_messages(request=told, state=state)
+
+        _, size = store(begin, objects, run_id, state)
+        if size:
+            state.store_traffic(run_id, bytes_sent=0, bytes_recv=size)
+        with self._lock:
+            known = self._asked.pop(asked, None)
+            self._ready[run_id].append(asked)
+        self._finished.answered(asked, known.size if known else 0)
+        self._finished.delete(state)
+        self._bells.ring(bells.run(run_id))
+
+    # -- ServerApps -------------------------------------------------------------------------------
+
+    def ask(
+        self, told: PushAppMessagesRequest, objects: Iterator[bytes], state: Any, task: Any
+    ) -> bytes:
+        """Take messages to sites, with their objects; Flower's answer."""
+
+        def begin() -> Any:
+            return runtime_handlers.push_messages(told, state, task)
+
+        answer, _ = store(begin, objects, task.run_id, state)
+        for message in told.messages_list:
+            self._bells.ring(bells.site(message.metadata.dst_node_id))
+        return bytes(answer.SerializeToString())
+
+    def taken(self, ids: Collection[str], state: Any, task: Any) -> None:
+        """These instructions are done with."""
+        self._finished.taken(task.run_id, ids)
+        self._finished.delete(state)
+
+    def take(self, ids: Collection[str], state: Any, task: Any) -> Outgoing | None:
+        """The next whole reply to one of these instructions. It stays where it is: it is handed
+        out again unless it is said to be `taken`."""
+        run_id, wanted = task.run_id, set(ids)
+        while (one := self._next_ready(run_id, wanted)) is not None:
+            found = self._read({one}, run_id, state, task)
+            if found is not None:
+                return found
+        now = time.monotonic()
+        if not wanted or now - self._scanned.get(run_id, -SCAN) < SCAN:
+            return None
+        self._scanned[run_id] = now
+        return self._read(wanted, run_id, state, task)
+
+    def _next_ready(self, run_id: int, wanted: Collection[str]) -> str | None:
+        with self._lock:
+            ready = self._ready[run_id]
+            for _ in range(len(ready)):
+                one = ready.popleft()
+                if one in wanted:
+                    return one
+        return None
+
+    def _read(self, ids: set[str], run_id: int, state: Any, task: Any) -> Outgoing | None:
+        """One of the whole replies to these; those of the others are ready."""
+        missing: list[Incomplete] = []
+        with rolled_back(state):
+            asked = PullAppMessagesRequest(message_ids=ids)
+            answer = runtime_handlers.pull_messages(asked, state, task)
+            pairs = list(zip(answer.messages_list, answer.message_object_trees, strict=True))
+            while pairs:
+                message, tree = pairs.pop(0)
+                one = PullAppMessagesResponse(messages_list=[message], message_object_trees=[tree])
+                try:
+                    outgoing = outgoing_of(run_id, one, tree, state)
+                except Incomplete as one_is:
+                    missing.append(one_is)
+                    continue
+                with self._lock:
+                    self._ready[run_id].extend(m.metadata.reply_to_message_id for m, _ in pairs)
+                return outgoing
+        for why in missing:
+            why.settle(state)
+        return None
+
+    # -- runs -------------------------------------------------------------------------------------
+
+    def ended(self, run_id: int, state: Any) -> None:
+        """A ServerApp has ended: nothing of its run is kept but what Flower knows of it."""
+        if check_abort(run_id, [Status.FINISHED], state):  # which deletes
+            with self._lock:
+                self._ready.pop(run_id, None)
+                self._scanned.pop(run_id, None)
+
+    def tidy(self, state: Any) -> None:
+        """At the start: delete what runs that have ended have left."""
+        with state.session() as session:
+            runs = session.scalars(select(MessageIns.run_id).distinct()).all()
+        for run_id in runs:
+            self.ended(int64_to_uint64(run_id), state)

@@ -1,0 +1,348 @@
+"""Whole messages and held questions, between a site, a SuperLink and a ServerApp."""
+
+import time
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+
+import httpx
+import numpy as np
+import pytest
+from flwr.app import Array, ArrayRecord, ConfigRecord, RecordDict
+from flwr.common.serde import message_from_proto
+from flwr.proto.fleet_pb2 import ActivateNodeRequest, PullMessagesRequest, PushMessagesRequest
+from flwr.proto.message_pb2 import PullObjectRequest, PushObjectRequest
+from flwr.proto.node_pb2 import Node
+from flwr.proto.runtime_pb2 import PushTaskOutputRequest
+from flwr.supercore.inflatable.inflatable_object import get_all_nested_objects
+from flwr.supercore.primitives.asymmetric import public_key_to_bytes
+from flwr.supercore.protobuf.client import ProtobufRequestContext
+from flwr.superlink.grid.http_grid import HttpGrid
+from flwr.superlink.servicer.fleet import fleet_handlers
+
+from deploy.flower.whole import DisplacedError, NotOfferedError, SiteCalls, _taken_apart
+from deploy.processes.supervisor import free_port
+from tests.deploy.flower.place import (
+    PATIENCE,
+    Patient,
+    Place,
+    Site,
+    content_of,
+    message_to,
+    place_in,
+    reply_to,
+    running,
+)
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory):
+    with place_in(tmp_path_factory.mktemp("superlink")) as superlink:
+        yield superlink
+
+
+@pytest.fixture
+def pool():
+    with ThreadPoolExecutor(8) as executor:
+        yield executor
+
+
+def until(condition, patience: float = PATIENCE) -> None:
+    end = time.monotonic() + patience
+    while not condition():
+        assert time.monotonic() < end
+        time.sleep(0.02)
+
+
+def at_once(place: Place, monkeypatch) -> None:
+    """Have what is finished deleted at once, as all that earlier tests have left."""
+    monkeypatch.setattr("deploy.flower.finished.MOST", 0)
+    place.app._messages._finished.delete(place.state)
+
+
+def held(place: Place) -> int:
+    return place.app._held
+
+
+def test_a_message_goes_whole_and_its_reply_comes_back(place: Place) -> None:
+    site, app = place.site(), place.serverapp()
+    ids = app.ask(site, content=b"what is it?")
+    delivery = site.calls.pull(0.0)
+    assert delivery is not None and delivery.head.metadata.message_id == ids[0]
+    message = delivery.open()
+    assert content_of(message) == b"what is it?"
+    site.calls.push(reply_to(message, b"this"), 1.0)
+    assert app.hear(ids, wait=0.0) == b"this"
+
+
+def test_arrays_of_many_parts_come_as_they_were(place: Place) -> None:
+    site, app = place.site(), place.serverapp()
+    values = np.random.default_rng(0).random(3_000_000, np.float32)  # 12 MB: three parts
+    record = RecordDict({"model": ArrayRecord({"flat": Array(values)}), "empty": ConfigRecord()})
+    (message_id,) = app.calls.push([message_to(site.node, app.run.run_id, record)])
+    delivery = site.calls.pull(0.0)
+    assert delivery is not None
+    message = delivery.open()
+    np.testing.assert_array_equal(message.content["model"]["flat"].numpy(), values)
+    site.calls.push(reply_to(message, values.tobytes()), 1.0)
+    assert app.hear([message_id]) == values.tobytes()
+
+
+def test_questions_are_held_until_there_is_something(place: Place, pool) -> None:
+    site, app = place.site(), place.serverapp()
+    start = time.monotonic()
+    assert site.calls.pull(0.0) is None and app.calls.pull(["0" * 64], [], 0.0) is not None
+    assert time.monotonic() - start < PATIENCE / 2
+    asked = pool.submit(site.calls.pull, 20.0)
+    until(lambda: held(place) == 1)
+    time.sleep(0.3)
+    assert not asked.done()
+    ids = app.ask(site)
+    delivery = asked.result(PATIENCE)
+    heard = pool.submit(app.calls.pull, ids, [], 20.0)
+    until(lambda: held(place) == 1)
+    site.calls.push(reply_to(delivery.open(), b"late"), 1.0)
+    assert content_of(heard.result(PATIENCE).open()) == b"late"
+
+
+def test_a_question_is_held_for_as_long_as_it_asks(place: Place) -> None:
+    site = place.site()
+    start = time.monotonic()
+    assert site.calls.pull(1.0) is None
+    assert time.monotonic() - start >= 1.0
+
+
+def test_a_serverapp_that_waits_hears_of_a_site_that_comes(place: Place, pool) -> None:
+
+    site, app = place.site(), place.serverapp()
+    assert place.state.deactivate_node(site.node)
+    waiting = pool.submit(app.calls.pull, [], [], 20.0)
+    until(lambda: held(place) == 1)
+    key = public_key_to_bytes(site.key.public_key())
+    start = time.monotonic()
+    site.client.ActivateNode(ActivateNodeRequest(public_key=key, heartbeat_interval=30.0))
+    assert waiting.result(PATIENCE) is None
+    assert time.monotonic() - start < 10
+    assert fleet_handlers.activate_node.__wrapped__
+
+
+def test_each_site_gets_its_own_and_objects_are_shared(place: Place) -> None:
+    sites, app = [place.site() for _ in range(5)], place.serverapp()
+    before = place.rows("objects")
+    ids = app.ask(*sites, content=b"x" * 1000)
+    assert place.rows("objects") == before + 5 + 2  # five messages; record and its part once
+    for number, site in enumerate(sites):
+        site.answer(b"answer %d" % number, 0.0)
+    left, heard, taken = set(ids), {}, []
+    while left:
+        delivery = app.calls.pull(list(left), taken, PATIENCE)
+        message = delivery.open()
+        taken = [message.metadata.reply_to_message_id]
+        left.remove(*taken)
+        heard[message.metadata.src_node_id] = content_of(message)
+    assert heard == {site.node: b"answer %d" % n for n, site in enumerate(sites)}
+
+
+def test_a_reply_stays_until_it_is_taken(place: Place) -> None:
+    site, app = place.site(), place.serverapp()
+    ids = app.ask(site)
+    site.answer(b"kept")
+    assert [app.hear(ids) for _ in range(3)] == [b"kept"] * 3  # three connections that broke
+    for _ in range(2):
+        app.calls.pull([], ids, 0.0)
+
+
+def test_what_is_done_with_is_deleted_and_what_is_withdrawn_is_not_handed_out(
+    place: Place, monkeypatch
+) -> None:
+    at_once(place, monkeypatch)
+    tables = ("objects", "object_children", "run_objects", "message_ins", "message_res")
+    first, second, app = place.site(), place.site(), place.serverapp()
+    before = [place.rows(table) for table in tables]
+    ids = app.ask(first, second)
+    first.answer()
+    app.hear(ids[:1])
+    app.calls.pull([], ids, 0.0)  # the second has not answered yet
+    assert [place.rows(table) for table in tables] == before
+    assert second.calls.pull(0.0) is None
+
+
+def test_a_reply_that_is_waited_for_no_more_is_dropped(place: Place, monkeypatch) -> None:
+    at_once(place, monkeypatch)
+    site, app = place.site(), place.serverapp()
+    ids = app.ask(site)
+    message = site.calls.pull(0.0).open()
+    app.calls.pull([], ids, 0.0)
+    before = place.rows("objects"), place.rows("message_res")
+    site.calls.push(reply_to(message, b"x" * 3_000_000), 1.0)
+    assert (place.rows("objects"), place.rows("message_res")) == before
+
+
+def test_the_end_of_a_run_leaves_no_messages(place: Place, monkeypatch) -> None:
+
+    at_once(place, monkeypatch)
+    site, app = place.site(), place.serverapp()
+    before = place.rows("objects"), place.rows("message_ins"), place.rows("message_res")
+    app.ask(site, place.site())
+    site.answer()
+    app.client.PushTaskOutput(PushTaskOutputRequest(sub_status="completed"))
+    assert (place.rows("objects"), place.rows("message_ins"), place.rows("message_res")) == before
+
+
+# -- connections that break ------------------------------------------------------------------------
+
+
+def test_a_site_that_starts_again_gets_what_it_had_not_answered(place: Place) -> None:
+    site, app = place.site(), place.serverapp()
+    ids = app.ask(site)
+    assert site.calls.pull(0.0) is not None  # and is killed
+    assert site.another().calls.pull(0.0) is None
+    delivery = site.another().calls.pull(0.0, fresh=True)
+    site.calls.push(reply_to(delivery.open(), b"second"), 1.0)
+    assert site.another().calls.pull(0.0, fresh=True) is None  # it is answered
+    assert app.hear(ids) == b"second"
+
+
+def test_a_message_whose_connection_broke_on_the_way_is_handed_out_again(place: Place) -> None:
+    site, app = place.site(), place.serverapp()
+    app.ask(site, content=bytes(20_000_000))
+    request = site.calls._sent("/v1/fleet/covey-pull", None, *question(site))
+    with request as response:
+        next(response.iter_raw(1000))  # and no more of it
+    delivery = []
+
+    def again() -> bool:
+        delivery.append(site.another().calls.pull(0.0))
+        return delivery[-1] is not None
+
+    until(again)
+    assert len(content_of(delivery[-1].open())) == 20_000_000
+
+
+def question(site: Site) -> tuple[list[bytes], dict[str, str]]:
+    return [PullMessagesRequest(node=Node(node_id=site.node)).SerializeToString()], {}
+
+
+def test_a_retried_reply_is_there_once(place: Place) -> None:
+    site, app = place.site(), place.serverapp()
+    ids = app.ask(site)
+    reply = site.answer(b"once")
+    before = place.rows("message_res")
+    site.calls.push(reply, 0.5)  # the answer to the first was lost on its way
+    assert place.rows("message_res") == before
+    assert app.hear(ids) == b"once"
+
+
+def test_of_two_with_one_key_the_newer_is_held_and_each_message_goes_to_one(
+    place: Place, pool
+) -> None:
+    site, app = place.site(), place.serverapp()
+    older = pool.submit(site.calls.pull, 20.0)
+    until(lambda: held(place) == 1)
+    newer = pool.submit(site.another().calls.pull, 20.0)
+    with pytest.raises(DisplacedError):
+        older.result(PATIENCE)
+    ids = app.ask(site)
+    message = newer.result(PATIENCE).open()
+    assert site.calls.pull(0.0) is None
+    doubled = site.another().calls.pull(0.0, fresh=True).open()  # the other machine restarts
+    site.calls.push(reply_to(message, b"first"), 1.0)
+    site.another().calls.push(reply_to(doubled, b"second"), 1.0)
+    assert app.hear(ids) == b"first"
+
+
+def test_a_question_whose_asker_has_gone_is_given_up(place: Place) -> None:
+    site = place.site()
+    with pytest.raises(httpx.ReadTimeout):
+        httpx.post(
+            f"http://{place.address}/v1/fleet/covey-pull",
+            content=question(site)[0][0],
+            headers={**site_headers(site), "covey-wait": "20"},
+            timeout=1.0,
+        )
+    until(lambda: held(place) == 0, 10.0)
+
+
+def site_headers(site: Site) -> dict[str, str]:
+    """What a site's client says of itself."""
+    seen: dict[str, str] = {}
+
+    def note(context):
+        seen.update(context.request.headers)
+        return httpx.Response(200)
+
+    request = httpx.Request("POST", "http://x/")
+    context = ProtobufRequestContext("/x", None, request)
+    call = note
+    for interceptor in reversed(site.client._interceptors):
+        call = partial(interceptor.intercept, call_next=call)
+    call(context)
+    return {k: v for k, v in seen.items() if k not in ("host", "content-length")}
+
+
+# -- beside Flower's own calls ---------------------------------------------------------------------
+
+
+def test_a_message_of_a_stock_serverapp_wakes_a_held_site(place: Place, pool) -> None:
+
+    site, app = place.site(), place.serverapp()
+    grid = HttpGrid(place.address, True, None, token=app.token)
+    grid.set_run(app.run)
+    asked = pool.submit(site.calls.pull, 20.0)
+    until(lambda: held(place) == 1)
+    record = RecordDict({"asked": ConfigRecord({"content": b"from stock"})})
+    (message_id,) = grid.push_messages([message_to(site.node, app.run.run_id, record)])
+    message = asked.result(PATIENCE).open()
+    assert content_of(message) == b"from stock"
+    site.calls.push(reply_to(message, b"to stock"), 1.0)
+    (reply,) = grid.pull_messages([message_id])
+    assert content_of(reply) == b"to stock"
+
+
+def test_a_reply_of_a_stock_supernode_wakes_a_held_serverapp(place: Place, pool) -> None:
+
+    site, app = place.site(), place.serverapp()
+    ids = app.ask(site, content=b"to stock")
+    node = Node(node_id=site.node)
+    asked = site.client.PullMessages(PullMessagesRequest(node=node))
+    (proto,) = asked.messages_list
+    pulled = site.client.PullObject(
+        PullObjectRequest(node=node, run_id=app.run.run_id, object_id=ids[0])
+    )
+    assert proto.metadata.message_id == ids[0] and pulled.object_available
+    heard = pool.submit(app.calls.pull, ids, [], 20.0)
+    until(lambda: held(place) == 1)
+
+    reply = reply_to(message_from_proto(proto), b"from stock")
+    protos, trees, _ = _taken_apart([reply])
+    told = PushMessagesRequest(node=node, messages_list=protos, message_object_trees=trees)
+    begun = site.client.PushMessages(told)
+    assert not heard.done()
+    for object_id, item in get_all_nested_objects(reply).items():
+        site.client.PushObject(
+            PushObjectRequest(
+                node=node,
+                run_id=app.run.run_id,
+                object_id=object_id,
+                object_content=item.deflate(),
+                session_id=begun.session_id,
+            )
+        )
+    assert content_of(heard.result(PATIENCE).open()) == b"from stock"
+
+
+def test_a_superlink_without_these_calls_says_so(place: Place, tmp_path) -> None:
+
+    port = free_port()
+    with running(place.app._app, port):
+        stock = Place(port, place.folder, place.state, place.app._app)
+        site, app = stock.site(), stock.serverapp()
+        with pytest.raises(NotOfferedError):
+            site.calls.pull(1.0)
+        with pytest.raises(NotOfferedError):
+            app.ask(site)
+        site.client.PullMessages(PullMessagesRequest(node=Node(node_id=site.node)))
+
+
+def test_a_client_of_another_flower_is_not_used() -> None:
+    with pytest.raises(NotOfferedError, match="_client"):
+        SiteCalls(object(), 1, Patient())
