@@ -14,10 +14,10 @@ from common.config.options import Plan
 from common.data import ImageData, load, load_test
 from common.data.images import draw_order
 from common.data.planned import planned_data
+from common.record.reader import RunRecord, read_run
 from common.utils.seeds import generator
 from deploy.evaluation.trained import Trained, load_trained
 from server.measurements import RIDGE
-from server.report import RunRecord, read_run
 
 RESTARTS = 10  # of k-means on the pooled embeddings
 HELD_OUT = 0.2  # of a data set without a test split whose images are all in the run
@@ -32,7 +32,7 @@ def figures(plan: Plan, folder: Path, held_out: int) -> Row:
     pooled = pooled_figures(plan, trained, data, held_out)
     last = record.stages[-1]
     # Alone, a site's own scores are on its own images only: it is judged on everybody's.
-    scores = pooled if plan.alone else last
+    scores = pooled if plan.alone else last.figures
     events = [*record.rounds, *record.stages]
     row = {
         "dataset": plan.dataset,
@@ -48,20 +48,20 @@ def figures(plan: Plan, folder: Path, held_out: int) -> Row:
         **{name: pooled[name] for name in ("knn", "linear")},
         "pooled_acc": pooled["acc"],
         "pooled_nmi": pooled["nmi"],
-        "bytes": sum(e["bytes_down"] + e["bytes_up"] for e in events),
+        "bytes": sum(e.bytes_down + e.bytes_up for e in events),
         # Of a phase the mean over the sites is noted.
-        "seconds": sum(e["seconds"].get("train", 0) * len(e["answered"]) for e in record.rounds),
+        "seconds": sum(e.seconds.get("train", 0) * len(e.answered) for e in record.rounds),
     }
     return {k: round(v, 6) if isinstance(v, float) else v for k, v in row.items()}
 
 
 def local_steps(record: RunRecord, plan: Plan) -> int:
     """Optimiser steps in the whole run, mean over the sites that take part."""
-    sizes = {name: site["examples"] for name, site in record.run["sites"].items()}
+    sizes = {name: site.examples for name, site in record.run.sites.items()}
     steps = 0
     for event in record.rounds:
-        stage = plan.stages[event["stage"]]
-        for site in event["answered"]:
+        stage = plan.stages[event.stage]
+        for site in event.answered:
             n = sizes[site]
             kept = n - min(max(1, round(n * plan.evaluation_share)), n - 2)  # as `Trainer.split`
             steps += stage.local_epochs * batches(kept, stage.batch_size)

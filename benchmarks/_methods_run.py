@@ -18,6 +18,7 @@ from _methods_figures import Row, figures
 from common.config import recipes
 from common.config.options import Plan, Stage
 from common.objectives import settle_parameters
+from common.record.reader import has_run, read_settings
 from common.utils.files import write_atomic
 from deploy.engines.simulate import simulate
 
@@ -201,7 +202,7 @@ def run_cell(cell: Cell, runs: Path) -> Row | str:
 
 def _finish(cell: Cell, folder: Path) -> Row:
     plan, commit = cell.plan, current_commit()
-    if _earlier(folder).get("status") != "finished":
+    if not has_run(folder) or read_settings(folder).status != "finished":
         if _is_of_another_plan(folder, plan):  # cut, and then a default of Covey changed
             shutil.rmtree(folder)
         simulate(plan, folder)
@@ -217,16 +218,11 @@ def _finish(cell: Cell, folder: Path) -> Row:
 
 
 def _is_of_another_plan(folder: Path, plan: Plan) -> bool:
-    earlier = _earlier(folder)
-    if not earlier:
+    if not has_run(folder):
         return False
+    earlier = read_settings(folder)
     now = settle_parameters(plan).model_dump(mode="json", by_alias=True)
-    return bool({**earlier["plan"], "clusters": 0} != {**now, "clusters": 0})  # settled by the run
-
-
-def _earlier(folder: Path) -> dict[str, Any]:
-    path = folder / "run.json"
-    return dict(json.loads(path.read_text(encoding="utf-8"))) if path.exists() else {}
+    return bool({**earlier.plan, "clusters": 0} != {**now, "clusters": 0})  # settled by the run
 
 
 def current_commit() -> str:

@@ -1,7 +1,6 @@
 """A run again, in this process and undisturbed, with those sites answering in each round that
 answered then: what a run whose processes were killed must be equal to."""
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -10,6 +9,7 @@ from flwr.clientapp import ClientApp
 from client.app import build_app
 from client.site import Site
 from common.protocol.messages import Instruction, decode
+from common.record.reader import read_run
 from common.utils.errors import UserError
 from deploy.engines.in_process import InProcessGrid
 from server.app import run
@@ -18,9 +18,7 @@ from server.run.folder import RunFolder
 
 def answered(folder: Path) -> dict[int, set[str]]:
     """Round -> the sites whose answers are in the result, by the run's metrics."""
-    lines = (folder / "metrics.jsonl").read_text().splitlines()
-    rounds = [event for event in map(json.loads, lines) if event["event"] == "round"]
-    return {event["round"]: set(event["answered"]) for event in rounds}
+    return {event.round: set(event.answered) for event in read_run(folder).rounds}
 
 
 def replay(folder: Path, sites: Sequence[Site], into: Path, rounds: int = 0) -> None:

@@ -29,11 +29,11 @@ from common.config import recipes as known
 from common.config.byzantine import MARGIN
 from common.config.options import Plan
 from common.data.planned import planned_data, planned_partition
+from common.record.reader import read_run
 from common.utils.errors import UserError
 from common.utils.files import write_atomic
 from deploy.engines.in_process import InProcessGrid, sites_of
 from server.app import run
-from server.report import read_run
 from server.run.folder import RunFolder
 
 TABLE = Path("docs/results/byzantine.csv")
@@ -124,7 +124,7 @@ def outcome(plan: Plan, attack: str, byzantine: int) -> Row:
             last = (said.getvalue().strip().splitlines() or [""])[-1]
             print(f"    {last}", flush=True)
             return {"nmi": "", "acc": "", "refused": str(refused)}
-        scores = {name: f"{stages[-1][name]:.4f}" for name in ("nmi", "acc")}
+        scores = {name: f"{stages[-1].figures[name]:.4f}" for name in ("nmi", "acc")}
         return {**scores, "refused": str(refused)}
 
 

@@ -11,7 +11,7 @@ those of another, over all sites. NMI and ACC stand beside it, to see how well i
 """
 
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -22,9 +22,9 @@ import typer
 from _table import save_json, show
 
 from common.config.options import Plan, parse_parameters
+from common.record.reader import read_run
 from common.utils.errors import UserError
 from deploy.engines.simulate import simulate
-from server.report import read_run
 from server.run.folder import RunFolder
 
 FIGURES = ("agreement", "nmi", "acc")
@@ -75,8 +75,9 @@ def with_last(plan: Plan, parameters: Mapping[str, Any]) -> Plan:
 
 def figures(run: Path) -> dict[str, float]:
     """Agreement, and NMI and ACC where there are labels."""
-    stages: Sequence[Mapping[str, Any]] = read_run(run).stages
-    return {name: stages[-1][name] for name in FIGURES if stages and name in stages[-1]}
+    stages = read_run(run).stages
+    found = stages[-1].figures if stages else {}
+    return {name: found[name] for name in FIGURES if name in found}
 
 
 if __name__ == "__main__":

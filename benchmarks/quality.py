@@ -22,9 +22,9 @@ from common.clustering.kmeans import kmeans
 from common.config import recipes
 from common.config.options import Plan
 from common.data import load
+from common.record.reader import read_run
 from common.utils.seeds import generator
 from deploy.engines.simulate import simulate
-from server.report import read_run
 
 SCORES = ("acc", "nmi", "ari")
 COLUMNS = (*SCORES, "knn", "linear")
@@ -84,8 +84,8 @@ def finished_run(plan: Plan, folder: Path, name: str) -> list[dict[str, Any]]:
         {
             "seed": plan.seed,
             "run": name,
-            "stage": stage["stage_name"],
-            **{key: stage[key] for key in COLUMNS},
+            "stage": stage.stage_name,
+            **{key: stage.figures[key] for key in COLUMNS},
         }
         for stage in read_run(folder).stages
     ]

@@ -34,6 +34,7 @@ from safetensors.numpy import load_file
 from client.workbench import Workshop, pick_device
 from common.data.partition import Partition
 from common.data.planned import planned_data
+from common.record.reader import has_run, read_events
 from deploy.engines.in_process import sites_of
 from server.run.folder import RunFolder
 
@@ -109,7 +110,7 @@ class Run:
                 self._await_the_end()
                 self.outcome.resumed += 1
                 way_on = ["--resume", str(self.folder)]
-                if not (self.folder / "run.json").exists():  # it had not begun
+                if not has_run(self.folder):  # it had not begun
                     way_on = [*self.options, "--run-folder", str(self.folder)]
                 elif process.returncode > 0 and not self._names_the_way_on():
                     self.outcome.faults.append(f"ended without a way on: {self.text}")
@@ -156,9 +157,8 @@ class Run:
         return True
 
     def _state(self) -> str:
-        metrics = self.folder / "metrics.jsonl"
-        size = metrics.stat().st_size if metrics.exists() else 0
-        return f"{size} {self.text.stat().st_size} {self.outcome.kills.total()}"
+        events = len(read_events(self.folder)[0])
+        return f"{events} {self.text.stat().st_size} {self.outcome.kills.total()}"
 
     def _kill(self, role: str) -> bool:
         """Kill one process of this role, if there is one."""

@@ -9,7 +9,6 @@ messages are empty: the floor. A round's seconds are the time between the ends o
 rounds; the figures are medians.
 """
 
-import json as jsonlib
 import os
 import statistics
 import tempfile
@@ -26,6 +25,7 @@ from _table import save_json, show
 from common.config import recipes
 from common.config.options import Plan
 from common.data.planned import planned_data, planned_partition
+from common.record.reader import read_run
 from deploy.cli.run_options import run_config
 from deploy.engines.federation import LocalFederation, SiteSpec
 from deploy.engines.run_locally import local_site
@@ -117,8 +117,7 @@ def measure(
 
 def ends_of_rounds(folder: Path) -> list[float]:
     """When each round of a Covey run ended."""
-    events = map(jsonlib.loads, (folder / "metrics.jsonl").read_text().splitlines())
-    return [event["time"] for event in events if event["event"] == "round"]
+    return [event.time for event in read_run(folder).rounds]
 
 
 def report(seconds: Mapping[str, list[float]], sites: int, rounds: int, json: Path | None) -> None:

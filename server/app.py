@@ -18,6 +18,7 @@ from common.config.checks import check_plan
 from common.config.options import Plan
 from common.data.partition import Partition
 from common.objectives import settle_parameters
+from common.record.schema import Run, Spread, WarningEvent
 from common.utils.errors import UserError
 from common.utils.files import note
 from common.utils.home import covey_home
@@ -70,7 +71,7 @@ def run(grid: Grid, plan: Plan, folder: RunFolder, engine: str) -> None:
     def warn(text: str) -> None:  # at once: who started the run reads it in the folder's metrics
         print(f"warning: {text}", flush=True)
         began = folder.checkpoint()
-        folder.log({"event": "warning", "round": began.round if began else 0, "text": text})
+        folder.log(WarningEvent(round=began.round if began else 0, text=text))
 
     roster = Roster(grid, plan, folder.path.name, warn, folder.shape())
     roster.gather(plan.deadline)
@@ -114,39 +115,36 @@ def _publish(strategy: CoveyStrategy) -> None:
         folder.write("centroids.safetensors", save(arrays, metadata=facts))
 
 
-def _facts(strategy: CoveyStrategy, engine: str) -> dict[str, Any]:
+def _facts(strategy: CoveyStrategy, engine: str) -> Run:
     """What goes into `run.json`: everything that decides the result, and who took part."""
     plan, roster = strategy.plan, strategy.roster
     packages = ("flwr", "torch", "torchvision", "numpy")
-    return {
-        "id": strategy.folder.path.name,
-        "created": timestamp(),
-        "recipe": plan.recipe,
-        "engine": engine,
-        "status": "running",
-        "plan": plan.model_dump(mode="json", by_alias=True),
-        "versions": {
+    return Run(
+        id=strategy.folder.path.name,
+        created=timestamp(),
+        recipe=plan.recipe,
+        engine=engine,
+        status="running",
+        plan=plan.model_dump(mode="json", by_alias=True),
+        versions={
             "covey": covey_version(),
             "python": platform.python_version(),
             **{name: importlib.metadata.version(name) for name in packages},
         },
-        "sites": {
-            name: {**site.facts, "examples": site.examples, "side": site.side}
-            for name, site in sorted(roster.sites.items())
-        },
-        "classes": list(roster.classes),
-        "parameters": strategy.model.parameters(len(plan.stages) - 1),
-        "partition": _partition(strategy.folder.path / "partition.json"),
-    }
+        sites={name: site.facts for name, site in sorted(roster.sites.items())},
+        classes=roster.classes,
+        parameters=strategy.model.parameters(len(plan.stages) - 1),
+        partition=_partition(strategy.folder.path / "partition.json"),
+    )
 
 
-def _partition(path: Path) -> dict[str, Any] | None:
+def _partition(path: Path) -> Spread | None:
     """Which partition a local federation runs on; None where the sites hold their own data."""
     if not path.exists():
         return None
     partition = Partition.load(path)
-    sizes = [len(part) for part in partition.sites]
-    return {"spec": partition.spec, "hash": partition.hash, "sizes": sizes}
+    sizes = tuple(len(part) for part in partition.sites)
+    return Spread(spec=partition.spec, hash=partition.hash, sizes=sizes)
 
 
 def covey_version() -> str:

@@ -17,6 +17,7 @@ from flwr.serverapp.strategy import Result, Strategy
 from common import metrics
 from common.config.options import Plan
 from common.protocol.messages import Kind
+from common.record.schema import RoundEvent, StageEvent, WarningEvent
 from common.utils.errors import UserError
 from common.utils.seeds import derive_seed
 from server.aggregation.optimisers import OPTIMISERS
@@ -109,17 +110,16 @@ class CoveyStrategy(Strategy):
         by = clusterer(stage, measured)
         received = measured.clustering(by) | measured.spread()
         self.folder.log(
-            {
-                "event": "round",
-                "round": number,
-                "stage": index,
-                "stage_name": stage.name,
-                "stage_round": stage_round,
-                "loss": measured.losses(),
-                "received": received,
-                "cluster_sizes": measured.sizes(by),
+            RoundEvent(
+                round=number,
+                stage=index,
+                stage_name=stage.name,
+                stage_round=stage_round,
+                loss=measured.losses(),
+                received=received,
+                cluster_sizes=measured.sizes(by),
                 **account(exchange, spent),
-            }
+            )
         )
         self._warn_of_collapse(number, received)
         centroids = merged.centroids if merged else self.state.centroids
@@ -153,17 +153,16 @@ class CoveyStrategy(Strategy):
         figures = final_figures(measured, scored.measured, by)
         table = scored.measured.table(by)
         self.folder.log(
-            {
-                "event": "stage",
-                "stage": index,
-                "stage_name": stage.name,
-                "round": number,
-                "by": by,
-                **figures,
-                "cluster_sizes": scored.measured.sizes(by),
-                **({} if table is None else {"table": table.tolist()}),
+            StageEvent(
+                stage=index,
+                stage_name=stage.name,
+                round=number,
+                by=by,
+                figures=figures,
+                cluster_sizes=scored.measured.sizes(by),
+                table=None if table is None else table.tolist(),
                 **account(scored, spent),
-            }
+            )
         )
         self._warn_of_collapse(number, figures)
         self._advance(replace(self.state, closed=index + 1))
@@ -236,7 +235,7 @@ class CoveyStrategy(Strategy):
     def warn(self, text: str, number: int) -> None:
         """Say it, and write it into the run's metrics."""
         print(f"warning: {text}", flush=True)
-        self.folder.log({"event": "warning", "round": number, "text": text})
+        self.folder.log(WarningEvent(round=number, text=text))
 
     def _warn_of_collapse(self, number: int, figures: Mapping[str, Any]) -> None:
         if metrics.is_collapsed(figures.get("std", 1.0)):

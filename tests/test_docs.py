@@ -17,8 +17,8 @@ import pytest
 
 from common.config import recipes
 from common.objectives import build_stage
+from common.record.reader import read_run
 from deploy.cli.recipes import FAMILIES
-from server.report import read_run
 from tests.builders.pages import anchors, printed_steps
 
 ROOT = Path(__file__).parents[1]
@@ -58,7 +58,7 @@ def test_the_walk_through_of_a_new_objective_takes_one_file_and_one_recipe(tmp_p
     )
     assert done.returncode == 0, done.stdout + done.stderr
     stages = read_run(tmp_path / "run").stages
-    assert [stage["stage_name"] for stage in stages] == ["start", "representation", "clusters"]
+    assert [stage.stage_name for stage in stages] == ["start", "representation", "clusters"]
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda p: p.relative_to(ROOT).as_posix())

@@ -3,9 +3,7 @@
 The same lines and the same table, whichever engine runs and whichever machine watches.
 """
 
-import json
-from collections.abc import Iterator, Mapping, Sequence
-from pathlib import Path
+from collections.abc import Collection, Mapping
 from typing import Any
 
 from rich.box import SIMPLE_HEAD
@@ -13,67 +11,54 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from common.utils.files import Tail
-from server.report.record import RunRecord
+from common.record.metrics import FIGURES, LABELLED, UNLABELLED
+from common.record.reader import Damaged, RunRecord
+from common.record.schema import Event, ResumedEvent, RoundEvent, StageEvent, WarningEvent
 
-SCORES = ("acc", "nmi", "ari", "knn", "linear")
-WITHOUT_LABELS = ("agreement", "silhouette", "entropy")
-HEADS = {
-    "acc": "ACC",
-    "nmi": "NMI",
-    "ari": "ARI",
-    "knn": "kNN",
-    "linear": "linear",
-    "agreement": "agreement",
-    "silhouette": "silhouette",
-    "entropy": "evenness",
-}
 ABOUT = {
-    SCORES: "kNN and linear: on each site's own evaluation images.",
-    WITHOUT_LABELS: "No site has labels. agreement: NMI between the clusters of two views of each "
-    "image.",
+    LABELLED: "kNN and linear: on each site's own evaluation images.",
+    UNLABELLED: f"No site has labels. {FIGURES['agreement'].name}: {FIGURES['agreement'].about}",
 }
 
 
-class Follower:
-    """Reads the events that are new in a run's `metrics.jsonl`."""
-
-    def __init__(self, folder: Path) -> None:
-        self._tail = Tail(folder / "metrics.jsonl", at_end=True)
-
-    def events(self) -> Iterator[dict[str, Any]]:
-        """Those since the last call; all anew where a resumed run took rounds back."""
-        return map(json.loads, self._tail.lines())
-
-
-def show_event(console: Console, event: Mapping[str, Any], rounds: int) -> None:
+def show_event(console: Console, event: Event | Damaged, rounds: int) -> None:
     """One line of at most 80 columns for one event, but for warnings."""
-    if event["event"] == "warning":
-        console.print(f"[yellow]warning[/] {escape(event['text'])}", highlight=False)
-        return
-    if event["event"] == "stage":
-        scores = "  ".join(f"{HEADS[k]} {event[k]:.3f}" for k in _shown([event]) if k in event)
-        name = escape(event["stage_name"])
-        console.print(f"[bold green]end of {name}[/]  {scores}", highlight=False)
-        return
-    received = event["received"]
-    scores = " ".join(f"{HEADS[k]} {received[k]:.3f}" for k in SCORES[:3] if k in received)
-    absent = len(event["missing"]) + len(event["refused"])
+    match event:
+        case RoundEvent():
+            _show_round(console, event, rounds)
+        case StageEvent():
+            scores = "  ".join(_score(k, event.figures) for k in _shown([event.figures]))
+            name = escape(event.stage_name)
+            console.print(f"[bold green]end of {name}[/]  {scores}", highlight=False)
+        case ResumedEvent() if not event.changes:
+            console.print(f"[dim]going on after round {event.round}[/]", highlight=False)
+        case WarningEvent() | ResumedEvent() | Damaged():
+            console.print(f"[yellow]warning[/] {escape(event.text)}", highlight=False)
+
+
+def _show_round(console: Console, event: RoundEvent, rounds: int) -> None:
+    received = event.received
+    scores = " ".join(_score(key, received) for key in LABELLED[:3] if key in received)
+    absent = len(event.missing) + len(event.refused)
     console.print(
-        f"{event['round']:>3}/{rounds} [bold]{escape(event['stage_name']):<14}[/] "
-        f"loss {event['loss'].get('loss', 0):6.3f} {scores} "
-        f"{event['seconds']['total']:5.1f} s {size(event['bytes_down'] + event['bytes_up'])}"
+        f"{event.round:>3}/{rounds} [bold]{escape(event.stage_name):<14}[/] "
+        f"loss {event.loss.get('loss', 0):6.3f} {scores} "
+        f"{event.seconds['total']:5.1f} s {size(event.bytes_down + event.bytes_up)}"
         + (f"  [yellow]without {absent} sites[/]" if absent else ""),
         highlight=False,
     )
 
 
+def _score(key: str, figures: Mapping[str, float]) -> str:
+    return f"{FIGURES[key].name} {figures[key]:.3f}" if key in figures else ""
+
+
 def show_result(console: Console, record: RunRecord) -> None:
     """The table that a run ends in."""
-    plan = record.run["plan"]
+    run = record.run
     table = Table(
-        title=f"{plan['recipe']} on {plan['dataset']}, {len(record.run['sites'])} sites, "
-        f"{plan['partition']}",
+        title=f"{run.recipe} on {run.plan['dataset']}, {len(run.sites)} sites, "
+        f"{run.plan['partition']}",
         title_style="bold",
         title_justify="left",
         box=SIMPLE_HEAD,
@@ -82,7 +67,7 @@ def show_result(console: Console, record: RunRecord) -> None:
     rows = summary_rows(record)
     shown = _shown(rows)
     table.add_column("stage")
-    for head in (*(HEADS[name] for name in shown), "s/round", "MB/round"):
+    for head in (*(FIGURES[name].name for name in shown), "s/round", "MB/round"):
         table.add_column(head, justify="right")
     for row in rows:
         table.add_row(
@@ -94,10 +79,10 @@ def show_result(console: Console, record: RunRecord) -> None:
     console.print(f"[dim]{ABOUT[shown]} MB: all sites, both ways.[/]", highlight=False)
 
 
-def _shown(stages: Sequence[Mapping[str, Any]]) -> tuple[str, ...]:
+def _shown(several: Collection[Mapping[str, Any]]) -> tuple[str, ...]:
     """The scores to show: those that need labels, where a site has any."""
-    labelled = any(stage.get(name) is not None for stage in stages for name in SCORES)
-    return SCORES if labelled else WITHOUT_LABELS
+    labelled = any(figures.get(key) is not None for figures in several for key in LABELLED)
+    return LABELLED if labelled else UNLABELLED
 
 
 def _per_round(row: Mapping[str, Any]) -> tuple[str, str]:
@@ -111,19 +96,17 @@ def summary_rows(record: RunRecord) -> list[dict[str, Any]]:
     """One row per finished stage: scores, and means over its training rounds (None without)."""
     rows = []
     for stage in record.stages:
-        events = [e for e in record.rounds if e["stage"] == stage["stage"]]
+        events = [e for e in record.rounds if e.stage == stage.stage]
+        keys = (*LABELLED, *UNLABELLED, "purity", "effective_rank")
         rows.append(
             {
-                "stage": stage["stage_name"],
+                "stage": stage.stage_name,
                 "rounds": len(events),
-                "by": stage["by"],
-                **{name: stage.get(name) for name in SCORES},
-                **{name: stage.get(name) for name in WITHOUT_LABELS},
-                "purity": stage.get("purity"),
-                "effective_rank": stage.get("effective_rank"),
-                "seconds_per_round": _mean([e["seconds"]["total"] for e in events]),
-                "bytes_down_per_round": _mean([e["bytes_down"] for e in events]),
-                "bytes_up_per_round": _mean([e["bytes_up"] for e in events]),
+                "by": stage.by,
+                **{key: stage.figures.get(key) for key in keys},
+                "seconds_per_round": _mean([e.seconds["total"] for e in events]),
+                "bytes_down_per_round": _mean([e.bytes_down for e in events]),
+                "bytes_up_per_round": _mean([e.bytes_up for e in events]),
             }
         )
     return rows

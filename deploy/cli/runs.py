@@ -12,10 +12,11 @@ from rich.console import Console
 from common.config import recipes
 from common.config.options import Plan
 from common.data import DATASETS
+from common.record.reader import has_run, read_run
 from common.utils.errors import UserError
 from common.utils.lock import is_locked
 from deploy.cli.progress import show_result, summary_rows
-from server.report import read_run, write_report
+from server.report import write_report
 from server.run.folder import LOCK, RunFolder
 
 
@@ -25,7 +26,7 @@ def new_folder(runs: Path, recipe: str, wanted: Path | None) -> Path:
     `UserError` if `wanted` holds a run already.
     """
     if wanted is not None:
-        if (wanted / "run.json").exists():
+        if has_run(wanted):
             raise UserError(f"{wanted} holds a run already: --resume {wanted} goes on with it")
         wanted.mkdir(parents=True, exist_ok=True)
         return wanted.absolute()
@@ -66,7 +67,7 @@ def resumed(folder: Path) -> Plan:
 
 def way_on(run: Path, *command: str) -> str:
     """How a run that has ended early goes on with a `covey` command, as half a sentence."""
-    if (run / "run.json").exists():
+    if has_run(run):
         whole = shlex.join(["covey", *command, "--resume", str(run)])
         return f"`{whole}` goes on from the last round"
     return "it had not begun: there is nothing to go on from"

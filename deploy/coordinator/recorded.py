@@ -1,13 +1,12 @@
-"""What the runs of a server recorded, for `covey runs` and `covey server sites`: read from
-`runs/*/run.json` and `metrics.jsonl` alone, which hold no label and no embedding."""
+"""What the runs of a server recorded, for `covey runs` and `covey server sites`: read from their
+records alone, which hold no label and no embedding."""
 
-import json
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-from common.utils.files import Tail
+from common.record.reader import has_run, read_events, read_settings
+from common.record.schema import Event, RoundEvent, Run, StageEvent
+from common.utils.errors import UserError
 from common.utils.lock import is_locked
 from server.run.folder import LOCK
 
@@ -16,34 +15,41 @@ SCORES = ("acc", "nmi", "agreement")
 
 @dataclass(frozen=True)
 class RecordedRun:
-    """One run's folder: `run` is its `run.json` ({} before it has begun), `events` the whole lines
-    of its `metrics.jsonl`."""
+    """One run's folder: its settings (None before it has begun, or where they are damaged), its
+    events, and what could not be read, a line each."""
 
     folder: Path
-    run: Mapping[str, Any]
-    events: list[Mapping[str, Any]]
+    run: Run | None
+    events: list[Event]
+    damaged: tuple[str, ...] = ()
 
     @property
     def status(self) -> str:
         """ "running" (a ServerApp is at work in the folder), "finished", "failed", or "stopped":
-        it has begun, and nobody is at work; "" before it has begun."""
+        it has begun, and nobody is at work; "" before it has begun, and "damaged" where its
+        `run.json` is."""
         if is_locked(self.folder / LOCK):
             return "running"
-        status = str(self.run.get("status", ""))
-        return "stopped" if status == "running" else status
+        if self.run is None:
+            return "damaged" if has_run(self.folder) else ""
+        return "stopped" if self.run.status == "running" else self.run.status
 
     @property
-    def rounds(self) -> list[Mapping[str, Any]]:
-        """The events of its training rounds."""
-        return [event for event in self.events if event.get("event") == "round"]
+    def rounds(self) -> int:
+        """Training rounds that have ended."""
+        return len({event.round for event in self.events if isinstance(event, RoundEvent)})
 
     @property
     def scores(self) -> dict[str, float]:
         """ACC and NMI of the last stage that ended, or of what the last round received; the last
         stage's agreement where it has that, with labels or without."""
         for event in reversed(self.events):
-            figures = event.get("received", event)
-            found = {n: float(figures[n]) for n in SCORES if isinstance(figures.get(n), float)}
+            figures: dict[str, float] = {}
+            if isinstance(event, StageEvent):
+                figures = event.figures
+            elif isinstance(event, RoundEvent):
+                figures = event.received
+            found = {name: figures[name] for name in SCORES if name in figures}
             if found:
                 return found
         return {}
@@ -62,33 +68,32 @@ class Took:
 def recorded_runs(runs: Path) -> list[RecordedRun]:
     """Every run in the folder `runs`, oldest first."""
     folders = (path for path in runs.glob("*") if path.is_dir() and not path.is_symlink())
-    found = [RecordedRun(path, _read(path / "run.json"), _events(path)) for path in folders]
-    return sorted(found, key=lambda run: (str(run.run.get("created", "")), run.folder.name))
+    found = [_recorded(path) for path in folders]
+    return sorted(found, key=lambda each: (each.run.created if each.run else "", each.folder.name))
 
 
 def taken(runs: list[RecordedRun]) -> dict[str, Took]:
     """site -> what it took part in over all `runs`."""
     sites: dict[str, Took] = {}
     for run in runs:
-        for name, facts in run.run.get("sites", {}).items():
-            took = sites.setdefault(name, Took())
-            took.examples = int(facts.get("examples", 0))
+        for name, facts in (run.run.sites if run.run else {}).items():
+            sites.setdefault(name, Took()).examples = facts.examples
         for event in run.events:
-            answered = event.get("answered", [])
-            moved = event.get("bytes_down", 0) + event.get("bytes_up", 0)
-            for name in answered:
+            if not isinstance(event, RoundEvent | StageEvent):
+                continue
+            moved = event.bytes_down + event.bytes_up
+            for name in event.answered:
                 took = sites.setdefault(name, Took())
-                took.rounds += event.get("event") == "round"
-                took.bytes += moved / len(answered)
+                took.rounds += isinstance(event, RoundEvent)
+                took.bytes += moved / len(event.answered)
     return sites
 
 
-def _read(path: Path) -> dict[str, Any]:
+def _recorded(folder: Path) -> RecordedRun:
+    events, damaged = read_events(folder)
+    run = None
     try:
-        return dict(json.loads(path.read_text(encoding="utf-8")))
-    except (OSError, ValueError):
-        return {}
-
-
-def _events(folder: Path) -> list[Mapping[str, Any]]:
-    return [json.loads(line) for line in Tail(folder / "metrics.jsonl").lines()]
+        run = read_settings(folder) if has_run(folder) else None
+    except UserError as error:
+        damaged = [str(error), *damaged]
+    return RecordedRun(folder, run, events, tuple(damaged))

@@ -11,6 +11,8 @@ from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
 
+from common.record.metrics import FIGURES
+from common.record.reader import has_run
 from common.utils.errors import UserError, unknown
 from common.utils.lock import is_locked
 from deploy.coordinator.folder import NOT_RUNNING, ServerFolder
@@ -26,7 +28,8 @@ PATIENCE = 10.0  # seconds for a SuperLink that is being restarted
 @dataclass(frozen=True)
 class RunLine:
     """One run: its folder's name; "waiting" (submitted, and not begun), "running", "finished",
-    "failed" or "stopped"; training rounds done and planned; when it started; its scores."""
+    "failed", "stopped" or "damaged"; training rounds done and planned; when it started; its scores;
+    what of its record could not be read."""
 
     id: str
     recipe: str
@@ -37,6 +40,7 @@ class RunLine:
     nmi: float | None
     acc: float | None
     agreement: float | None
+    damaged: tuple[str, ...] = ()
 
     def row(self, scores: Sequence[str]) -> tuple[str, ...]:
         """Its line of the table."""
@@ -57,13 +61,17 @@ def list_runs(folder: ServerFolder) -> list[RunLine]:
 def show_runs(lines: list[RunLine], console: Console) -> None:
     """The runs as a table; where no site has labels, with the score that needs none."""
     unlabelled = any(line.agreement is not None and line.nmi is None for line in lines)
-    scores = {"agreement": "agreement"} if unlabelled else {"nmi": "NMI", "acc": "ACC"}
+    keys = ("agreement",) if unlabelled else ("nmi", "acc")
+    scores = {key: FIGURES[key].name for key in keys}
     table = Table("run", "recipe", "status", box=SIMPLE_HEAD, pad_edge=False)
     for head in ("rounds", "started", *scores.values()):
         table.add_column(head, justify="right", no_wrap=True)
     for line in lines:
         table.add_row(*line.row(tuple(scores)))
     console.print(table)
+    for line in lines:
+        for text in line.damaged:
+            console.print(f"{line.id}: {text}", highlight=False, markup=False, soft_wrap=True)
 
 
 def as_json(lines: list[RunLine]) -> list[dict[str, Any]]:
@@ -97,7 +105,7 @@ def find(folder: ServerFolder, name: str) -> Path:
     """The folder of a run that is given by its name or its path; `UserError` for an unknown one."""
     known = {path.name: path for path in folder.runs.glob("*") if path.is_dir()}
     given = Path(name)
-    if (given / "run.json").exists() or given.absolute() in known.values():
+    if has_run(given) or given.absolute() in known.values():
         return given.absolute()
     if name not in known:
         raise unknown("run", name, known)
@@ -120,15 +128,16 @@ def _line(run: RecordedRun, waiting: set[str]) -> RunLine:
     status = run.status
     if not status or status == "stopped":
         status = "waiting" if str(run.folder) in waiting else "stopped"
-    plan = run.run.get("plan", {})
+    begun = run.run
     return RunLine(
         run.folder.name,
-        str(run.run.get("recipe", "–")),
+        begun.recipe if begun else "–",
         status,
-        len(run.rounds),
-        sum(stage.get("rounds", 0) for stage in plan.get("stages", ())),
-        str(run.run.get("created", "")),
+        run.rounds,
+        sum(stage.get("rounds", 0) for stage in begun.plan.get("stages", ())) if begun else 0,
+        begun.created if begun else "",
         run.scores.get("nmi"),
         run.scores.get("acc"),
         run.scores.get("agreement"),
+        run.damaged,
     )

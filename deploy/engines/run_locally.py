@@ -4,7 +4,6 @@ SuperLink, ServerApp, and for each site a SuperNode with its resident trainer: t
 that run on separate machines, with TLS and SuperNode authentication on.
 """
 
-import json
 import os
 import sys
 import tempfile
@@ -18,9 +17,10 @@ from rich.console import Console
 
 from common.config.options import Plan
 from common.data.planned import planned_data, planned_partition
+from common.record.reader import Follower, has_run, read_settings
 from common.utils.errors import UserError
 from common.utils.lock import is_locked
-from deploy.cli.progress import Follower, show_event
+from deploy.cli.progress import show_event
 from deploy.cli.runs import way_on
 from deploy.engines.federation import LocalFederation, SiteSpec
 from deploy.flower.bundle import write_bundle
@@ -142,9 +142,8 @@ def follow(
 
 
 def read_status(folder: Path) -> tuple[str, str]:
-    """(status, reason) of `run.json`; "running" before it is written."""
-    try:
-        run = json.loads((folder / "run.json").read_text(encoding="utf-8"))
-    except (FileNotFoundError, json.JSONDecodeError):
+    """(status, reason) of the run; "running" before it has begun."""
+    if not has_run(folder):
         return "running", ""
-    return str(run.get("status", "running")), str(run.get("reason", ""))
+    run = read_settings(folder)
+    return run.status, run.reason or ""

@@ -1,17 +1,17 @@
 """`covey simulate`: the same ServerApp and ClientApp, with all sites in this process."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 from client.workbench import Workshop, pick_device
 from common.config.options import Plan
 from common.data.planned import planned_data, planned_partition
+from common.record.schema import Event
 from deploy.engines.in_process import grid_of, sites_of
 from server.app import run
 from server.run.folder import RunFolder
 
-Watch = Callable[[Mapping[str, Any]], None]
+Watch = Callable[[Event], None]
 
 
 def simulate(plan: Plan, folder: Path, watch: Watch | None = None) -> None:

@@ -59,7 +59,7 @@ def evaluate_federated(
         raise UserError(f"--federated has only {', '.join(FROZEN)}: fine-tuning pools images")
     sites = [_open(trained, *part) for part in _parts(folder, trained)]
     images = sum(len(site.labels) for site in sites)
-    classes = len(trained.run.get("classes", ()))
+    classes = len(trained.run.classes)
     figures: dict[str, Any] = {
         "images": images,
         "held_out": sum(len(site.held) for site in sites),
@@ -108,13 +108,13 @@ def _parts(folder: Path, trained: Trained) -> list[tuple[str, ImageData]]:
     data = planned_data(trained.plan)
     if data.labels is None:
         raise UserError(f"{trained.plan.dataset} has no labels to evaluate with")
-    if not set(data.classes) <= set(trained.run.get("classes", ())):
+    if not set(data.classes) <= set(trained.run.classes):
         raise UserError(f"the classes of {trained.plan.dataset} are not those of the run")
     trained.check(data)
     parts = [(f"site-{i}", data.subset(rows)) for i, rows in enumerate(partition.sites)]
     for name, part in parts:
-        known = trained.run.get("sites", {}).get(name)
-        if known is not None and known.get("fingerprint") != part.fingerprint:
+        known = trained.run.sites.get(name)
+        if known is not None and known.fingerprint != part.fingerprint:
             raise UserError(f"the images of {name} are not those that it had in the run")
     return parts
 
@@ -125,7 +125,7 @@ def _open(trained: Trained, name: str, data: ImageData) -> _Site:
     trainer = Trainer(name, data, Path(), Workshop(trained.device))
     assert trainer.labels is not None
     train, held = trainer.split(asked)
-    classes: list[str] = list(trained.run["classes"])
+    classes: list[str] = list(trained.run.classes)
     renumber = torch.tensor([classes.index(name) for name in data.classes])
     h = trained.embed(data)
     z = h if trained.space == "encoder" else trained.embed(data, trained.space)

@@ -4,7 +4,6 @@ The modules are those of the plan's last stage, built as the sites build them, w
 tensors in them. What does not fit the plan is refused in one line.
 """
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -25,10 +24,11 @@ from common.data import ImageData
 from common.models.encoders import Encoder
 from common.objectives import build_stage
 from common.objectives.base import Objective
+from common.record.reader import SETTINGS, read_settings
+from common.record.schema import Run
 from common.utils.errors import UserError
 from common.utils.files import read_note
 from common.utils.seeds import generator
-from server.report import read_run
 
 
 @dataclass(frozen=True)
@@ -40,7 +40,7 @@ class Trained:
     `untrained`: whether the encoder's parameters are the initial ones.
     """
 
-    run: Mapping[str, Any]
+    run: Run
     plan: Plan
     objective: Objective
     centroids: Tensor | None
@@ -123,13 +123,13 @@ class Trained:
 
 def load_trained(folder: Path, device: str = "auto") -> Trained:
     """Read a run's folder; `UserError` where it is no finished run, or files do not fit."""
-    run = read_run(folder).run
+    run = read_settings(folder)
     try:
-        plan = Plan.from_json(json.dumps(run["plan"]))
+        plan = run.settings()
     except UserError as error:
-        raise UserError(f"{folder / 'run.json'}: {error}") from None
-    if run.get("status") != "finished":
-        raise UserError(f"{folder}: the run has not finished, it is {run.get('status')}")
+        raise UserError(f"{folder / SETTINGS}: {error}") from None
+    if run.status != "finished":
+        raise UserError(f"{folder}: the run has not finished, it is {run.status}")
     path = folder / "encoder.safetensors"
     if not path.exists():
         raise UserError(f"{folder} has no encoder.safetensors: the run has not finished")

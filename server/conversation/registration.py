@@ -12,6 +12,7 @@ from typing import TypeGuard
 from flwr.app import Message
 
 from common.protocol.messages import MOST_CLASSES, MessageError, Reply
+from common.record.schema import SiteFacts
 from common.utils.errors import UserError
 
 MOST_IMAGES = 2**30  # of a site
@@ -20,7 +21,7 @@ LARGEST_SIDE = 4096  # pixels, as the run option `side`
 LONGEST_NAME = 200
 Shape = tuple[int, int]
 """Channels and side in pixels of all images of a site."""
-FACTS = ("channels", "side", "kind", "fingerprint", "device", "python", "torch")
+TEXTS = ("kind", "fingerprint", "device", "python", "torch")
 
 
 @dataclass(frozen=True)
@@ -32,7 +33,7 @@ class SiteInfo:
     channels: int
     side: int
     classes: tuple[str, ...]
-    facts: dict[str, str | int]
+    facts: SiteFacts
 
     @property
     def shape(self) -> Shape:
@@ -96,9 +97,9 @@ def read_greeting(answer: Message, registered: str) -> SiteInfo:
         raise UserError(f"its images are {channels}×{side}×{side}")
     if len(classes) > MOST_CLASSES or not all(is_name(name) for name in classes):
         raise UserError(f"it has {len(classes)} classes, or one without a printable name")
-    facts = {key: info[key] for key in FACTS if key in info}
-    known = {k: v for k, v in facts.items() if type(v) is int or is_name(v)}
-    return SiteInfo(reply.site, reply.examples, channels, side, tuple(classes), known)
+    texts = {key: text for key in TEXTS if is_name(text := info.get(key))}
+    facts = SiteFacts(examples=reply.examples, channels=channels, side=side, **texts)
+    return SiteInfo(reply.site, reply.examples, channels, side, tuple(classes), facts)
 
 
 def is_name(value: object) -> TypeGuard[str]:

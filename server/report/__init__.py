@@ -12,14 +12,14 @@ from jinja2 import DictLoader, Environment, StrictUndefined
 from markupsafe import Markup
 
 from common.config import recipes
+from common.record.reader import RunRecord, read_run
 from common.utils.errors import UserError
 from common.utils.files import write_atomic
 from server.report import accounts, figures, formats, headline, settings
 from server.report.page import PAGE
-from server.report.record import RunRecord, read_run
 from server.report.style import STYLE
 
-__all__ = ["RunRecord", "fill", "read_run", "render", "write_report"]
+__all__ = ["fill", "render", "write_report"]
 
 
 def write_report(run_folder: Path) -> Path:
@@ -55,14 +55,14 @@ def _context(record: RunRecord) -> dict[str, Any]:
     if len(learning) % 2 and clusters and clusters[0].title == figures.SIZES:
         learning.append(clusters.pop(0))  # two columns are filled
     return {
-        "id": str(run.get("id", "")),
-        "recipe": str(run.get("recipe", "run")),
-        "title": _title(str(run.get("recipe", ""))),
-        "status": str(run.get("status", "unknown")),
+        "id": run.id,
+        "recipe": run.recipe,
+        "title": _title(run.recipe),
+        "status": run.status,
         "facts": _facts(record, len(sites)),
         "warnings": accounts.warnings(record),
         "headline": headline.headline(record),
-        "labels": bool(run.get("classes")),
+        "labels": bool(run.classes),
         "begun": bool(record.rounds),
         "table": headline.stage_table(record),
         "learning": learning,
@@ -75,7 +75,7 @@ def _context(record: RunRecord) -> dict[str, Any]:
         "stage_settings": settings.stage_settings(record),
         "versions": settings.versions(record),
         "command": settings.command(record),
-        "json": settings.as_json(record),
+        "json": run.to_json(),
     }
 
 
@@ -88,15 +88,12 @@ def _title(recipe: str) -> str:
 
 def _facts(record: RunRecord, sites: int) -> list[tuple[str, str]]:
     """The line under the title: what ran, on how much, for how long."""
-    run, plan = record.run, record.run["plan"]
-    known = run.get("sites")
-    facts = known.values() if isinstance(known, dict) else ()
-    held = [f.get("examples") for f in facts if isinstance(f, dict)]
-    images = sum(n for n in held if formats.is_number(n))
+    run, plan = record.run, record.run.plan
+    images = sum(site.examples for site in run.sites.values())
     done, planned = len(record.rounds), headline.planned_rounds(record)
     rounds = formats.count(planned) if done == planned else f"{done} of {planned}"
     return [
-        ("started", formats.moment(run.get("created"))),
+        ("started", formats.moment(run.created)),
         ("data set", str(plan.get("dataset", formats.NONE))),
         ("images", formats.count(images) if images else formats.NONE),
         ("sites", formats.count(sites) if sites else formats.NONE),

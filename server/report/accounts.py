@@ -6,12 +6,14 @@ from typing import Any
 
 from markupsafe import Markup
 
+from common.record.metrics import COSTS
+from common.record.reader import RunRecord
+from common.record.schema import RoundEvent, SiteFacts, StageEvent
 from server.report import formats
 from server.report.curves import colour_of, round_strip, stacked_bars
 from server.report.figures import Figure, bands
 from server.report.formats import is_number
 from server.report.headline import planned_rounds
-from server.report.record import Event, RunRecord
 
 TIMES = " \N{MULTIPLICATION SIGN} "
 PHASES = 7  # parts of a bar that can be told apart; smaller phases are "other"
@@ -48,18 +50,16 @@ def cost(record: RunRecord) -> list[Figure]:
 
 
 def _bytes(record: RunRecord) -> Figure | None:
+    down, up = COSTS["bytes_down"], COSTS["bytes_up"]
     columns = {
-        event["round"]: {
-            "to sites": _positive(event.get("bytes_down")),
-            "from sites": _positive(event.get("bytes_up")),
-        }
+        event.round: {down.name: float(event.bytes_down), up.name: float(event.bytes_up)}
         for event in record.rounds
     }
     note = f"Over all sites. In all {formats.size(total_bytes(record))}, stage ends included."
     return _bars(
         record,
         columns,
-        ["to sites", "from sites"],
+        [down.name, up.name],
         title="Sent per round",
         note=note,
         written=formats.size,
@@ -67,7 +67,7 @@ def _bytes(record: RunRecord) -> Figure | None:
 
 
 def _seconds(record: RunRecord) -> Figure | None:
-    columns = {event["round"]: _phases(event) for event in record.rounds}
+    columns = {event.round: _phases(event) for event in record.rounds}
     sums: dict[str, float] = {}
     for parts in columns.values():
         for name, seconds in parts.items():
@@ -78,20 +78,18 @@ def _seconds(record: RunRecord) -> Figure | None:
     if small:
         columns = {number: _folded(parts, small) for number, parts in columns.items()}
         last = ["other", *(name for name in last if name != "other")]
-    note = f"Wall time by phase, mean over sites. In all {formats.duration(total_seconds(record))}."
+    note = f"{COSTS['seconds'].about} In all {formats.duration(total_seconds(record))}."
     return _bars(
         record, columns, [*kept, *last], title="Time per round", note=note, written=formats.duration
     )
 
 
-def _phases(event: Event) -> dict[str, float]:
+def _phases(event: RoundEvent) -> dict[str, float]:
     """Seconds by phase; what the phases leave of the total is "other"."""
-    seconds = event.get("seconds")
-    if not isinstance(seconds, dict):
-        return {}
-    parts = {str(name): _positive(value) for name, value in seconds.items() if name != "total"}
-    rest = _positive(seconds.get("total")) - sum(parts.values())
-    if rest > 0.01 * _positive(seconds.get("total")):
+    parts = {name: _positive(value) for name, value in event.seconds.items() if name != "total"}
+    total = _positive(event.seconds.get("total"))
+    rest = total - sum(parts.values())
+    if rest > 0.01 * total:
         parts["other"] = parts.get("other", 0.0) + rest
     return {name: value for name, value in parts.items() if value}
 
@@ -120,15 +118,12 @@ def _bars(
 
 def total_bytes(record: RunRecord) -> float:
     """Bytes of all rounds and stage ends, both ways."""
-    events = [*record.rounds, *record.stages]
-    return sum(_positive(e.get(k)) for e in events for k in ("bytes_down", "bytes_up"))
+    return sum(e.bytes_down + e.bytes_up for e in (*record.rounds, *record.stages))
 
 
 def total_seconds(record: RunRecord) -> float:
     """Wall time of all rounds and stage ends at the server."""
-    events = [*record.rounds, *record.stages]
-    parts = (e["seconds"] for e in events if isinstance(e.get("seconds"), dict))
-    return sum(_positive(seconds.get("total")) for seconds in parts)
+    return sum(_positive(e.seconds.get("total")) for e in (*record.rounds, *record.stages))
 
 
 def _positive(value: Any) -> float:
@@ -137,13 +132,11 @@ def _positive(value: Any) -> float:
 
 def sites(record: RunRecord) -> list[Site]:
     """Every site that the run knows or that a round named."""
-    known = record.run.get("sites")
-    facts: dict[str, Any] = dict(known) if isinstance(known, dict) else {}
+    facts: dict[str, SiteFacts | None] = dict(record.run.sites)
     states = [_states(event) for event in record.rounds or record.stages]
-    for name in sorted({name for round_states in states for name in round_states}):
-        facts.setdefault(name, {})
-    facts = {name: fact if isinstance(fact, dict) else {} for name, fact in facts.items()}
-    largest = max((_positive(fact.get("examples")) for fact in facts.values()), default=0.0)
+    for name in {name for round_states in states for name in round_states}:
+        facts.setdefault(name, None)
+    largest = max((fact.examples for fact in facts.values() if fact), default=0)
     return [
         _site(name, facts[name], [s.get(name, "unasked") for s in states], largest, record)
         for name in sorted(facts, key=_natural)
@@ -166,64 +159,64 @@ def _natural(name: str) -> tuple[str, int, str]:
     return stem, int(digits[:18] or 0), name
 
 
-def _states(event: Event) -> dict[str, str]:
-    found: dict[str, str] = {}
-    for state in ("answered", "missing", "refused"):
-        names = event.get(state)
-        if isinstance(names, list | dict):
-            found |= {str(name): state for name in names}
-    return found
+def _states(event: RoundEvent | StageEvent) -> dict[str, str]:
+    found = dict.fromkeys(event.answered, "answered")
+    found |= dict.fromkeys(event.missing, "missing")
+    return found | dict.fromkeys(event.refused, "refused")
 
 
-def _site(name: str, fact: Event, states: list[str], largest: float, record: RunRecord) -> Site:
+def _site(
+    name: str, fact: SiteFacts | None, states: list[str], largest: int, record: RunRecord
+) -> Site:
     counts = {s: states.count(s) for s in ("answered", "missing", "refused")}
     asked = sum(counts.values())
     trouble = [f"{counts[state]} {state}" for state in ("missing", "refused") if counts[state]]
     told = f"{name}: answered {counts['answered']} of {asked} rounds"
     return Site(
         name=name,
-        examples=formats.count(fact.get("examples")),
-        share=_positive(fact.get("examples")) / largest if largest else 0.0,
+        examples=formats.count(fact and fact.examples),
+        share=fact.examples / largest if fact and largest else 0.0,
         images=_shape(fact),
-        device=str(fact.get("device", formats.NONE)),
+        device=(fact and fact.device) or formats.NONE,
         answered=f"{counts['answered']} of {asked}" if asked else formats.NONE,
         strip=round_strip(states, told) if asked else None,
         trouble=", ".join(trouble),
         problem=_last_refusal(record, name),
-        fingerprint=str(fact.get("fingerprint", ""))[:12],
+        fingerprint=((fact and fact.fingerprint) or "")[:12],
     )
 
 
-def _shape(fact: Event) -> str:
-    side, channels = fact.get("side"), fact.get("channels")
-    if not is_number(side):
+def _shape(fact: SiteFacts | None) -> str:
+    if fact is None or fact.side is None:
         return formats.NONE
-    return f"{side}{TIMES}{side}" + (f"{TIMES}{channels}" if is_number(channels) else "")
+    return TIMES.join(str(n) for n in (fact.side, fact.side, fact.channels) if n)
 
 
 def _last_refusal(record: RunRecord, name: str) -> str:
     for event in reversed(record.rounds):
-        refused = event.get("refused")
-        if isinstance(refused, dict) and name in refused:
-            return f"round {event['round']}: {refused[name]}"
+        if name in event.refused:
+            return f"round {event.round}: {event.refused[name]}"
     return ""
 
 
 def warnings(record: RunRecord, shown: int = 5) -> Warnings:
-    """Why a run failed, then its warnings, equal texts once with how often."""
-    texts: dict[str, list[Any]] = {}
+    """Why a run failed; what of its record is damaged; what was not as before when it went on;
+    then its warnings, equal texts once with how often."""
+    texts: dict[str, list[int]] = {}
     for event in record.warnings:
-        texts.setdefault(str(event.get("text", "")), []).append(event.get("round"))
-    lines = tuple(_line(text, rounds) for text, rounds in texts.items())
-    reason = str(record.run.get("reason", "")) if record.run.get("status") == "failed" else ""
+        texts.setdefault(event.text, []).append(event.round)
+    resumed = [e for e in record.resumed if e.changes]
+    lines = (
+        *(("", text) for text in record.damaged),
+        *((f"after round {e.round}", e.text) for e in resumed),
+        *(_line(text, rounds) for text, rounds in texts.items()),
+    )
+    reason = record.run.reason or "" if record.run.status == "failed" else ""
     return Warnings(reason, lines[:shown], lines[shown:])
 
 
-def _line(text: str, rounds: list[Any]) -> tuple[str, str]:
+def _line(text: str, rounds: list[int]) -> tuple[str, str]:
     """Where and what; a text that begins with its round does not say it twice."""
-    numbers = [n for n in rounds if is_number(n)]
-    if not numbers:
-        return "", text
-    where = f"round {min(numbers)}"
+    where = f"round {min(rounds)}"
     times = f", {len(rounds)} times" if len(rounds) > 1 else ""
     return where + times, text.removeprefix(f"{where}: ")

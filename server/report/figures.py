@@ -7,12 +7,14 @@ from dataclasses import dataclass
 import numpy as np
 from markupsafe import Markup
 
+from common.record.metrics import COSTS, FIGURES
+from common.record.reader import RunRecord
+from common.record.schema import RoundEvent, StageEvent
 from server.report import formats
 from server.report.clusters import DISTINCT, Counts, heat_map, scatter, shape_of, size_bars
 from server.report.curves import Point, Series, line_chart
 from server.report.formats import is_number
-from server.report.headline import METRICS, planned_rounds, planned_stages, rounds_of
-from server.report.record import Event, RunRecord
+from server.report.headline import planned_rounds, planned_stages, rounds_of
 from server.report.svg import Band
 
 SIZES = "Cluster sizes"
@@ -57,8 +59,7 @@ def learning(record: RunRecord) -> list[Figure]:
 
 
 def _curves(record: RunRecord, title: str, keys: Sequence[str], note: str) -> Figure | None:
-    names = {metric.key: metric.name for metric in METRICS}
-    series = [one for key in keys if (one := _measured(record, key, names[key])).points]
+    series = [one for key in keys if (one := _measured(record, key)).points]
     rounds = planned_rounds(record)
     if not series or not rounds:
         return None
@@ -69,29 +70,29 @@ def _curves(record: RunRecord, title: str, keys: Sequence[str], note: str) -> Fi
     return Figure(title, note, svg)
 
 
-def _measured(record: RunRecord, key: str, name: str) -> Series:
+def _measured(record: RunRecord, key: str) -> Series:
     """A figure of the received model, one round back, and at each stage's end."""
     segments: dict[int, list[Point]] = {}
     for event in record.rounds:
-        value = _of(event, "received").get(key)
+        value = event.received.get(key)
         if is_number(value):
-            segments.setdefault(event.get("stage", 0), []).append((event["round"] - 1, value))
+            segments.setdefault(event.stage, []).append((event.round - 1, value))
     ends = []
-    for event in record.stages:
-        at, value = event.get("round"), event.get(key)
-        if is_number(at) and is_number(value):
-            segments.setdefault(event["stage"], []).append((at, value))
-            ends.append((at, value))
-    return Series(name, tuple(tuple(s) for s in segments.values()), tuple(ends))
+    for stage in record.stages:
+        value = stage.figures.get(key)
+        if is_number(value):
+            segments.setdefault(stage.stage, []).append((stage.round, value))
+            ends.append((stage.round, value))
+    return Series(FIGURES[key].title, tuple(tuple(s) for s in segments.values()), tuple(ends))
 
 
 def _losses(record: RunRecord) -> Figure | None:
     terms: dict[str, dict[int, list[Point]]] = {}
     for event in record.rounds:
-        for name, value in _of(event, "loss").items():
+        for name, value in event.loss.items():
             if is_number(value):
-                parts = terms.setdefault(str(name), {})
-                parts.setdefault(event.get("stage", 0), []).append((event["round"], value))
+                parts = terms.setdefault(name, {})
+                parts.setdefault(event.stage, []).append((event.round, value))
     if not terms:
         return None
     series = [
@@ -105,7 +106,7 @@ def _losses(record: RunRecord) -> Figure | None:
         label="Loss against rounds",
         written=formats.number,
     )
-    return Figure("Loss", "Mean over the images that the sites trained on, by term.", svg)
+    return Figure(COSTS["loss"].title, COSTS["loss"].about, svg)
 
 
 def _without_copies(
@@ -124,11 +125,6 @@ def _short(name: str, most: int = 16) -> str:
     return name if len(name) <= most else name[: most - 1] + "…"
 
 
-def _of(event: Event, key: str) -> Event:
-    value = event.get(key)
-    return value if isinstance(value, dict) else {}
-
-
 def cluster_figures(record: RunRecord) -> list[Figure]:
     """Cluster sizes, the last contingency table, the map of embeddings."""
     found = [sizes] if (sizes := _cluster_sizes(record)) else []
@@ -144,8 +140,8 @@ def cluster_figures(record: RunRecord) -> list[Figure]:
 
 def _cluster_sizes(record: RunRecord) -> Figure | None:
     """Sizes at the end of the last stage, or else in the last round that has them."""
-    events = [*record.rounds, *record.stages]
-    sizes = next((s for e in reversed(events) if (s := _sizes(e))), [])
+    events: list[RoundEvent | StageEvent] = [*record.rounds, *record.stages]
+    sizes = next((e.cluster_sizes for e in reversed(events) if e.cluster_sizes), ())
     if not sizes:
         return None
     used = sum(1 for images in sizes if images)
@@ -153,45 +149,33 @@ def _cluster_sizes(record: RunRecord) -> Figure | None:
     return Figure(SIZES, note, size_bars(sizes))
 
 
-def _table(event: Event) -> Counts | None:
+def _table(event: StageEvent) -> Counts | None:
     try:
-        table = np.array(event.get("table"), np.int64)
-    except (ValueError, TypeError, OverflowError):
+        table = np.array(event.table or (), np.int64)
+    except (ValueError, OverflowError):  # rows of several lengths
         return None
-    return table if table.ndim == 2 and table.size and table.min() >= 0 else None
-
-
-def _sizes(event: Event) -> list[int]:
-    sizes = event.get("cluster_sizes")
-    good = isinstance(sizes, list) and all(is_number(n) and n >= 0 for n in sizes)
-    return [int(n) for n in sizes] if good and isinstance(sizes, list) else []
+    return table if table.ndim == 2 and table.size else None
 
 
 def _class_names(record: RunRecord, classes: int) -> list[str]:
-    names = record.run.get("classes")
-    if isinstance(names, list) and len(names) == classes:
-        return [str(name) for name in names]
-    return [str(index) for index in range(classes)]
+    names = record.run.classes
+    return list(names) if len(names) == classes else [str(index) for index in range(classes)]
 
 
 def _map(record: RunRecord) -> Figure | None:
     points = record.map
-    if not points or not points["x"]:
+    if points is None or not points.x:
         return None
-    by, shown = (
-        ("class", points["class"]) if points.get("class") else ("cluster", points["cluster"])
-    )
-    groups = {name: index for index, name in enumerate(sorted(set(shown), key=str))}
-    if all(isinstance(name, int) for name in groups):
-        groups = {name: index for index, name in enumerate(sorted(groups))}
-    names = _class_names(record, max((*groups.values(), 0)) + 1) if by == "class" else []
-    legend = []
-    for name, index in groups.items():
-        named = isinstance(name, int) and by == "class" and name < len(names)
-        legend.append((shape_of(index), names[name] if named else str(name)))
-    svg = scatter(points["x"], points["y"], [groups[name] for name in shown])
-    method, images = points.get("method", "2-D map"), formats.count(points.get("images"))
-    note = f"{method} of {images} images whose data is local, by {by}."
+    by, shown = ("class", points.classes) if points.classes else ("cluster", points.cluster)
+    groups = {number: index for index, number in enumerate(sorted(set(shown)))}
+    names = _class_names(record, max(groups) + 1) if by == "class" else []
+    legend = [
+        (shape_of(index), names[number] if names else str(number))
+        for number, index in groups.items()
+    ]
+    svg = scatter(points.x, points.y, [groups[number] for number in shown])
+    count = formats.count(points.images)
+    note = f"{points.method} of {count} images whose data is local, by {by}."
     if len(groups) > DISTINCT:
         legend, note = [], f"{note} Colours repeat."
     return Figure("Map of embeddings", note, svg, legend, "map")

@@ -1,43 +1,15 @@
 """The figures that a run is judged by: which there are, the headline, the table of stages."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from common.record.metrics import FIGURES, LABELLED, UNLABELLED, Metric
+from common.record.reader import RunRecord
 from server.report import formats
 from server.report.formats import is_number
-from server.report.record import Event, RunRecord
 
-
-@dataclass(frozen=True)
-class Metric:
-    """A measured quantity; `unit` ones lie in [0, 1]."""
-
-    key: str
-    name: str
-    about: str
-    unit: bool = True
-    more_is_better: bool = True
-
-    def written(self, value: Any) -> str:
-        """The value as the page prints it."""
-        return formats.score(value) if self.unit else formats.number(value)
-
-
-METRICS = (
-    Metric("acc", "ACC", "clustering accuracy, best one-to-one matching"),
-    Metric("nmi", "NMI", "normalised mutual information"),
-    Metric("ari", "ARI", "adjusted Rand index, 0 by chance"),
-    Metric("purity", "Purity", "share of each cluster's largest class"),
-    Metric("knn", "kNN", "nearest neighbours on the embeddings"),
-    Metric("linear", "Linear", "linear probe on the embeddings"),
-    Metric("agreement", "Agreement", "whether two views of an image share a cluster, from 0 to 1"),
-    Metric("silhouette", "Silhouette", "how far apart the clusters lie, at most 1"),
-    Metric("entropy", "Evenness", "entropy of the cluster sizes, 1 when even", True, False),
-    Metric("effective_rank", "Effective rank", "dimensions that the embeddings use", False, False),
-    Metric("std", "Spread", "of the embeddings, 1 healthy, 0 collapsed", True, False),
-)
-HEADLINE = ("acc", "nmi", "ari", "knn", "linear")
-WITHOUT_LABELS = ("agreement", "silhouette", "entropy", "effective_rank", "std")
+WITHOUT_LABELS = (*UNLABELLED, "effective_rank", "std")
 
 
 @dataclass(frozen=True)
@@ -82,19 +54,19 @@ class StageTable:
     rows: tuple[StageRow, ...]
 
 
-def planned_stages(record: RunRecord) -> list[Event]:
+def planned_stages(record: RunRecord) -> list[dict[str, Any]]:
     """The plan's stages as dictionaries."""
-    stages = record.run["plan"].get("stages")
+    stages = record.run.plan.get("stages")
     return [s for s in stages if isinstance(s, dict)] if isinstance(stages, list) else []
 
 
 def planned_rounds(record: RunRecord) -> int:
     """Training rounds of the plan, or as many as were seen."""
-    seen = record.rounds[-1]["round"] if record.rounds else 0
+    seen = record.rounds[-1].round if record.rounds else 0
     return max(seen, sum(rounds_of(stage) for stage in planned_stages(record)))
 
 
-def rounds_of(stage: Event) -> int:
+def rounds_of(stage: Mapping[str, Any]) -> int:
     """Rounds of one of the plan's stages, 0 where it does not say."""
     rounds = stage.get("rounds")
     return rounds if isinstance(rounds, int) else 0
@@ -102,36 +74,41 @@ def rounds_of(stage: Event) -> int:
 
 def headline(record: RunRecord) -> Headline | None:
     """The last finished stage's figures, or else what the sites last received; None before that."""
-    before: Event = {}
+    before: Mapping[str, float] = {}
+    earlier = ""
     if record.stages:
-        now = record.stages[-1]
-        before = record.stages[-2] if len(record.stages) > 1 else {}
-        title = f"After stage {now['stage'] + 1}, {now.get('stage_name', '')}"
+        last = record.stages[-1]
+        now = last.figures
+        title = f"After stage {last.stage + 1}, {last.stage_name}"
+        if len(record.stages) > 1:
+            before, earlier = record.stages[-2].figures, f"stage {record.stages[-2].stage + 1}"
     else:
-        measured = [r for r in record.rounds if r.get("received")]
+        measured = [event for event in record.rounds if event.received]
         if not measured:
             return None
-        now = measured[-1]["received"]
-        number = measured[-1]["round"] - 1
+        now = measured[-1].received
+        number = measured[-1].round - 1
         title = f"So far, after round {number}" if number else "Before training"
-    keys = [key for key in (*HEADLINE, *WITHOUT_LABELS) if is_number(now.get(key))][:5]
-    tiles = tuple(
-        _tile(metric, now, before) for key in keys for metric in METRICS if metric.key == key
-    )
-    earlier = f"stage {before['stage'] + 1}" if before else ""
+    keys = [key for key in (*LABELLED, *WITHOUT_LABELS) if is_number(now.get(key))][:5]
+    tiles = tuple(_tile(FIGURES[key], now, before) for key in keys)
     return Headline(title, tiles, earlier) if tiles else None
 
 
-def _tile(metric: Metric, now: Event, before: Event) -> Tile:
+def written(metric: Metric, value: Any) -> str:
+    """The value as the page prints it."""
+    return formats.score(value) if metric.share else formats.number(value)
+
+
+def _tile(metric: Metric, now: Mapping[str, float], before: Mapping[str, float]) -> Tile:
     value, old = now[metric.key], before.get(metric.key)
-    gain = value - old if is_number(old) and metric.unit else None
+    gain = value - old if is_number(old) and metric.share else None
     return Tile(
-        name=metric.name,
-        value=metric.written(value),
+        name=metric.title,
+        value=written(metric, value),
         about=metric.about,
         change="" if gain is None else formats.change(gain),
-        kind=_kind(gain or 0.0) if metric.more_is_better else "",
-        fill=min(1.0, max(0.0, value)) if metric.unit else None,
+        kind=_kind(gain or 0.0) if metric.better == "higher" else "",
+        fill=min(1.0, max(0.0, value)) if metric.share else None,
     )
 
 
@@ -143,24 +120,27 @@ def _kind(gain: float) -> str:
 
 def stage_table(record: RunRecord) -> StageTable:
     """One row per stage of the plan, whether it has ended or not."""
-    ended = {event["stage"]: event for event in record.stages}
-    shown = [m for m in METRICS if any(is_number(e.get(m.key)) for e in record.stages)]
-    best = {m.key: max(e[m.key] for e in record.stages if is_number(e.get(m.key))) for m in shown}
+    ended = {event.stage: event for event in record.stages}
+    values = [event.figures for event in record.stages]
+    shown = [m for m in FIGURES.values() if any(is_number(v.get(m.key)) for v in values)]
+    best = {m.key: max(v[m.key] for v in values if is_number(v.get(m.key))) for m in shown}
     rows = []
     for index, stage in enumerate(planned_stages(record)):
-        event = ended.get(index, {})
-        done = sum(r.get("stage") == index for r in record.rounds)
-        values = [event.get(metric.key) for metric in shown]
+        event = ended.get(index)
+        done = sum(r.stage == index for r in record.rounds)
+        figures: Mapping[str, float] = event.figures if event else {}
         rows.append(
             StageRow(
                 name=str(stage.get("name", index + 1)),
                 objective=str(stage.get("objective", "")),
                 progress=_progress(done, rounds_of(stage)),
-                by=str(event.get("by", formats.NONE)),
-                values=tuple(m.written(v) for m, v in zip(shown, values, strict=True)),
+                by=event.by if event else formats.NONE,
+                values=tuple(written(m, figures.get(m.key)) for m in shown),
                 marks=tuple(
-                    m.more_is_better and len(record.stages) > 1 and v == best[m.key]
-                    for m, v in zip(shown, values, strict=True)
+                    m.better == "higher"
+                    and len(record.stages) > 1
+                    and figures.get(m.key) == best[m.key]
+                    for m in shown
                 ),
             )
         )

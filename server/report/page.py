@@ -111,7 +111,7 @@ PAGE = """\
     <thead><tr><th>Stage</th><th>Objective</th><th class="n">Rounds</th>
       <th><abbr title="what assigns images to clusters">By</abbr></th>
       {% for metric in table.metrics %}
-      <th class="n"><abbr title="{{ metric.about }}">{{ metric.name }}</abbr></th>
+      <th class="n"><abbr title="{{ metric.about }}">{{ metric.title }}</abbr></th>
       {% endfor %}
     </tr></thead>
     <tbody>

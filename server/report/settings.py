@@ -1,17 +1,16 @@
 """What a run was told: the settings that matter first, its versions, and the command that repeats
 it."""
 
-import json
 import shlex
 from collections.abc import Mapping
 from typing import Any
 
 from common.config import recipes
 from common.config.options import STAGE_OPTIONS
+from common.record.reader import RunRecord
 from common.utils.errors import UserError
 from server.report import formats
 from server.report.headline import planned_stages
-from server.report.record import RunRecord
 
 FIRST = (
     "dataset", "images", "side", "sites", "alone", "partition", "size-skew", "seed", "encoder",
@@ -41,13 +40,11 @@ COMMANDS = {
 
 def settings(record: RunRecord) -> list[tuple[str, str]]:
     """The plan's options that hold for the whole run, as (name, value)."""
-    plan = record.run["plan"]
+    plan = record.run.plan
     rows = [(name, _told(name, plan[name])) for name in FIRST if name in plan]
-    spread = record.run.get("partition")
-    if isinstance(spread, dict) and spread.get("hash"):
-        rows.append(("partition hash", str(spread["hash"])[:12]))
-    if "parameters" in record.run:
-        rows.append(("model", f"{formats.count(record.run['parameters'])} numbers"))
+    if record.run.partition:
+        rows.append(("partition hash", record.run.partition.hash[:12]))
+    rows.append(("model", f"{formats.count(record.run.parameters)} numbers"))
     return rows
 
 
@@ -75,23 +72,16 @@ def _untold(name: str) -> tuple[Any, ...]:
 
 def versions(record: RunRecord) -> list[tuple[str, str]]:
     """Software that decided the result, Covey first."""
-    found = record.run.get("versions")
-    if not isinstance(found, dict):
-        return []
-    return sorted(((str(k), str(v)) for k, v in found.items()), key=lambda p: (p[0] != "covey", p))
-
-
-def as_json(record: RunRecord) -> str:
-    """`run.json`, indented."""
-    return json.dumps(record.run, indent=2, ensure_ascii=False)
+    found = record.run.versions
+    return sorted(found.items(), key=lambda pair: (pair[0] != "covey", pair))
 
 
 def command(record: RunRecord) -> list[str]:
     """The command line that repeats the run, option by option: the recipe, and every option that is
     not as the recipe says; the main options where the recipe is not one of ours."""
-    plan = record.run["plan"]
-    recipe = str(record.run.get("recipe", plan.get("recipe", "")))
-    start = [*COMMANDS.get(str(record.run.get("engine")), ("covey", "run")), recipe]
+    plan = record.run.plan
+    recipe = record.run.recipe
+    start = [*COMMANDS.get(record.run.engine, ("covey", "run")), recipe]
     try:
         usual = recipes.load(recipe).plan().model_dump(mode="json", by_alias=True)
     except UserError:
@@ -100,7 +90,7 @@ def command(record: RunRecord) -> list[str]:
     names = FIRST if usual else MAIN
     options |= {n: plan[n] for n in (*names, "device") if n in plan and plan[n] != usual.get(n)}
     options |= _stage_options(planned_stages(record), usual.get("stages", []))
-    if record.run.get("engine") == "server":  # the images are the sites' own
+    if record.run.engine == "server":  # the images are the sites' own
         options = {n: v for n, v in options.items() if n not in ("dataset", "partition")}
     given = [shlex.join([f"--{name}", _value(value)]) for name, value in options.items()]
     return [shlex.join(start), *given]

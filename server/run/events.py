@@ -1,4 +1,5 @@
-"""TensorBoard event files of a run, without torch: every number of a round or a stage as a scalar.
+"""TensorBoard event files of a run, without torch: every number of a round or a stage as a scalar,
+with what it means.
 
 One file per run, appended to record by record, so that a server that was killed and started again
 goes on in the same file. What is true of the model after round r stands at step r: a round's losses
@@ -9,19 +10,29 @@ import io
 import math
 import os
 import struct
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, NamedTuple
 
-from tensorboard.compat.proto.event_pb2 import Event, SessionLog
-from tensorboard.compat.proto.summary_pb2 import Summary
+from tensorboard.compat.proto.event_pb2 import Event as Record
+from tensorboard.compat.proto.event_pb2 import SessionLog
+from tensorboard.compat.proto.summary_pb2 import Summary, SummaryMetadata
 from tensorboard.summary.writer.record_writer import RecordWriter
+
+from common.record.metrics import COSTS, FIGURES
+from common.record.schema import Event, RoundEvent, StageEvent
 
 FILE = "events.out.tfevents.0000000000.covey"  # TensorBoard knows its files by this prefix
 VERSION = "brain.Event:2"
 HEADER, FOOTER = 12, 4  # bytes: length and its checksum before a record, checksum after it
 
-Scalars = dict[str, float]
+
+class Scalar(NamedTuple):
+    """A number under its tag; `about`: what it means."""
+
+    tag: str
+    value: float
+    about: str
 
 
 class Events:
@@ -31,33 +42,40 @@ class Events:
         folder.mkdir(parents=True, exist_ok=True)
         self._file = os.fdopen(os.open(folder / FILE, os.O_RDWR | os.O_CREAT, 0o644), "r+b")
         self._step = _go_to_end(self._file)
+        self._told: set[str] = set()
         if self._file.tell() == 0:
-            self._append(Event(file_version=VERSION))
+            self._append(Record(file_version=VERSION))
 
-    def write(self, event: Mapping[str, Any]) -> None:
-        """Write the numbers of one line of `metrics.jsonl`; other events than rounds and stages,
-        and values that are not finite numbers, are passed over."""
-        wall_time = float(event.get("time", 0.0))
-        if event.get("event") == "round":
-            number = int(event["round"])
+    def write(self, event: Event) -> None:
+        """Write the numbers of a round or of a stage's end; other events, and values that are not
+        finite numbers, are passed over."""
+        if isinstance(event, RoundEvent):
+            number = event.round
             if number <= self._step:  # a resumed run does it again: what stood there is void
                 start = SessionLog(status=SessionLog.START)
-                self._append(Event(wall_time=wall_time, step=number, session_log=start))
-            self._scalars(wall_time, number - 1, _flat("received", event.get("received", {})))
-            self._scalars(wall_time, number, _round_scalars(event))
-        elif event.get("event") == "stage":
-            self._scalars(wall_time, int(event["round"]), _stage_scalars(event))
+                self._append(Record(wall_time=event.time, step=number, session_log=start))
+            self._scalars(event.time, number - 1, _figures("received", event.received))
+            self._scalars(event.time, number, _round_scalars(event))
+        elif isinstance(event, StageEvent):
+            self._scalars(event.time, event.round, _stage_scalars(event))
 
     def close(self) -> None:
         """Close the file; everything written is in it already."""
         self._file.close()
 
-    def _scalars(self, wall_time: float, step: int, scalars: Scalars) -> None:
-        if not scalars:
-            return
-        values = [Summary.Value(tag=tag, simple_value=number) for tag, number in scalars.items()]
-        self._append(Event(wall_time=wall_time, step=step, summary=Summary(value=values)))
-        self._step = max(self._step, step)
+    def _scalars(self, wall_time: float, step: int, scalars: Iterable[Scalar]) -> None:
+        values = [self._value(scalar) for scalar in scalars if math.isfinite(scalar.value)]
+        if values:
+            self._append(Record(wall_time=wall_time, step=step, summary=Summary(value=values)))
+            self._step = max(self._step, step)
+
+    def _value(self, scalar: Scalar) -> Any:
+        """Its meaning goes with a tag's first value: TensorBoard takes it from there."""
+        if scalar.tag in self._told:
+            return Summary.Value(tag=scalar.tag, simple_value=scalar.value)
+        self._told.add(scalar.tag)
+        about = SummaryMetadata(summary_description=scalar.about)
+        return Summary.Value(tag=scalar.tag, simple_value=scalar.value, metadata=about)
 
     def _append(self, event: Any) -> None:
         record = io.BytesIO()
@@ -80,34 +98,30 @@ def _go_to_end(file: BinaryIO) -> int:
         end += HEADER + length + FOOTER
     file.truncate(end)
     file.seek(end)
-    event = Event.FromString(last)
+    event = Record.FromString(last)
     return int(event.step) if event.HasField("summary") else -1
 
 
-def _round_scalars(event: Mapping[str, Any]) -> Scalars:
-    return {
-        **_flat("loss", event.get("loss", {})),
-        **_flat("seconds", event.get("seconds", {})),
-        **_flat("bytes", {k: event.get(f"bytes_{k}") for k in ("down", "up")}),
-        **_flat("sites", {k: len(event.get(k, ())) for k in ("answered", "missing", "refused")}),
-    }
+def _round_scalars(event: RoundEvent) -> Iterator[Scalar]:
+    for term, value in event.loss.items():
+        yield Scalar(f"loss/{term}", value, COSTS["loss"].about)
+    for name in ("answered", "missing", "refused"):
+        yield Scalar(f"sites/{name}", len(getattr(event, name)), COSTS[name].about)
+    yield from _costs(event, "")
 
 
-def _stage_scalars(event: Mapping[str, Any]) -> Scalars:
-    about = ("stage", "round", "time", "bytes_down", "bytes_up")
-    return {
-        **_flat("stage", {name: value for name, value in event.items() if name not in about}),
-        **_flat("stage_seconds", event.get("seconds", {})),
-        **_flat("stage_bytes", {k: event.get(f"bytes_{k}") for k in ("down", "up")}),
-    }
+def _stage_scalars(event: StageEvent) -> Iterator[Scalar]:
+    yield from _figures("stage", event.figures)
+    yield from _costs(event, "stage_")
 
 
-def _flat(group: str, values: Mapping[str, Any]) -> Scalars:
-    return {f"{group}/{name}": number for name, number in _numbers(values)}
+def _figures(group: str, values: Mapping[str, float]) -> Iterator[Scalar]:
+    for key, value in values.items():
+        yield Scalar(f"{group}/{key}", value, FIGURES[key].about)
 
 
-def _numbers(values: Mapping[str, Any]) -> Iterator[tuple[str, float]]:
-    for name, value in values.items():
-        number = isinstance(value, int | float) and not isinstance(value, bool)
-        if number and math.isfinite(value):
-            yield name, float(value)
+def _costs(event: RoundEvent | StageEvent, group: str) -> Iterator[Scalar]:
+    for phase, value in event.seconds.items():
+        yield Scalar(f"{group}seconds/{phase}", value, COSTS["seconds"].about)
+    yield Scalar(f"{group}bytes/down", event.bytes_down, COSTS["bytes_down"].about)
+    yield Scalar(f"{group}bytes/up", event.bytes_up, COSTS["bytes_up"].about)

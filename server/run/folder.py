@@ -4,13 +4,12 @@ Every file is replaced whole, or appended to line by line; killing the server at
 folder that `resume` goes on from, at most one round back.
 """
 
-import json
 import time
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, nullcontext, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from safetensors import SafetensorError, safe_open
@@ -19,8 +18,11 @@ from safetensors.numpy import save
 from common.clustering.centroids import Centroids
 from common.config.options import Plan
 from common.protocol.messages import Floats
+from common.record.reader import has_run, read_settings
+from common.record.schema import Event, Run, StageEvent
+from common.record.writer import append_event, take_back, write_settings
 from common.utils.errors import UserError
-from common.utils.files import append_line, note, read_note, write_atomic
+from common.utils.files import note, read_note, write_atomic
 from common.utils.lock import locked
 from server.run.events import Events
 
@@ -44,12 +46,10 @@ class Checkpoint:
 class RunFolder:
     """Reads and writes one run's folder; `watch` is told each event as it is logged."""
 
-    def __init__(
-        self, path: Path, watch: Callable[[Mapping[str, Any]], None] | None = None
-    ) -> None:
+    def __init__(self, path: Path, watch: Callable[[Event], None] | None = None) -> None:
         self.path = path
         self._watch = watch
-        self.run: dict[str, Any] = {}
+        self.run: Run | None = None
         self._events: Events | None = None
 
     def held(self) -> AbstractContextManager[None]:
@@ -58,78 +58,64 @@ class RunFolder:
 
     def reopen(self) -> None:
         """Let a run that failed go on: its end is taken back."""
-        earlier = self._read_run()
-        if earlier is not None and earlier.get("status") == "failed":
-            self.run = _running(earlier)
-            self._write_run()
+        earlier = self._earlier()
+        if earlier is not None and earlier.status == "failed":
+            self._write_run(_running(earlier))
 
-    def begin(self, run: Mapping[str, Any]) -> None:
+    def begin(self, run: Run) -> None:
         """Write `run.json`: everything that decides the result. On a resumed run what was written
         at its start stays, and a run with other settings is refused."""
         self.path.mkdir(parents=True, exist_ok=True)
-        earlier = self._read_run()
+        earlier = self._earlier()
         if earlier is not None:
-            if earlier.get("plan") != run["plan"]:
+            if earlier.plan != run.plan:
                 raise UserError(f"{self.path}: it holds a run with another plan")
             run = _running(earlier)
-        self.run = dict(run)
-        self._write_run()
+        self._write_run(run)
 
-    def finish(self, status: str, reason: str = "") -> None:
-        """Record how the run ended: "finished", or "failed" and why, if the disk takes that."""
-        failed = status == "failed"
-        self.run |= {"status": status, "ended": timestamp()}
-        if reason:
-            self.run["reason"] = reason
-        with suppress(OSError) if failed else nullcontext():
+    def finish(self, status: Literal["finished", "failed"], reason: str = "") -> None:
+        """Record how the run ended, and why it failed, if the disk takes that."""
+        ended = {"status": status, "ended": timestamp(), "reason": reason or None}
+        with suppress(OSError) if status == "failed" else nullcontext():
             if self._events:
                 self._events.close()
-            if self.path.exists() and "plan" in self.run:
-                self._write_run()
+            if self.path.exists() and self.run is not None:
+                self._write_run(self.run.model_copy(update=ended))
 
     def plan(self) -> Plan:
         """The plan of the run that the folder holds; `UserError` if there is none."""
-        earlier = self._read_run()
-        if earlier is None:
-            raise UserError(f"{self.path} holds no run: there is no run.json")
-        return Plan.from_json(json.dumps(earlier.get("plan")))
+        return read_settings(self.path).settings()
 
     def clusters(self) -> int:
         """The number of clusters that the run in the folder began with; 0 where there is none."""
-        earlier = self._read_run()
-        return 0 if earlier is None else self.plan().clusters
+        earlier = self._earlier()
+        return 0 if earlier is None else earlier.settings().clusters
 
     def shape(self) -> tuple[int, int] | None:
         """Channels and side of the images of the run in the folder; None where there is none."""
-        for facts in dict((self._read_run() or {}).get("sites", {})).values():
-            return int(facts["channels"]), int(facts["side"])
+        earlier = self._earlier()
+        for site in earlier.sites.values() if earlier else ():
+            if site.channels and site.side:
+                return site.channels, site.side
         return None
 
-    def log(self, event: Mapping[str, Any]) -> None:
+    def log(self, event: Event) -> None:
         """Append one event to `metrics.jsonl` and to the TensorBoard files."""
-        line = {**event, "time": round(time.time(), 3)}
-        append_line(self.path / "metrics.jsonl", json.dumps(line))
+        written = append_event(self.path, event)
         self._events = self._events or Events(self.path / "events")
-        self._events.write(line)
+        self._events.write(written)
         if self._watch:
-            self._watch(line)
+            self._watch(written)
 
     def take_back(self, checkpoint: Checkpoint) -> None:
         """Drop events of rounds and stages that the checkpoint does not know: they will be done
         again."""
-        path = self.path / "metrics.jsonl"
-        if not path.exists():
-            return
-        kept = []
-        for line in path.read_text(encoding="utf-8").splitlines():
-            try:
-                event = json.loads(line)
-            except json.JSONDecodeError:
-                continue  # the line in flight when the server was killed
-            late_stage = event.get("event") == "stage" and event["stage"] >= checkpoint.closed
-            if event.get("round", 0) <= checkpoint.round and not late_stage:
-                kept.append(line + "\n")
-        write_atomic(path, "".join(kept).encode())
+
+        def is_late(event: Event) -> bool:
+            late_stage = isinstance(event, StageEvent) and event.stage >= checkpoint.closed
+            return event.round > checkpoint.round or late_stage
+
+        take_back(self.path, is_late)
 
     def save(self, checkpoint: Checkpoint) -> None:
         """Replace the checkpoint."""
@@ -149,21 +135,16 @@ class RunFolder:
         """Replace one result file."""
         write_atomic(self.path / name, data)
 
-    def _read_run(self) -> dict[str, Any] | None:
-        path = self.path / "run.json"
-        if not path.exists():
-            return None
-        try:
-            return dict(json.loads(path.read_text(encoding="utf-8")))
-        except (json.JSONDecodeError, ValueError):
-            raise UserError(f"{path} is damaged") from None
+    def _earlier(self) -> Run | None:
+        return read_settings(self.path) if has_run(self.path) else None
 
-    def _write_run(self) -> None:
-        write_atomic(self.path / "run.json", json.dumps(self.run, indent=2).encode())
+    def _write_run(self, run: Run) -> None:
+        self.run = run
+        write_settings(self.path, run)
 
 
-def _running(run: Mapping[str, Any]) -> dict[str, Any]:
-    return {k: v for k, v in run.items() if k not in ("ended", "reason")} | {"status": "running"}
+def _running(run: Run) -> Run:
+    return run.model_copy(update={"status": "running", "ended": None, "reason": None})
 
 
 def timestamp() -> str:

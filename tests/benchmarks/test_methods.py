@@ -1,7 +1,6 @@
 """The benchmark of all methods: a tiny matrix of it, and how rounds are shared."""
 
 import csv
-import json
 import shutil
 import subprocess
 import sys
@@ -11,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from common.config import recipes
+from common.record.reader import read_run
 from common.utils.errors import UserError
 from tests.benchmarks.scripts import script
 
@@ -65,12 +65,11 @@ def test_a_matrix_leaves_a_row_for_each_run(matrix: Path) -> None:
 def test_the_figures_are_those_of_the_runs_own_record(matrix: Path) -> None:
     (row,) = (row for row in read(matrix) if row["recipe"] == "fedsimclr")
     (folder,) = (matrix / "runs").glob("fedsimclr-*")
-    events = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
-    (trained,) = (e for e in events if e["event"] == "round")
-    (stage,) = (e for e in events if e["event"] == "stage")
-    assert float(row["nmi"]) == round(stage["nmi"], 6)
-    assert int(row["bytes"]) == sum(e["bytes_down"] + e["bytes_up"] for e in (trained, stage))
-    assert float(row["seconds"]) == pytest.approx(2 * trained["seconds"]["train"], abs=1e-6)
+    record = read_run(folder)
+    (trained,), (stage,) = record.rounds, record.stages
+    assert float(row["nmi"]) == round(stage.figures["nmi"], 6)
+    assert int(row["bytes"]) == sum(e.bytes_down + e.bytes_up for e in (trained, stage))
+    assert float(row["seconds"]) == pytest.approx(2 * trained.seconds["train"], abs=1e-6)
 
 
 def test_a_site_alone_is_judged_on_everybodys_images(matrix: Path) -> None:

@@ -25,6 +25,7 @@ from common.objectives import TRAINED, build_stage
 from common.objectives.base import Batch, LocalRound
 from common.protocol import layout
 from common.protocol.messages import Instruction, Reply
+from common.record.reader import read_run
 from deploy.engines.simulate import simulate
 from tests.deploy.helpers import covey
 
@@ -167,8 +168,7 @@ def test_every_recipe_runs(recipe: str, tmp_path: Path) -> None:
 def final_nmi(folder: Path, device: str) -> float:
     settings = {"dataset": "digits", "sites": 4, "partition": "p-skew(0.75)", "device": device}
     simulate(recipes.load("covey").plan(settings), folder)
-    events = map(json.loads, (folder / "metrics.jsonl").read_text().splitlines())
-    return [event for event in events if event["event"] == "stage"][-1]["nmi"]
+    return read_run(folder).stages[-1].figures["nmi"]
 
 
 def test_a_gpu_in_mixed_precision_learns_what_a_cpu_does(tmp_path: Path) -> None:

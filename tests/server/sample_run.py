@@ -8,6 +8,8 @@ from typing import Any
 import numpy as np
 
 from common.config import recipes
+from common.record.reader import EVENTS, MAP, SETTINGS
+from common.record.schema import EVENT, FORMAT, Event
 
 PHASES = {"load": 0.05, "views": 0.7, "train": 2.4, "evaluate": 0.4, "cluster": 0.2, "send": 0.1}
 
@@ -43,12 +45,17 @@ class SampleRun:
     def write(self, folder: Path) -> Path:
         """Write the folder and return it."""
         folder.mkdir(parents=True, exist_ok=True)
-        (folder / "run.json").write_text(json.dumps(self.run, indent=2), encoding="utf-8")
+        (folder / SETTINGS).write_text(json.dumps(self.run, indent=2), encoding="utf-8")
         lines = "".join(json.dumps(event) + "\n" for event in self.events)
-        (folder / "metrics.jsonl").write_text(lines, encoding="utf-8")
+        (folder / EVENTS).write_text(lines, encoding="utf-8")
         if self.map is not None:
-            (folder / "map.json").write_text(json.dumps(self.map), encoding="utf-8")
+            (folder / MAP).write_text(json.dumps(self.map), encoding="utf-8")
         return folder
+
+    @property
+    def typed(self) -> list[Event]:
+        """The events as a reader gives them."""
+        return [EVENT.validate_python(event) for event in self.events]
 
     def with_map(self, images: int = 1200) -> "SampleRun":
         """Add a map of embeddings: one blob per class (or cluster)."""
@@ -69,6 +76,7 @@ class SampleRun:
     def _run(self) -> dict[str, Any]:
         sizes = self.rng.integers(120, 600, len(self.names)).tolist()
         return {
+            "format": FORMAT,
             "id": f"20261123-204501-{self.plan.recipe}",
             "created": "2026-11-23T20:45:01+0000",
             "recipe": self.plan.recipe,
@@ -107,6 +115,7 @@ class SampleRun:
         wait = float(self.rng.uniform(0.2, 1.5))
         return {
             "event": "round",
+            "format": FORMAT,
             "round": number,
             "stage": index,
             "stage_name": self.plan.stages[index].name,
@@ -132,13 +141,19 @@ class SampleRun:
             "stage_name": self.plan.stages[index].name,
             "round": number,
             "time": 1_795_466_705.0 + 9 * number,
+            "format": FORMAT,
             "by": self.plan.stages[index].clusters_from,
-            **self._scores(number),
-            **labelled,
-            "agreement": 0.731,
-            "silhouette": 0.312,
-            "effective_rank": 23.41,
+            "figures": {
+                **self._scores(number),
+                **labelled,
+                "agreement": 0.731,
+                "silhouette": 0.312,
+                "effective_rank": 23.41,
+            },
             **({"table": table.tolist()} if self.classes else {}),
+            "answered": list(self.names),
+            "missing": [],
+            "refused": {},
             "cluster_sizes": table.sum(axis=1).tolist() if self.classes else self._sizes(),
             "bytes_down": 3_100_000 * len(self.names),
             "bytes_up": 90_000 * len(self.names),

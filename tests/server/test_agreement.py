@@ -1,6 +1,5 @@
 """Whether two views of an image share a cluster: the figure that needs no label."""
 
-import json
 from pathlib import Path
 
 import numpy as np
@@ -17,12 +16,12 @@ from common.data.planned import planned_data
 from common.objectives import build_stage
 from common.protocol import layout
 from common.protocol.messages import Reply
+from common.record.reader import read_run
 from common.utils.seeds import generator
 from deploy.cli.progress import show_event, show_result
 from deploy.engines import simulate as simulate_module
 from deploy.engines.simulate import simulate
 from server.measurements import Measurements
-from server.report import read_run
 from server.run.folder import RunFolder
 from tests.server.unlabelled import without_labels
 
@@ -62,7 +61,7 @@ def test_a_run_ends_with_that_of_its_own_clusters(recipe: str, tmp_path: Path) -
     plan = recipes.load(recipe).plan(DIGITS | {"rounds": "1"})
     folder = tmp_path / "run"
     simulate(plan, folder)
-    stage = json.loads((folder / "metrics.jsonl").read_text().splitlines()[-1])
+    stage = read_run(folder).stages[-1]
     final = RunFolder(folder).checkpoint()
     objective = build_stage(plan, len(plan.stages) - 1, 1, 8, 10)
     layout.load(objective.shared(), final.groups)
@@ -73,14 +72,14 @@ def test_a_run_ends_with_that_of_its_own_clusters(recipe: str, tmp_path: Path) -
             build_views("auto", data.kind, 8),
             torch.from_numpy(data.images),
             plan.stages[-1].embedding,
-            generator("cpu", plan.seed, "site-0", stage["round"], "agreement"),
+            generator("cpu", plan.seed, "site-0", stage.round, "agreement"),
         )
-    by_head, centres = stage["by"] == "head", torch.from_numpy(final.centroids.points)
+    by_head, centres = stage.by == "head", torch.from_numpy(final.centroids.points)
     assert by_head == (recipe == "fedmcc")
     clusters = [view.head if by_head else nearest(view.points, centres) for view in views]
     wanted = normalized_mutual_info_score(*(each.numpy() for each in clusters))
     assert 0.1 < wanted < 1
-    assert stage["agreement"] == pytest.approx(wanted)
+    assert stage.figures["agreement"] == pytest.approx(wanted)
 
 
 def test_without_labels_a_run_ends_with_figures_that_need_none(tmp_path: Path, monkeypatch) -> None:
@@ -88,7 +87,8 @@ def test_without_labels_a_run_ends_with_figures_that_need_none(tmp_path: Path, m
     options = DIGITS | {"rounds": "1", "partition": "iid"}
     simulate(recipes.load("covey").plan(options), tmp_path / "run")
     record = read_run(tmp_path / "run")
-    assert "nmi" not in record.stages[-1] and 0 < record.stages[-1]["agreement"] < 1
+    figures = record.stages[-1].figures
+    assert "nmi" not in figures and 0 < figures["agreement"] < 1
     console = Console(width=80, record=True)
     for event in [*record.rounds, *record.stages]:
         show_event(console, event, 1)

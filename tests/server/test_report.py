@@ -1,7 +1,6 @@
 """The report stands alone, escapes what others have named, and is there for every kind of run."""
 
 import itertools
-import json
 import re
 import shlex
 import xml.etree.ElementTree as ElementTree
@@ -13,10 +12,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
+from markupsafe import escape
 
 from common.config import recipes
+from common.record.metrics import FIGURES
+from common.record.reader import read_run
+from common.record.schema import RoundEvent
 from common.utils.errors import UserError
-from server.report import formats, read_run, render, write_report
+from server.report import formats, render, write_report
 from server.report.clusters import order
 from server.report.settings import command
 from server.report.svg import ticks
@@ -101,8 +104,8 @@ def test_every_headline_number_is_on_the_page(tmp_path) -> None:
     assert len(ends) == 2
     for event in ends:
         for name in ("acc", "nmi", "ari", "purity", "knn", "linear", "silhouette", "std"):
-            assert f"{event[name]:.3f}" in text, name
-    gain = ends[1]["acc"] - ends[0]["acc"]
+            assert f"{event['figures'][name]:.3f}" in text, name
+    gain = ends[1]["figures"]["acc"] - ends[0]["figures"]["acc"]
     assert f"{gain:+.3f}".replace("-", formats.MINUS) in text
 
 
@@ -120,7 +123,7 @@ def test_a_hostile_text_is_shown_and_never_becomes_a_tag(place, tmp_path) -> Non
     run = SampleRun(sites=2, rounds=8)
     first = run.events[0]
     if place == "site":
-        run.run["sites"] = {HOSTILE: {"examples": 3, "device": HOSTILE, "side": HOSTILE}}
+        run.run["sites"] = {HOSTILE: {"examples": 3, "device": HOSTILE, "kind": HOSTILE}}
         first["answered"] = [HOSTILE]
     elif place == "class":
         run.run["classes"][3] = HOSTILE[:11]
@@ -132,7 +135,7 @@ def test_a_hostile_text_is_shown_and_never_becomes_a_tag(place, tmp_path) -> Non
         first["loss"][HOSTILE[:16]] = 1.0
     elif place == "plan":
         run.run["plan"] |= {"dataset": HOSTILE}
-        run.run |= {"recipe": HOSTILE, "status": HOSTILE, "id": HOSTILE, "created": HOSTILE}
+        run.run |= {"recipe": HOSTILE, "engine": HOSTILE, "id": HOSTILE, "created": HOSTILE}
     else:
         run.with_map(30).map |= {"method": HOSTILE}
     written = write_report(run.write(tmp_path)).read_text(encoding="utf-8")
@@ -152,27 +155,13 @@ def test_a_cut_last_line_costs_only_that_line(tmp_path) -> None:
     assert write_report(tmp_path).exists()
 
 
-@settings(max_examples=30, deadline=None)
-@given(st.data())
-def test_a_file_cut_anywhere_gives_the_events_before_the_cut(data) -> None:
-    lines = [json.dumps(event) for event in SampleRun(sites=1, rounds=4).events]
-    text = "\n".join(lines) + "\n"
-    at = data.draw(st.integers(0, len(text)))
-    whole = text[:at].count("\n") + (text[at : at + 1] == "\n")
-    with pytest.MonkeyPatch.context() as patch:
-        files = {"run.json": '{"plan": {}}', "metrics.jsonl": text[:at]}
-        patch.setattr(Path, "exists", lambda path: path.name in files)
-        patch.setattr(Path, "read_text", lambda path, **_: files.get(path.name, "[]"))
-        assert [json.dumps(r) for r in read_run(Path("run")).rounds] == lines[:whole]
-
-
 def test_a_round_that_a_resumed_run_did_again_counts_once_as_last_written(tmp_path) -> None:
     run = SampleRun(rounds=3)
     again = {**run.events[1], "loss": {"loss": 9.25}}
     run.events.append(again)
     rounds = read_run(run.write(tmp_path)).rounds
-    assert [event["round"] for event in rounds] == [1, 2, 3]
-    assert rounds[1] == again
+    assert [event.round for event in rounds] == [1, 2, 3]
+    assert rounds[1] == RoundEvent(**again)
 
 
 @pytest.mark.parametrize("text", [None, "", '{"id": "x", "pl', "[]", "{}", '{"plan": 3}', "\xff"])
@@ -196,11 +185,27 @@ def test_values_that_are_no_numbers_leave_gaps_not_errors(tmp_path) -> None:
     run = SampleRun()
     run.run["plan"]["stages"][0].pop("name")
     run.events[1] |= {"loss": {"loss": float("nan")}, "received": {}, "cluster_sizes": []}
-    run.events[2] |= {"seconds": {"total": None}, "received": {"acc": None}, "bytes_up": "many"}
-    run.events[3] = {"event": "round", "round": 4}
-    run.events[-1] |= {"acc": float("inf"), "table": [[1], [2, 3]], "knn": None}
+    run.events[2] |= {"seconds": {"total": None}, "received": {"acc": None}}
+    run.events[-1] |= {"table": [[1], [2, 3]]}
+    run.events[-1]["figures"] |= {"acc": float("inf"), "knn": None}
     text = page(run, tmp_path).text
     assert not re.search(r"\b(inf|nan|None)\b", text.split("Settings")[0])
+
+
+def test_a_damaged_line_is_told_on_the_page(tmp_path) -> None:
+    run = SampleRun(rounds=3)
+    run.events[1] |= {"bytes_up": "many"}
+    text = page(run, tmp_path).text
+    assert "metrics.jsonl, line 2 is damaged: round.bytes_up" in text
+    assert "many" in text.split("Learning")[0]
+
+
+def test_each_figure_is_explained_where_it_is_shown(tmp_path) -> None:
+    html = write_report(SampleRun().write(tmp_path)).read_text(encoding="utf-8")
+    for key in ("acc", "nmi", "ari", "knn", "linear"):  # the headline's
+        assert f'<p class="about">{escape(FIGURES[key].about)}</p>' in html
+    for key in ("purity", "silhouette", "effective_rank", "std"):  # the table's
+        assert f'title="{escape(FIGURES[key].about)}"' in html
 
 
 def test_a_run_without_labels_shows_the_figures_that_need_none(tmp_path) -> None:

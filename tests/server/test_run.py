@@ -35,7 +35,8 @@ def plan(recipe="fedmcc", **options):
 
 def events(folder: Path, kind: str) -> list[dict]:
     lines = (folder / "metrics.jsonl").read_text().splitlines()
-    return [event for event in map(json.loads, lines) if event["event"] == kind]
+    found = [event for event in map(json.loads, lines) if event["event"] == kind]
+    return [event | event.get("figures", {}) for event in found]
 
 
 @pytest.fixture(scope="module")

@@ -17,6 +17,7 @@ from client.trainer import Trainer
 from common.config import recipes
 from common.config.checks import check_plan
 from common.data import load
+from common.record.reader import read_run
 from common.utils.errors import UserError
 from deploy.cli.progress import show_event, show_result, summary_rows
 from deploy.engines.simulate import simulate
@@ -24,7 +25,7 @@ from deploy.evaluation.data_map import write_map
 from deploy.evaluation.pooled import PROTOCOLS, Asked, evaluate_run
 from server.clustering import lloyd
 from server.conversation.asking import Asking
-from server.report import read_run, write_report
+from server.report import write_report
 from server.strategy import CoveyStrategy
 
 SMALL = {"dataset": "digits", "images": 150, "sites": 3, "local-epochs": 1, "batch-size": 50}
@@ -37,7 +38,8 @@ def plan(recipe: str, **options):
 
 def events(folder: Path, kind: str) -> list[dict]:
     lines = (folder / "metrics.jsonl").read_text().splitlines()
-    return [event for event in map(json.loads, lines) if event["event"] == kind]
+    found = [event for event in map(json.loads, lines) if event["event"] == kind]
+    return [event | event.get("figures", {}) for event in found]
 
 
 @pytest.fixture(scope="module")

@@ -15,9 +15,9 @@ from common.config.checks import check_plan
 from common.models.encoders import build_encoder
 from common.objectives import landmarks
 from common.objectives.projection import Parameters, Projection, solve_projection
+from common.record.reader import read_run
 from common.utils.errors import UserError
 from deploy.engines.simulate import simulate
-from server.report import read_run
 
 D = 12
 
@@ -146,8 +146,8 @@ def test_the_recipe_ends_in_the_space_that_was_solved(
     plan = recipes.load(recipe).plan(options | {"rounds": "1", "local-epochs": 1})
     simulate(plan, tmp_path / "run")
     stage = read_run(tmp_path / "run").stages[-1]
-    assert stage["stage_name"] == "clusters" and stage["round"] == 1
-    assert sum(stage["cluster_sizes"]) == 240
+    assert stage.stage_name == "clusters" and stage.round == 1
+    assert sum(stage.cluster_sizes) == 240
     centroids = load_file(tmp_path / "run" / "centroids.safetensors")["points"]
     assert centroids.shape == (10, width)
     left = (tmp_path / "run" / "sites" / "site-0" / "left.jsonl").read_text()

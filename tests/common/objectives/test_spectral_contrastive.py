@@ -18,9 +18,9 @@ from common.objectives.spectral_contrastive import (
     repulsion,
     second_moment,
 )
+from common.record.reader import read_run
 from deploy.engines.simulate import simulate
 from server.conversation.exchange import Exchange
-from server.report import read_run
 
 
 def linear_spectral() -> Spectral:
@@ -184,7 +184,7 @@ def test_a_round_begins_with_the_mean_of_the_sites_moments(tmp_path: Path, monke
         for name in others:
             assert np.array_equal(trained.asked.groups[name], prepared.asked.groups[name])
     first = read_run(tmp_path / "run").rounds[0]
-    assert "prepare" in first["seconds"]
+    assert "prepare" in first.seconds
 
 
 def test_one_sites_run_is_plain_spectral_contrast(tmp_path: Path, monkeypatch) -> None:

@@ -7,6 +7,7 @@ from rich.console import Console
 
 from deploy.coordinator.recorded import RecordedRun
 from deploy.coordinator.run_list import RunLine, show_runs
+from tests.builders.records import a_round, a_stage
 
 LABELLED = RunLine("20261126-covey", "covey", "finished", 8, 8, "2026-11-26", 0.9, 0.94, 0.7)
 
@@ -30,17 +31,14 @@ def test_a_run_that_has_not_begun_has_dashes() -> None:
 
 
 def test_the_scores_are_the_last_that_a_run_recorded() -> None:
-    stage = {"event": "stage", "acc": 0.9, "nmi": 0.8, "agreement": 0.7}
-    labelled = [stage, {"event": "round", "received": {"acc": 0.5, "nmi": 0.4, "std": 1.0}}]
-    assert RecordedRun(Path(), {}, labelled[:1]).scores == {
+    stage = a_stage(figures={"acc": 0.9, "nmi": 0.8, "agreement": 0.7})
+    labelled = [stage, a_round(4, received={"acc": 0.5, "nmi": 0.4, "std": 1.0})]
+    assert RecordedRun(Path(), None, labelled[:1]).scores == {
         "acc": 0.9,
         "nmi": 0.8,
         "agreement": 0.7,
     }
-    assert RecordedRun(Path(), {}, labelled).scores == {"acc": 0.5, "nmi": 0.4}
-    unlabelled = [
-        {"event": "stage", "agreement": 0.7},
-        {"event": "round", "received": {"std": 1.0}},
-    ]
-    assert RecordedRun(Path(), {}, unlabelled).scores == {"agreement": 0.7}
-    assert RecordedRun(Path(), {}, unlabelled[1:]).scores == {}
+    assert RecordedRun(Path(), None, labelled).scores == {"acc": 0.5, "nmi": 0.4}
+    unlabelled = [a_stage(figures={"agreement": 0.7}), a_round(4, received={"std": 1.0})]
+    assert RecordedRun(Path(), None, unlabelled).scores == {"agreement": 0.7}
+    assert RecordedRun(Path(), None, unlabelled[1:]).scores == {}

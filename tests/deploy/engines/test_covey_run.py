@@ -110,7 +110,7 @@ def test_a_run_ends_with_a_table_a_report_an_encoder_and_centroids(runs) -> None
     assert load_file(home / "plain" / "encoder.safetensors")
     (figures,) = json.loads((home / "plain.json").read_text())["stages"]
     (stage,) = events(home / "plain", "stage")
-    assert figures["acc"] == stage["acc"] and 0 < figures["nmi"] <= 1
+    assert figures["acc"] == stage["figures"]["acc"] and 0 < figures["nmi"] <= 1
     assert json.loads((home / "plain" / "run.json").read_text())["status"] == "finished"
 
 

@@ -1,7 +1,6 @@
 """Following a run: a killed ServerApp is seen at once and started again, a failed one is not."""
 
 import io
-import json
 import threading
 from pathlib import Path
 
@@ -10,12 +9,15 @@ from rich.console import Console
 from typer.testing import CliRunner
 
 from common.config import recipes
+from common.record.reader import read_settings
+from common.record.writer import write_settings
 from common.utils.errors import UserError
 from common.utils.lock import locked
 from deploy.cli.main import app
 from deploy.engines import run_locally
 from deploy.engines.run_locally import RESTARTS, RunFailed
 from server.run.folder import LOCK, RunFolder
+from tests.builders.records import a_run
 
 PLAN = recipes.load("fedsimclr").plan({"rounds": 2})
 
@@ -58,8 +60,7 @@ def finishing(federation: Federation) -> None:
 
 
 def write_run(folder: Path, **facts) -> None:
-    plan = PLAN.model_dump(mode="json", by_alias=True)
-    (folder / "run.json").write_text(json.dumps({"plan": plan, "status": "running", **facts}))
+    write_settings(folder, a_run(plan=PLAN.model_dump(mode="json", by_alias=True), **facts))
 
 
 def carry_through(federation: Federation) -> str:
@@ -112,9 +113,8 @@ def test_a_server_app_that_told_flower_why_it_ended_is_not_started_again(tmp_pat
 def test_a_run_that_failed_goes_on_without_its_old_reason(tmp_path: Path) -> None:
     write_run(tmp_path, status="failed", reason="the quorum was missed", ended="yesterday")
     RunFolder(tmp_path).reopen()
-    run = json.loads((tmp_path / "run.json").read_text())
-    assert run["status"] == "running"
-    assert run.keys() == {"plan", "status"}
+    run = read_settings(tmp_path)
+    assert (run.status, run.reason, run.ended) == ("running", None, None)
 
 
 def test_a_folder_in_which_a_run_is_going_on_is_not_taken_by_a_second(tmp_path: Path) -> None:

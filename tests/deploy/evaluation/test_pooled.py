@@ -15,6 +15,7 @@ from common.augmentations import build_views
 from common.data import load
 from common.objectives import build_stage
 from common.protocol import layout
+from common.record.reader import read_run
 from deploy.evaluation import finetune
 from deploy.evaluation import pooled as evaluate
 from deploy.evaluation.data_map import write_map
@@ -27,8 +28,8 @@ IMAGES = 240  # of the runs (`conftest.py`)
 
 
 def stage_figures(folder: Path) -> dict:
-    events = map(json.loads, (folder / "metrics.jsonl").read_text().splitlines())
-    return [event for event in events if event["event"] == "stage"][-1]
+    stage = read_run(folder).stages[-1]
+    return {"bytes_up": stage.bytes_up, **stage.figures}
 
 
 def figures(capsys, tmp_path: Path, folder: Path, *arguments: str) -> tuple[dict, str]:
@@ -192,7 +193,7 @@ def test_the_map_shows_the_space_in_which_the_run_clusters(copied, runs) -> None
     folder = copied("projector")
     write_map(folder)
     drawn = json.loads((folder / "map.json").read_text())
-    table = np.array(stage_figures(folder)["table"])
+    table = np.array(read_run(folder).stages[-1].table)
     assert sorted(np.bincount(drawn["cluster"], minlength=10)) == sorted(table.sum(axis=1))
 
 

@@ -21,6 +21,7 @@ from server.conversation import asking, roster
 from server.conversation.closing import Closing
 from server.conversation.roster import Roster
 from server.run.folder import RunFolder
+from tests.builders.records import a_run
 from tests.server.fleet import Fleet
 from tests.server.test_run import events
 
@@ -228,9 +229,9 @@ def test_all_sites_gone_and_back_goes_on_by_itself(tmp_path: Path, monkeypatch) 
 
     def log(folder, event):
         original(folder, event)
-        if event["event"] == "round" and event["round"] == 1:
+        if event.event == "round" and event.round == 1:
             grid.offline = {"site-0", "site-1", "site-2"}
-        if event["event"] == "warning" and "waiting" in event["text"]:
+        if event.event == "warning" and "waiting" in event.text:
             threading.Timer(0.3, grid.offline.clear).start()
 
     monkeypatch.setattr(RunFolder, "log", log)
@@ -251,7 +252,7 @@ def test_one_site_alone_does_not_go_on_as_if_it_were_the_federation(
 
     def log(folder, event):
         original(folder, event)
-        if event["event"] == "round":
+        if event.event == "round":
             grid.offline = {"site-1", "site-2"}
 
     monkeypatch.setattr(RunFolder, "log", log)
@@ -273,8 +274,8 @@ def test_a_run_goes_on_where_a_site_with_classes_of_its_own_is_gone(tmp_path: Pa
     plan = PLAN.model_copy(update={"clusters": 7}).model_dump(mode="json", by_alias=True)
     began = RunFolder(tmp_path)
     assert began.clusters() == 0
-    began.begin({"plan": plan, "classes": list("abcdefg")})
+    began.begin(a_run(plan=plan, classes=tuple("abcdefg")))
     goes_on = RunFolder(tmp_path)
     assert goes_on.clusters() == 7
-    goes_on.begin({"plan": plan, "classes": list("abc")})
-    assert goes_on.run["classes"] == list("abcdefg")
+    goes_on.begin(a_run(plan=plan, classes=tuple("abc")))
+    assert goes_on.run.classes == tuple("abcdefg")

@@ -169,7 +169,7 @@ def test_the_coordinator_reads_of_a_refusal_before_the_run_begins(tmp_path: Path
     plan = recipes.load("fedsimclr").plan({"sites": 2, "deadline": 60, "quorum": 1})
     shown: list[str] = []
     with pytest.raises(UserError, match=r"only 1 of 2 sites joined \(b refused: its images"):
-        run(grid, plan, RunFolder(tmp_path / "run", lambda e: shown.append(e["text"])), "flower")
+        run(grid, plan, RunFolder(tmp_path / "run", lambda e: shown.append(e.text)), "flower")
     assert [event["text"] for event in events(tmp_path / "run", "warning")] == shown
     assert "site b refused: its images are 3×16×16, the federation's 3×8×8" in shown[-1]
 

@@ -1,0 +1,225 @@
+"""The schema of a run's record.
+
+`run.json` is a `Run`: everything that decides the result, and who took part. A line of
+`metrics.jsonl` is an `Event`. Both say the version of their format. What is not a finite number is
+`null` in the files and NaN here: a training that diverges is still valid JSON.
+"""
+
+import json
+from collections.abc import Mapping
+from typing import Annotated, Any, Final, Literal, Self
+
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    NonNegativeInt,
+    PositiveInt,
+    TypeAdapter,
+    model_validator,
+)
+
+from common.config.options import Plan
+from common.record.metrics import FIGURES
+
+FORMAT: Final = 1
+"""Of both files. Files without one are of Covey 0.1 (`common/record/earlier.py`)."""
+
+
+class _Part(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", ser_json_inf_nan="null")
+
+
+def _known(figures: dict[str, float]) -> dict[str, float]:
+    unknown = sorted(figures.keys() - FIGURES.keys())
+    if unknown:
+        raise ValueError(f"no metric is called {unknown[0]!r}")
+    return figures
+
+
+Number = Annotated[float, BeforeValidator(lambda value: float("nan") if value is None else value)]
+Figures = Annotated[dict[str, Number], AfterValidator(_known)]
+"""Metric (a key of `common.record.metrics.FIGURES`) -> its value."""
+Counts = tuple[NonNegativeInt, ...]
+
+
+class SiteFacts(_Part):
+    """What a site said of itself when it was greeted. `fingerprint`: of its images."""
+
+    examples: NonNegativeInt
+    channels: PositiveInt | None = None
+    side: PositiveInt | None = None
+    kind: str | None = None
+    fingerprint: str | None = None
+    device: str | None = None
+    python: str | None = None
+    torch: str | None = None
+
+    @property
+    def shape(self) -> str:
+        """Channels × height × width of its images."""
+        return f"{self.channels}×{self.side}×{self.side}"
+
+
+class Spread(_Part):
+    """The partition that a local federation runs on: images of each site in `sizes`."""
+
+    spec: str
+    hash: str
+    sizes: Counts
+
+
+class Run(_Part):
+    """`run.json`. `plan`: the options of the run, as its JSON has them; `settled`: those of them
+    that the sites' classes decided, since the plan left them open; `parameters`: numbers in what
+    the last stage shares."""
+
+    format: Literal[1] = FORMAT
+    id: str
+    created: str
+    recipe: str
+    engine: str
+    status: Literal["running", "finished", "failed"]
+    plan: Mapping[str, Any]
+    settled: tuple[str, ...] = ()
+    versions: dict[str, str]
+    sites: dict[str, SiteFacts]
+    classes: tuple[str, ...]
+    parameters: NonNegativeInt
+    partition: Spread | None = None
+    ended: str | None = None
+    reason: str | None = None
+
+    def settings(self) -> Plan:
+        """The plan; `UserError` where this version of Covey does not know one of its options."""
+        return Plan.from_json(json.dumps(dict(self.plan)))
+
+    def to_json(self) -> str:
+        """As the file has it."""
+        return self.model_dump_json(indent=2, exclude_none=True)
+
+
+class _Event(_Part):
+    """`time`: seconds since 1970, which the writer sets; `round`: after which training round (0:
+    before the first)."""
+
+    event: str
+    format: Literal[1] = FORMAT
+    time: float = 0.0
+    round: NonNegativeInt
+
+    def to_json(self) -> str:
+        """As the file has it, on one line."""
+        return self.model_dump_json(exclude_none=True)
+
+
+class _Exchanged(_Event):
+    """What an exchange took, and who took part. `refused`: site -> why; `seconds`: phase -> mean
+    over the sites, with "total" and "wait" of the server."""
+
+    stage: NonNegativeInt
+    stage_name: str
+    cluster_sizes: Counts
+    answered: tuple[str, ...]
+    missing: tuple[str, ...]
+    refused: dict[str, str]
+    bytes_down: NonNegativeInt
+    bytes_up: NonNegativeInt
+    seconds: dict[str, Number]
+
+
+class RoundEvent(_Exchanged):
+    """A training round: `received` are the figures of the model that the sites received, which is
+    the one after the round before; `loss`: term -> mean over the images that were trained on."""
+
+    event: Literal["round"] = "round"
+    stage_round: PositiveInt
+    loss: dict[str, Number]
+    received: Figures
+
+
+class StageEvent(_Exchanged):
+    """The end of a stage: the figures of its final model. `by`: what assigns images to clusters;
+    `table`: counts (K, C) of images by cluster and class, where a site has labels."""
+
+    event: Literal["stage"] = "stage"
+    by: Literal["centroids", "head"]
+    figures: Figures
+    table: tuple[Counts, ...] | None = None
+
+
+class WarningEvent(_Event):
+    """Something that the coordinator should know; the run goes on."""
+
+    event: Literal["warning"] = "warning"
+    text: str
+
+
+class Change(_Part):
+    """What is not as it was when the run was stopped: of `site` ("": of the federation), `what`,
+    before and now (None: not there)."""
+
+    site: str = ""
+    what: str
+    before: str | int | None = None
+    now: str | int | None = None
+
+    @property
+    def text(self) -> str:
+        """In words: "images 120 → 90"."""
+        if self.before is None or self.now is None:
+            return f"{self.what} {self.now if self.before is None else self.before}"
+        return f"{self.what} {self.before} → {self.now}"
+
+
+class ResumedEvent(_Event):
+    """The run was stopped, and goes on after `round`; `anew`: it had no checkpoint, so that its
+    record was written anew."""
+
+    event: Literal["resumed"] = "resumed"
+    changes: tuple[Change, ...] = ()
+    anew: bool = False
+
+    @property
+    def text(self) -> str:
+        """What has changed since, site by site, in a line."""
+        sites: dict[str, list[str]] = {}
+        for change in self.changes:
+            sites.setdefault(change.site or "federation", []).append(change.text)
+        told = "; ".join(f"{site}: {', '.join(parts)}" for site, parts in sites.items())
+        how = "begun anew, before the first round" if self.anew else "gone on with"
+        return f"{how}, and changed since it was stopped: {told}" if told else how
+
+
+Event = RoundEvent | StageEvent | WarningEvent | ResumedEvent
+EVENT: TypeAdapter[Event] = TypeAdapter(Annotated[Event, Field(discriminator="event")])
+
+
+class DataMap(_Part):
+    """`map.json`: images as points in the plane, of a local federation alone; their clusters, and
+    their classes where there are labels. `images`: how many."""
+
+    model_config = ConfigDict(populate_by_name=True)
+
+    method: str
+    images: NonNegativeInt
+    x: tuple[Number, ...]
+    y: tuple[Number, ...]
+    cluster: Counts
+    classes: Counts | None = Field(default=None, alias="class")
+
+    @model_validator(mode="after")
+    def _of_one_length(self) -> Self:
+        if not all(
+            len(column) == self.images
+            for column in (self.x, self.y, self.cluster, self.classes)
+            if column is not None
+        ):
+            raise ValueError("its columns are not of one length")
+        return self
+
+    def to_json(self) -> str:
+        """As the file has it."""
+        return self.model_dump_json(by_alias=True)
