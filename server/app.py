@@ -26,6 +26,7 @@ from server.conversation.guard import GuardedGrid
 from server.conversation.roster import Roster
 from server.report import write_report
 from server.run.folder import RunFolder, timestamp
+from server.run.progress import JOIN, Progress
 from server.strategy import CoveyStrategy
 
 DEFAULT_CLUSTERS = 10  # where neither the plan nor the sites' classes say a number
@@ -74,7 +75,8 @@ def run(grid: Grid, plan: Plan, folder: RunFolder, engine: str) -> None:
         folder.log(WarningEvent(round=began.round if began else 0, text=text))
 
     roster = Roster(grid, plan, folder.path.name, warn, folder.shape())
-    roster.gather(plan.deadline)
+    folder.progress.begin(Progress(JOIN, asked=plan.expected_sites))
+    roster.gather(plan.deadline, folder.progress.count)
     classes = roster.classes
     clusters = plan.clusters or folder.clusters() or len(classes) or DEFAULT_CLUSTERS
     plan = plan.model_copy(update={"clusters": clusters})

@@ -98,10 +98,11 @@ def simulate_command(
         with unless_empty(folder):
             run_on_ray(plan, config, folder, console)
     else:
+        from deploy.cli.live import live_line  # noqa: PLC0415
         from deploy.cli.progress import show_event  # noqa: PLC0415
         from deploy.engines.simulate import simulate  # noqa: PLC0415
 
-        with unless_empty(folder):
+        with unless_empty(folder), live_line(folder, console):
             simulate(plan, folder, lambda event: show_event(console, event, plan.rounds))
     _conclude(folder, json_file)
 

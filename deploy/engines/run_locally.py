@@ -20,6 +20,7 @@ from common.data.planned import planned_data, planned_partition
 from common.record.reader import Follower, has_run, read_settings
 from common.utils.errors import UserError
 from common.utils.lock import is_locked
+from deploy.cli.live import live_line
 from deploy.cli.progress import show_event
 from deploy.cli.runs import way_on
 from deploy.engines.federation import LocalFederation, SiteSpec
@@ -108,9 +109,16 @@ def local_site(plan: Plan, folder: Path, sockets: Path, index: int) -> SiteSpec:
 def follow(
     folder: Path, plan: Plan, console: Console, status: Callable[[], tuple[str, str]]
 ) -> None:
-    """Show the run's events until it has ended; `RunFailed` where it did not finish.
+    """Show the run's events, and what it is doing, until it has ended; `RunFailed` where it did not
+    finish."""
+    with live_line(folder, console):
+        _follow(folder, plan, console, status)
 
-    The ServerApp holds the folder's lock, so that its end is seen at once, where Flower waits a
+
+def _follow(
+    folder: Path, plan: Plan, console: Console, status: Callable[[], tuple[str, str]]
+) -> None:
+    """The ServerApp holds the folder's lock, so that its end is seen at once, where Flower waits a
     minute for its heartbeat.
     """
     follower = Follower(folder)

@@ -4,6 +4,7 @@ Where too few are there, the plan's deadline is waited for them: a federation wh
 gone goes on when they are back.
 """
 
+import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -20,8 +21,10 @@ from server.conversation.exchange import Exchange
 from server.conversation.roster import Roster
 from server.model import GlobalModel
 from server.run.folder import Checkpoint
+from server.run.progress import WAIT, Progress, ProgressFile
 
 ATTEMPTS = 3  # at an exchange whose quorum was missed, before the run fails
+ROUNDS = ("prepare", "train")  # of a training round
 IN_PART = ("prepare", "train", "lloyd")  # asked of as many sites as the plan's participation says
 LOOK = 1.0  # seconds between two looks whether sites are back
 REMEMBERED = ("lloyd", "score")  # after `assess`, from which the sites have their embeddings
@@ -49,8 +52,10 @@ class Asking:
         roster: Roster,
         model: GlobalModel,
         warn: Callable[[str, int], None],
+        progress: ProgressFile,
     ) -> None:
         self._plan, self._run = plan, run
+        self._progress = progress
         self._roster, self._model = roster, model
         self._warn = warn
         self._digested: tuple[Groups, str] = ({}, "")
@@ -84,7 +89,18 @@ class Asking:
     def _hold(self, grid: Grid, state: Checkpoint, question: Question) -> Exchange:
         """One exchange, and what it says of the sites' being there."""
         exchange = self.open(state, question)
-        exchange.hold(grid)
+        training = question.kind in ROUNDS
+        self._progress.begin(
+            Progress(
+                question.kind,
+                self._plan.stages[state.closed].name,
+                question.number if training else 0,
+                self._plan.rounds if training else 0,
+                question.step,
+                len(exchange.nodes),
+            )
+        )
+        exchange.hold(grid, self._progress.count)
         late = exchange.seconds >= self._plan.deadline
         self._roster.settle(exchange.answered, exchange.waiting, late)
         return exchange
@@ -105,6 +121,8 @@ class Asking:
                     f"{self._plan.quorum:g}: waiting up to {self._plan.deadline:g} s for more",
                     question.number,
                 )
+                self._progress.begin(Progress(WAIT))
+            self._progress.count(there, math.ceil(least))
             time.sleep(LOOK)
 
     def _wanted(self, kind: Kind, there: int) -> tuple[int, float]:

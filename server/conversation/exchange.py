@@ -109,13 +109,13 @@ class Exchange:
         answered = sum(self._sites[name].examples for name in self.answered)
         return answered / sum(site.examples for site in self._sites.values())
 
-    def hold(self, grid: Grid) -> None:
+    def hold(self, grid: Grid, count: Callable[[int], None] = lambda _answered: None) -> None:
         """Ask, and fold until all have answered, `closing` says so, or the plan's deadline has
-        passed; `waiting` then has what was not answered."""
+        passed; `waiting` then has what was not answered. `count` is told how many have answered."""
         started = time.monotonic()
         self.waiting = push(grid, self._messages(self._first.to_record(), self.nodes))
         heard = hear(grid, self.waiting, self.asked.plan.deadline, self._is_over)
-        self.fold(self._reminding(grid, heard))
+        self.fold(self._reminding(grid, heard), count)
         self.seconds = time.monotonic() - started
 
     def messages(self) -> dict[str, Message]:
@@ -154,7 +154,11 @@ class Exchange:
     def _is_over(self, seconds: float) -> bool:
         return self.closing.due(seconds, self.answered, self.waiting.values())
 
-    def fold(self, answers: Iterable[tuple[str, Message]]) -> None:
+    def fold(
+        self,
+        answers: Iterable[tuple[str, Message]],
+        count: Callable[[int], None] = lambda _answered: None,
+    ) -> None:
         """Fold (site, message) pairs one by one."""
         for site, message in answers:
             try:
@@ -166,6 +170,7 @@ class Exchange:
             else:
                 self.bytes_up += wire_size(message.content)
                 self.answered.append(site)
+            count(len(self.answered) + len(self.refused))
             del message  # the next is pulled only after this one's memory is free
 
     def _fold_one(self, site: str, message: Message) -> None:

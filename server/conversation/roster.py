@@ -80,14 +80,16 @@ class Roster:
         self._greeted: dict[str, _Greeting] = {}  # by message id
         self._away: dict[str, set[str]] = {}  # site -> messages that it has not answered
 
-    def gather(self, patience: float) -> None:
+    def gather(self, patience: float, count: Callable[[int], None] = lambda _joined: None) -> None:
         """Wait until the plan's number of sites has joined, or `patience` seconds; not for sites in
-        whose place others were refused. `UserError` if fewer than the quorum are there then."""
+        whose place others were refused. `UserError` if fewer than the quorum are there then.
+        `count` is told how many have joined."""
         expected = self._plan.expected_sites
         end = time.monotonic() + patience
         latest = end  # for others, when as many as expected are there
         while True:
             self.refresh()
+            count(len(self.sites))
             now = time.monotonic()
             refused = list(self._refused.values()).count(math.inf)
             if len(self.sites) + refused >= expected:

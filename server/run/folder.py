@@ -25,6 +25,7 @@ from common.utils.errors import UserError
 from common.utils.files import note, read_note, write_atomic
 from common.utils.lock import locked
 from server.run.events import Events
+from server.run.progress import ProgressFile
 
 CHECKPOINT = "checkpoint.safetensors"
 LOCK = ".lock"  # held by the process that writes the run
@@ -44,10 +45,12 @@ class Checkpoint:
 
 
 class RunFolder:
-    """Reads and writes one run's folder; `watch` is told each event as it is logged."""
+    """Reads and writes one run's folder; `watch` is told each event as it is logged, `progress` is
+    kept by who knows what goes on."""
 
     def __init__(self, path: Path, watch: Callable[[Event], None] | None = None) -> None:
         self.path = path
+        self.progress = ProgressFile(path)
         self._watch = watch
         self.run: Run | None = None
         self._events: Events | None = None
@@ -75,6 +78,7 @@ class RunFolder:
 
     def finish(self, status: Literal["finished", "failed"], reason: str = "") -> None:
         """Record how the run ended, and why it failed, if the disk takes that."""
+        self.progress.end()
         ended = {"status": status, "ended": timestamp(), "reason": reason or None}
         with suppress(OSError) if status == "failed" else nullcontext():
             if self._events:
