@@ -6,8 +6,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from client.dataset import batches
 from client.statistics import measure
-from client.tasks.train import batches
 from common import metrics
 from common.clustering.kmeans import kmeans
 from common.config.options import Plan

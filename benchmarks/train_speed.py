@@ -21,7 +21,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 from torchvision.transforms import v2
 
-from client.tasks.train import shuffled_batches
+from client.dataset import shuffled_batches
 from client.trainer import Trainer
 from client.workbench import Workshop, pick_device
 from common.config import recipes

@@ -1,7 +1,99 @@
-"""Where a site's images lie, and how batches of them come to the device."""
+"""A site's images, labels, names, split and batches: what training and measuring read.
+
+`SiteImages` is what a site holds, placed once; `Dataset` is that as one run uses it. None of it
+leaves the site.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
+
+from common.augmentations import Views
+from common.config.options import Plan
+from common.data import ImageData
+from common.objectives.base import Batch
+from common.utils import seeds
+from common.utils.errors import UserError
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """The images of `site` in one run.
+
+    `images` (N, C, H, W) uint8, on `device` where they fit; `labels` (N,) in the numbering of the
+    federation's classes, None where there are none; `names` of the N images; `train` (n,) and
+    `held` (m,): which of them are trained on, and which are kept for kNN and probe.
+    """
+
+    site: str
+    images: Tensor
+    labels: Tensor | None
+    names: Sequence[str]
+    train: Tensor
+    held: Tensor
+    device: torch.device
+
+
+class SiteImages:
+    """What a site holds; `UserError` where that is too little to train on."""
+
+    def __init__(self, site: str, data: ImageData, device: torch.device) -> None:
+        if len(data.images) < 2:
+            raise UserError(f"site {site}: {len(data.images)} images are too few to train on")
+        self.site = site
+        self.data = data
+        self.device = device
+        self._images = place(torch.from_numpy(data.images), device)
+        self._labels = None if data.labels is None else torch.from_numpy(data.labels).to(device)
+
+    def dataset(self, plan: Plan, classes: Sequence[str]) -> Dataset:
+        """The images as a run of `plan` uses them, in a federation of these `classes`; `UserError`
+        where the site has another class."""
+        train, held = self._split(plan)
+        labels = self._labels_among(classes)
+        return Dataset(self.site, self._images, labels, self.data.names, train, held, self.device)
+
+    def _split(self, plan: Plan) -> tuple[Tensor, Tensor]:
+        """Indices of the training and of the evaluation images: fixed over a run."""
+        n = len(self._images)
+        drawn = seeds.generator("cpu", plan.seed, self.site, "split")
+        order = torch.randperm(n, generator=drawn).to(self.device)
+        held = min(max(1, round(n * plan.evaluation_share)), n - 2)
+        return order[held:], order[:held]
+
+    def _labels_among(self, classes: Sequence[str]) -> Tensor | None:
+        if self._labels is None or not classes:
+            return None
+        own = self.data.classes
+        if not set(own) <= set(classes):
+            raise UserError(f"site {self.site}: its classes are not among the server's")
+        renumber = torch.tensor([classes.index(name) for name in own])
+        return renumber.to(self.device)[self._labels]
+
+
+def view_batches(
+    data: Dataset, views: Views, size: int, generator: torch.Generator
+) -> Iterator[Batch]:
+    """Two views of each training image, in shuffled batches of at most `size`, on the device."""
+    shuffled = list(shuffled_batches(len(data.train), size, generator))
+    where = data.train[torch.cat(shuffled)].to(data.images.device)  # one copy a pass, none a batch
+    for rows, index in zip(shuffled, where.tensor_split(len(shuffled)), strict=True):
+        images = take(data.images, index, data.device)
+        yield Batch(*views.pair(images, generator), rows, generator)
+
+
+def shuffled_batches(n: int, size: int, generator: torch.Generator) -> Iterator[Tensor]:
+    """A permutation of 0..n-1 in nearly equal batches of at most `size`: no image is dropped, and
+    no batch is left with a single image (which BatchNorm cannot normalise)."""
+    order = torch.randperm(n, generator=generator, device=generator.device)
+    yield from order.tensor_split(batches(n, size))
+
+
+def batches(n: int, size: int) -> int:
+    """Steps of one pass over n images."""
+    return max(1, min(-(-n // size), n // 2))
 
 
 def place(images: Tensor, device: torch.device) -> Tensor:

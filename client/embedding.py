@@ -9,6 +9,7 @@ from torch import Tensor
 
 from client.dataset import take
 from common.augmentations import Views
+from common.config.options import Plan
 from common.objectives.base import Objective
 
 CHUNK = 1024  # images in one forward; rows in one block of similarities
@@ -29,6 +30,29 @@ class Seen:
 
     plain: Embedded
     views: tuple[Embedded, Embedded]
+
+
+About = tuple[Plan, int, str]
+"""What embeddings are by: the plan, the stage, which decides the space, the digest of the state."""
+
+
+class Memory:
+    """A site's images by the last state that it was asked about, until it trains on."""
+
+    def __init__(self) -> None:
+        self._kept: tuple[About, Seen] | None = None
+
+    def recall(self, about: About) -> Seen | None:
+        """The images by that state; None where the last one was another."""
+        return self._kept[1] if self._kept is not None and self._kept[0] == about else None
+
+    def keep(self, about: About, seen: Seen) -> None:
+        """Remember these, and no others."""
+        self._kept = (about, seen)
+
+    def forget(self) -> None:
+        """Remember nothing."""
+        self._kept = None
 
 
 @torch.no_grad()

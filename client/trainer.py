@@ -1,9 +1,9 @@
 """The site's trainer: one message in, one message out.
 
 The same class runs in the resident trainer beside a SuperNode, and in process in a simulation. It
-holds the site's images on the device and answers every kind of message
-(`common/protocol/messages.py`). It knows nothing of Flower's conversation, sockets or files of a
-run.
+holds the site's images and answers every kind of message (`common/protocol/messages.py`) by the
+function that `client/tasks` has for it. It knows nothing of Flower's conversation, sockets or files
+of a run.
 """
 
 import logging
@@ -11,24 +11,19 @@ import platform
 from pathlib import Path
 
 import torch
-from torch import Tensor
 
-from client.dataset import place
-from client.embedding import Seen
+from client.dataset import SiteImages
+from client.embedding import Memory
 from client.storage.state import StateStore
-from client.tasks.work import Work
+from client.tasks import TASKS
+from client.tasks.task import Task
 from client.validation import check_parts, check_round, run_folder
 from client.workbench import Workshop
-from common.config.options import Plan
 from common.data import ImageData
 from common.protocol.messages import NOT_TAKEN, Instruction, Reply
-from common.utils.errors import UserError, plain
-from common.utils.seeds import generator
+from common.utils.errors import plain
 
 LOG = logging.getLogger(__name__)
-
-About = tuple[Plan, int, str]
-"""What embeddings are by: the plan, the stage, which decides the space, the digest of the state."""
 
 
 class Trainer:
@@ -42,17 +37,12 @@ class Trainer:
     def __init__(
         self, site: str, data: ImageData, folder: Path, workshop: Workshop, min_count: int = 1
     ) -> None:
-        if len(data.images) < 2:
-            raise UserError(f"site {site}: {len(data.images)} images are too few to train on")
         self.site = site
-        self.data = data
+        self.images = SiteImages(site, data, workshop.device)
         self.folder = folder
         self.workshop = workshop
         self.min_count = min_count
-        device = workshop.device
-        self.images = place(torch.from_numpy(data.images), device)
-        self.seen: tuple[About, Seen] | None = None  # the images by the last state assessed
-        self.labels = None if data.labels is None else torch.from_numpy(data.labels).to(device)
+        self.memory = Memory()
 
     def handle(self, instruction: Instruction) -> Reply:
         """Do what is asked; `UserError` where it does not fit this site."""
@@ -63,25 +53,29 @@ class Trainer:
             return self._introduce()
         check_round(instruction)
         store = StateStore(run_folder(self.folder, instruction.run))
-        data = self.data
-        bench = self.workshop.bench(instruction, data.channels, data.side, data.kind)
+        own, plan = self.images.data, instruction.plan
+        bench = self.workshop.bench(instruction, own.channels, own.side, own.kind)
         instruction = self.workshop.whole(instruction, bench.objective.prepares)
         check_parts(instruction, bench)
         if instruction.kind == "prepare":
-            self.workshop.received = instruction.groups
-        training = instruction.kind == "train"
+            self.workshop.receive(instruction.groups)
         before = instruction.kind in ("prepare", "train")  # of the round; the others come after it
         state = store.load(instruction.round + (not before)) or {}
         if instruction.groups:
             bench.set_up(instruction.groups, state)
-        work = Work(self, instruction, bench, state)
-        reply = work.answer()
-        if training and work.kept:
-            store.save(instruction.round, work.kept)
-        return reply
+        task = Task(
+            instruction=instruction,
+            bench=bench,
+            data=self.images.dataset(plan, instruction.classes),
+            state=state,
+            store=store,
+            memory=self.memory,
+            min_count=max(plan.min_count, self.min_count),
+        )
+        return TASKS[instruction.kind](task)
 
     def _introduce(self) -> Reply:
-        data = self.data
+        data = self.images.data
         return Reply(
             kind="hello",
             site=self.site,
@@ -98,16 +92,6 @@ class Trainer:
                 "torch": torch.__version__,
             },
         )
-
-    def split(self, instruction: Instruction) -> tuple[Tensor, Tensor]:
-        """Indices of the training and of the evaluation images: fixed over a run."""
-        n = len(self.images)
-        order = torch.randperm(
-            n, generator=generator("cpu", instruction.plan.seed, self.site, "split")
-        )
-        held = min(max(1, round(n * instruction.plan.evaluation_share)), n - 2)
-        order = order.to(self.workshop.device)
-        return order[held:], order[:held]
 
 
 def device_name(device: torch.device) -> str:

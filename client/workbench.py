@@ -109,14 +109,14 @@ class Workbench:
 
 
 class Workshop:
-    """Builds workbenches and keeps the last one. `received`: the last model that came with a
-    `prepare`, which the same round's `train` need not bring again."""
+    """Builds workbenches and keeps the last one, and the last model that came with a `prepare`,
+    which the same round's `train` need not bring again."""
 
     def __init__(self, device: torch.device) -> None:
         self.device = device
         self._key: tuple[str, int, int, int, str] | None = None
         self._bench: Workbench | None = None
-        self.received: Groups = {}
+        self._received: Groups = {}
 
     def bench(self, instruction: Instruction, channels: int, side: int, kind: str) -> Workbench:
         """The workbench for an instruction; `UserError` where this site's model would not be the
@@ -146,14 +146,18 @@ class Workshop:
             )
         return self._bench
 
+    def receive(self, groups: Groups) -> None:
+        """Keep the model that a `prepare` brought."""
+        self._received = groups
+
     def whole(self, instruction: Instruction, prepared: str) -> Instruction:
         """A `train` that brings the `prepared` module alone, with the other groups as they were
-        `received`; `UserError` where they are not there, or not the same."""
+        received; `UserError` where they are not there, or not the same."""
         groups = instruction.groups
         alone = prepared and all(module_of(name) == prepared for name in groups)
         if instruction.kind != "train" or not alone:
             return instruction
-        groups = {**self.received, **groups}
+        groups = {**self._received, **groups}
         if digest_of(groups) != instruction.state:
             raise UserError(NEEDS_MODEL)
         return replace(instruction, groups=groups)

@@ -10,6 +10,7 @@ import pytest
 import torch
 from safetensors.numpy import load_file
 
+from client.tasks import train as training
 from client.tasks.train import pull_back
 from common.data.planned import planned_data, planned_partition
 from common.protocol import layout
@@ -50,10 +51,8 @@ def test_fedema_with_a_huge_lambda_leaves_every_site_to_itself(tmp_path: Path) -
 def test_fedu_with_a_threshold_of_0_keeps_the_sites_own_predictor(
     tmp_path: Path, monkeypatch
 ) -> None:
-    from client.tasks import work  # noqa: PLC0415
-
     models: list[Groups] = []  # before and after each training: site-0, site-1, site-0, site-1
-    original = work.train_round
+    original = training.train_round
 
     def watched(bench, *rest):
         models.append(layout.flatten(bench.objective.shared()))
@@ -61,7 +60,7 @@ def test_fedu_with_a_threshold_of_0_keeps_the_sites_own_predictor(
         models.append(layout.flatten(bench.objective.shared()))
         return totals
 
-    monkeypatch.setattr(work, "train_round", watched)
+    monkeypatch.setattr(training, "train_round", watched)
     run(tmp_path / "run", "fedu", **{"merge-strength": 0})
     _, first, _, second, first_again, _, second_again, _ = models
     for before, after in ((first, first_again), (second, second_again)):
@@ -106,8 +105,7 @@ def test_l_dawa_normalised_with_identical_sites_is_fedavg(tmp_path: Path, monkey
         return generator(device, *("site" if str(p).startswith("site-") else p for p in parts))
 
     monkeypatch.setattr("deploy.engines.simulate.planned_partition", copies)
-    monkeypatch.setattr("client.tasks.work.generator", nameless)
-    monkeypatch.setattr("client.trainer.generator", nameless)
+    monkeypatch.setattr("client.tasks.task.seeds.generator", nameless)
     fedavg, normalised, plain = (
         run(tmp_path / rule, "ldawa", aggregation=rule)
         for rule in ("mean", "l-dawa-normalised", "l-dawa")

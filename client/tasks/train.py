@@ -1,28 +1,48 @@
-"""The training loop: the local epochs of one round at one site."""
+"""A round at one site: what the objective prepares for it, and the local epochs."""
 
 import math
-from collections.abc import Iterator
-from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-from client.dataset import take
+from client.dataset import Dataset, batches, view_batches
+from client.tasks.measure import look
+from client.tasks.task import Task
 from client.workbench import Workbench
 from common.config.options import Stage
-from common.objectives.base import Batch, LocalRound
+from common.objectives.base import LocalRound
+from common.protocol.messages import Reply
 
 
-@dataclass(frozen=True)
-class LocalData:
-    """`images` (N, C, H, W) uint8 of a site, `rows` (n,) of those that are trained on."""
+def prepare(task: Task) -> Reply:
+    """What the objective shares before the round."""
+    objective = task.bench.objective.eval()
+    with task.phase("prepare"), torch.no_grad(), task.bench.precision():
+        objective.prepare(task.local_round("prepare"))
+    groups = task.bench.shared_groups((objective.prepares,))
+    return task.reply(groups=groups, layout=task.bench.layout.digest)
 
-    images: Tensor
-    rows: Tensor
+
+def train(task: Task) -> Reply:
+    """Measure the state as received, then train it: the round's local epochs. What the site needs
+    in its next round is kept, what it shares is sent."""
+    parts = look(task, task.embed())
+    task.memory.forget()
+    bench, stage, number = task.bench, task.stage, task.instruction.round
+    with task.phase("train"):
+        memory = bench.merge(task.state, number, stage)
+        site = task.local_round("train")
+        totals = train_round(bench, stage, task.stage_round, task.data, site)
+    sums = {f"loss.{name}": total for name, total in totals.items()}
+    sums["seen"] = len(task.data.train) * stage.local_epochs
+    kept = bench.own_tensors() | bench.remember(memory, number, stage)
+    if kept:
+        task.store.save(number, kept)
+    return task.reply(sums, groups=bench.shared_groups(), layout=bench.layout.digest, **parts)
 
 
 def train_round(
-    bench: Workbench, stage: Stage, stage_round: int, data: LocalData, site: LocalRound
+    bench: Workbench, stage: Stage, stage_round: int, data: Dataset, site: LocalRound
 ) -> dict[str, float]:
     """Train the workbench's objective for `stage.local_epochs`; the sum of each loss term over the
     images seen, by name."""
@@ -30,7 +50,7 @@ def train_round(
     parameters = [p for p in objective.parameters() if p.requires_grad]
     optimiser = build_optimiser(stage, parameters)
     received = [p.detach().clone() for p in parameters] if stage.proximal else []
-    n = len(data.rows)
+    n = len(data.train)
     steps = stage.local_epochs * batches(n, stage.batch_size)
     totals: dict[str, Tensor] = {}
     step, done = 0, (stage_round - 1) / stage.rounds  # done: of the stage
@@ -39,7 +59,7 @@ def train_round(
     for _ in range(stage.local_epochs):
         objective.begin_epoch(site)
         objective.train()
-        for batch in view_batches(bench, data, stage.batch_size, chance):
+        for batch in view_batches(data, bench.views, stage.batch_size, chance):
             for group in optimiser.param_groups:
                 group["lr"] = learning_rate(stage, done)
             with bench.precision():
@@ -57,17 +77,6 @@ def train_round(
                 totals[name] = totals.get(name, 0) + term.detach() * len(batch.rows)
     objective.end_round(site)
     return {name: float(total) for name, total in totals.items()}
-
-
-def view_batches(
-    bench: Workbench, data: LocalData, size: int, chance: torch.Generator
-) -> Iterator[Batch]:
-    """Two views of each training image, in shuffled batches of at most `size`, on the device."""
-    shuffled = list(shuffled_batches(len(data.rows), size, chance))
-    where = data.rows[torch.cat(shuffled)].to(data.images.device)  # one copy a pass, none a batch
-    for rows, index in zip(shuffled, where.tensor_split(len(shuffled)), strict=True):
-        images = take(data.images, index, bench.device)
-        yield Batch(*bench.views.pair(images, chance), rows, chance)
 
 
 def learning_rate(stage: Stage, done: float) -> float:
@@ -101,15 +110,3 @@ def pull_back(parameters: list[torch.nn.Parameter], received: list[Tensor], weig
     grads = [p.grad for p, _ in pulled if p.grad is not None]
     away = torch._foreach_sub([p.detach() for p, _ in pulled], [r for _, r in pulled])
     torch._foreach_add_(grads, away, alpha=weight)
-
-
-def shuffled_batches(n: int, size: int, chance: torch.Generator) -> Iterator[Tensor]:
-    """A permutation of 0..n-1 in nearly equal batches of at most `size`: no image is dropped, and
-    no batch is left with a single image (which BatchNorm cannot normalise)."""
-    order = torch.randperm(n, generator=chance, device=chance.device)
-    yield from order.tensor_split(batches(n, size))
-
-
-def batches(n: int, size: int) -> int:
-    """Steps of one pass over n images."""
-    return max(1, min(-(-n // size), n // 2))

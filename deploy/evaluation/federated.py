@@ -12,17 +12,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import Tensor
 
+from client.dataset import SiteImages
 from client.statistics import measure
 from client.statistics.clusters import nearest
-from client.trainer import Trainer
-from client.workbench import Workshop
 from common.data import ImageData
 from common.data.partition import Partition
 from common.data.planned import planned_data
-from common.protocol.messages import Instruction, Reply
+from common.protocol.messages import Reply
 from common.utils.errors import UserError
 from deploy.evaluation.trained import Trained
 from server.measurements import Measurements
@@ -121,15 +119,12 @@ def _parts(folder: Path, trained: Trained) -> list[tuple[str, ImageData]]:
 
 def _open(trained: Trained, name: str, data: ImageData) -> _Site:
     """What a site computes for itself, split as in the run."""
-    asked = Instruction(kind="assess", run="evaluate", round=0, plan=trained.plan)
-    trainer = Trainer(name, data, Path(), Workshop(trained.device))
-    assert trainer.labels is not None
-    train, held = trainer.split(asked)
-    classes: list[str] = list(trained.run.classes)
-    renumber = torch.tensor([classes.index(name) for name in data.classes])
+    images = SiteImages(name, data, trained.device)
+    own = images.dataset(trained.plan, trained.run.classes)
+    assert own.labels is not None
     h = trained.embed(data)
     z = h if trained.space == "encoder" else trained.embed(data, trained.space)
-    return _Site(name, h, z, renumber.to(trained.device)[trainer.labels], train, held)
+    return _Site(name, h, z, own.labels, own.train, own.held)
 
 
 def _look(trained: Trained, site: _Site, classes: int) -> Reply:

@@ -14,8 +14,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from client.dataset import batches, shuffled_batches
 from client.embedding import CHUNK
-from client.tasks.train import batches, shuffled_batches
 from common.data import ImageData
 from common.utils.errors import UserError
 from common.utils.seeds import generator

@@ -14,9 +14,8 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from client.dataset import take
+from client.dataset import shuffled_batches, take
 from client.embedding import CHUNK, embed
-from client.tasks.train import shuffled_batches
 from client.workbench import mixed_precision, pick_device
 from common.augmentations import Views, build_views
 from common.config.options import Plan

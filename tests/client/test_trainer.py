@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 import torch
 
+from client.dataset import shuffled_batches
 from client.site import open_site
 from client.storage.ledger import parts
 from client.tasks import train as training
-from client.tasks.train import shuffled_batches
 from client.trainer import Trainer
 from client.workbench import Workshop, pick_device
 from common.config import recipes
@@ -239,8 +239,8 @@ def test_the_score_counts_what_the_probe_gets_right(tmp_path: Path) -> None:
     constant = np.zeros((width, 10), np.float32)
     constant[-1, 3] = 1  # calls every image a 3
     reply = site.handle(ask("score", centroids=assessed.centroids, probe=constant))
-    held = site.split(ask())[1]
-    assert reply.sums["probe_correct"] == (site.labels[held] == 3).sum()
+    own = site.images.dataset(plan(), CLASSES)
+    assert reply.sums["probe_correct"] == (own.labels[own.held] == 3).sum()
     assert reply.tables["centroids"].sum() == 100
     assert (tmp_path / "run" / "assignments.csv").read_text().startswith("image,cluster\n")
 

@@ -11,10 +11,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from client import trainer
-from client.dataset import take
+from client import dataset
+from client.dataset import Dataset, take, view_batches
 from client.tasks import train as training
-from client.tasks.train import view_batches
 from client.trainer import Trainer
 from client.workbench import Workshop
 from common.augmentations import build_views
@@ -104,7 +103,7 @@ def test_the_training_loop_never_waits_for_the_gpu(
 ) -> None:
     monkeypatch.setattr(training, "view_batches", unwaiting)
     if held_by == "host":
-        monkeypatch.setattr(trainer, "place", lambda images, device: images)
+        monkeypatch.setattr(dataset, "place", lambda images, device: images)
     reply = trained(tmp_path, plan("fedsimclr", objective=name, encoder="small-convnet"))
     assert math.isfinite(reply.sums["loss.loss"])
 
@@ -132,8 +131,8 @@ def test_where_the_images_are_held_changes_no_bit_of_a_view() -> None:
     found = []
     for images in (held, held.to(GPU)):
         chance = torch.Generator(device=GPU).manual_seed(0)
-        data = training.LocalData(images, rows)
-        found.append([(b.a, b.b, b.rows) for b in view_batches(bench, data, 32, chance)])
+        data = Dataset("ward", images, None, (), train=rows, held=rows[:0], device=GPU)
+        found.append([(b.a, b.b, b.rows) for b in view_batches(data, bench.views, 32, chance)])
     for one, other in zip(*found, strict=True):
         assert all(map(torch.equal, one, other))
 

@@ -13,7 +13,7 @@ import torchvision.models  # noqa: F401 (a plan may name its networks: not while
 import client.trainer
 import client.workbench
 from client.site import open_site
-from client.tasks.work import Work
+from client.tasks import TASKS
 from client.workbench import Workshop
 from common.clustering.centroids import Centroids
 from common.config import recipes
@@ -125,13 +125,11 @@ def watched(folder):
         raise Beyond("; ".join(WATCH.seen[:3]))
 
 
-class Untrained(Work):
+def untrained(task):
     """Everything that comes before the first image is looked at."""
-
-    def answer(self):
-        if self.stage.rounds:
-            self._local_round("train")
-        return Reply(self.instruction.kind, self.trainer.site, self.instruction.round)
+    if task.stage.rounds:
+        task.local_round("train")
+    return Reply(task.instruction.kind, task.data.site, task.instruction.round)
 
 
 def instruction(kind):
@@ -171,7 +169,7 @@ def bombard(count, folder, monkeypatch, seed=0):
     """`count` spoiled instructions of every kind; a `Tally`. Fails where one raises anything but a
     `UserError`, takes memory without bound, or leads out of the site's folder."""
     logging.getLogger("flwr").setLevel(logging.ERROR)
-    monkeypatch.setattr(client.trainer, "Work", Untrained)
+    monkeypatch.setattr(client.trainer, "TASKS", dict.fromkeys(TASKS, untrained))
     monkeypatch.setattr(client.workbench, "MOST_NUMBERS", NUMBERS)
     home = folder / "covey-site-ward"
     site = open_site("ward", load("digits", images=60), home, Workshop(torch.device("cpu")))

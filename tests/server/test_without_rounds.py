@@ -2,6 +2,7 @@
 
 import json
 import re
+from dataclasses import replace
 from pathlib import Path
 from xml.etree import ElementTree
 
@@ -12,11 +13,13 @@ from rich.console import Console
 from safetensors.numpy import load_file
 
 from client.statistics import measure
-from client.tasks.work import Work
+from client.tasks import TASKS
+from client.tasks.task import Task
 from client.trainer import Trainer
 from common.config import recipes
 from common.config.checks import check_plan
 from common.data import load
+from common.protocol.messages import Reply
 from common.record.reader import read_run
 from common.utils.errors import UserError
 from deploy.cli.progress import show_event, show_result, summary_rows
@@ -148,7 +151,7 @@ def test_the_model_is_sent_again_only_to_sites_that_forgot(
 
     def restarted(self, instruction):
         if forgetful and self.site == "site-1":
-            self.seen = None
+            self.memory.forget()
         sent.add((instruction.kind, self.site, bool(instruction.groups)))
         return handle(self, instruction)
 
@@ -193,26 +196,24 @@ def test_each_step_asks_its_own_seeded_part_of_the_sites(tmp_path: Path, monkeyp
 @pytest.mark.parametrize(
     ("mistake", "said"),
     [
-        (lambda reply: reply | {"tables": {}}, "tables.lloyd: missing"),
-        (lambda reply: reply | {"moments": {}}, "moments.sums: missing"),
-        (None, "sums.inertia.0: no inertia of 50 images"),
+        (lambda reply: {"tables": {}}, "tables.lloyd: missing"),
+        (lambda reply: {"moments": {}}, "moments.sums: missing"),
+        (
+            lambda reply: {"sums": {**reply.sums, "inertia.0": -1000.0}},
+            "sums.inertia.0: no inertia of 50 images",
+        ),
     ],
 )
 def test_a_step_without_all_its_sums_is_refused_by_name(
     tmp_path: Path, monkeypatch, mistake, said: str
 ) -> None:
-    original = Work._sum_by_centroid
+    original = TASKS["lloyd"]
 
-    def wrong(self):
-        reply = original(self)
-        if self.trainer.site != "site-1":
-            return reply
-        if mistake is None:
-            self.sums["inertia.0"] = -1000.0
-            return reply
-        return mistake(reply)
+    def wrong(task: Task) -> Reply:
+        reply = original(task)
+        return replace(reply, **mistake(reply)) if task.data.site == "site-1" else reply
 
-    monkeypatch.setattr(Work, "_sum_by_centroid", wrong)
+    monkeypatch.setitem(TASKS, "lloyd", wrong)
     simulate(plan("fedkmeans-pixels", partition="iid"), tmp_path / "run")
     texts = [event["text"] for event in events(tmp_path / "run", "warning")]
     assert any(f"site-1 refused: {said}" in text for text in texts)

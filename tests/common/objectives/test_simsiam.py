@@ -5,8 +5,9 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from client.dataset import Dataset
 from client.embedding import embed
-from client.tasks.train import LocalData, train_round
+from client.tasks.train import train_round
 from client.workbench import Workbench
 from common.augmentations import build_views
 from common.config import recipes
@@ -104,7 +105,9 @@ def trained(parameters: str, seed: int) -> Tensor:
     bench = Workbench(part, views, layout.layout_of(part.shared()), {}, CPU, False, False)
     chance = torch.Generator().manual_seed(seed)
     site = LocalRound(lambda: torch.empty(0), lambda: iter(()), None, chance)
-    train_round(bench, plan.stages[0], 1, LocalData(images, torch.arange(120)), site)
+    rows = torch.arange(120)
+    data = Dataset("ward", images, None, (), train=rows, held=rows[:0], device=CPU)
+    train_round(bench, plan.stages[0], 1, data, site)
     return embed(part, views, images, "projector", CPU).points
 
 

@@ -1,0 +1,136 @@
+"""One message to a site being answered: what every exchange's function gets."""
+
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any, TypeVar
+
+import torch
+from torch import Tensor
+
+from client.dataset import Dataset, view_batches
+from client.embedding import Embedded, Memory, Seen, embed, embed_views
+from client.storage.state import StateStore
+from client.workbench import Workbench
+from common.config.options import Plan, Stage
+from common.objectives.base import Batch, LocalRound
+from common.protocol.messages import NEEDS_MODEL, Instruction, Reply
+from common.utils import seeds
+from common.utils.errors import UserError
+
+Found = TypeVar("Found")
+
+
+@dataclass(frozen=True)
+class Task:
+    """One message, and what the site answers it with.
+
+    `bench`: the model, set up as the message wants it; `data`: the site's images; `state`: what it
+    kept from its last round, `store`: where it keeps that; `memory`: its images as embedded for an
+    earlier message; `min_count`: the fewest images behind what it sends. `seconds`: by phase, as
+    they are spent.
+    """
+
+    instruction: Instruction
+    bench: Workbench
+    data: Dataset
+    state: Mapping[str, Tensor]
+    store: StateStore
+    memory: Memory
+    min_count: int
+    seconds: dict[str, float] = field(default_factory=dict)
+
+    @property
+    def plan(self) -> Plan:
+        """The run's plan."""
+        return self.instruction.plan
+
+    @property
+    def stage(self) -> Stage:
+        """The message's stage."""
+        return self.plan.stages[self.instruction.stage]
+
+    @property
+    def stage_round(self) -> int:
+        """The message's round, counted from the stage's first, which is 1."""
+        return self.instruction.round - self.plan.rounds_before(self.instruction.stage)
+
+    @contextmanager
+    def phase(self, name: str) -> Iterator[None]:
+        """Inside, time counts as `name`."""
+        start = time.perf_counter()
+        yield
+        if self.bench.device.type == "cuda":
+            torch.cuda.synchronize(self.bench.device)
+        self.seconds[name] = self.seconds.get(name, 0.0) + time.perf_counter() - start
+
+    def generator(self, purpose: str) -> torch.Generator:
+        """All that is random about this message's `purpose`: the same whenever it is answered."""
+        return seeds.generator(
+            self.bench.device, self.plan.seed, self.data.site, self.instruction.round, purpose
+        )
+
+    def centroids(self) -> Tensor:
+        """The centroids (K, d) of the message, on the device."""
+        instruction = self.instruction
+        if instruction.centroids is None:
+            raise UserError(f"{instruction.kind}: the message has no centroids")
+        return torch.from_numpy(instruction.centroids.points).to(self.bench.device)
+
+    def embed(self) -> Embedded:
+        """The site's images by the model as it is."""
+        return self._embed_by(embed, self.bench.device)
+
+    def seen(self) -> Seen:
+        """The site's images by the state that the message is about: remembered from an earlier
+        message about the same one, or embedded now."""
+        instruction = self.instruction
+        about = (instruction.plan, instruction.stage, instruction.state)
+        seen = self.memory.recall(about)
+        if seen is None:
+            if self.bench.layout.groups and not instruction.groups:
+                raise UserError(NEEDS_MODEL)
+            seen = Seen(self.embed(), self._embed_by(embed_views, self.generator("agreement")))
+            self.memory.keep(about, seen)
+        return seen
+
+    def _embed_by(self, how: Callable[..., Found], *more: object) -> Found:
+        bench, images = self.bench, self.data.images
+        with self.phase("embed"), bench.precision():
+            return how(bench.objective, bench.views, images, self.stage.embedding, *more)
+
+    def in_training_images(self, measured: Callable[..., Found], *more: object) -> Found:
+        """What `measured` finds in the training images by the model as it is."""
+        bench, images = self.bench, self.data.images
+        with self.phase("embed"), bench.precision():
+            return measured(bench.objective, bench.views, images, self.data.train, *more)
+
+    def local_round(self, purpose: str) -> LocalRound:
+        """What an objective may look at; its chance is for `purpose`."""
+        sent = self.instruction.centroids
+
+        def views() -> Iterator[Batch]:
+            size = self.stage.batch_size
+            return view_batches(self.data, self.bench.views, size, self.generator("views"))
+
+        return LocalRound(
+            views=views,
+            embed=lambda: self.embed().points[self.data.train],
+            centroids=None if sent is None else self.centroids(),
+            chance=self.generator(purpose),
+            progress=(self.stage_round - 1) / self.stage.rounds,
+            min_count=self.min_count,
+        )
+
+    def reply(self, sums: Mapping[str, float] | None = None, **parts: Any) -> Reply:
+        """The answer with these `parts` of a `Reply`, its sums, and the seconds that were spent."""
+        return Reply(
+            kind=self.instruction.kind,
+            site=self.data.site,
+            round=self.instruction.round,
+            examples=len(self.data.train),
+            sums={"images": len(self.data.images), **(sums or {})},
+            seconds=self.seconds,
+            **parts,
+        )
