@@ -22,6 +22,7 @@ from common.record.schema import Run, Spread, WarningEvent
 from common.utils.errors import UserError
 from common.utils.files import note
 from common.utils.home import covey_home
+from common.utils.names import place
 from server.conversation.guard import GuardedGrid
 from server.conversation.roster import Roster
 from server.report import write_report
@@ -74,7 +75,7 @@ def run(grid: Grid, plan: Plan, folder: RunFolder, engine: str) -> None:
         began = folder.checkpoint()
         folder.log(WarningEvent(round=began.round if began else 0, text=text))
 
-    roster = Roster(grid, plan, folder.path.name, warn, folder.shape())
+    roster = Roster(grid, plan, folder.name, warn, folder.shape())
     folder.progress.begin(Progress(JOIN, asked=plan.expected_sites))
     roster.gather(plan.deadline, folder.progress.count)
     classes = roster.classes
@@ -122,7 +123,7 @@ def _facts(strategy: CoveyStrategy, engine: str) -> Run:
     plan, roster = strategy.plan, strategy.roster
     packages = ("flwr", "torch", "torchvision", "numpy")
     return Run(
-        id=strategy.folder.path.name,
+        id=strategy.folder.name,
         created=timestamp(),
         recipe=plan.recipe,
         engine=engine,
@@ -161,6 +162,6 @@ def _run_folder(config: Mapping[str, Any]) -> Path:
     """`run-folder` of the configuration, or a new one under `$COVEY_HOME/runs`."""
     given = str(config.get("run-folder") or "")
     if given:
-        return Path(given)
+        return place(given)
     recipe = recipes.file_name(str(config.get("recipe") or recipes.DEFAULT))
     return covey_home() / "runs" / f"{time.strftime('%Y%m%d-%H%M%S')}-{recipe}"

@@ -45,7 +45,7 @@ class CoveyStrategy(Strategy):
         site = next(iter(roster.sites.values()))
         self.model = GlobalModel(plan, site.channels, site.side)
         roster.warn = lambda text: self.warn(text, self.state.round)
-        run, progress = folder.path.name, folder.progress
+        run, progress = folder.name, folder.progress
         self.asking = Asking(plan, run, roster, self.model, self.warn, progress)
         self.state = folder.checkpoint() or Checkpoint(0, 0, {})
         self._training: Exchange | None = None

@@ -1,4 +1,8 @@
-"""The site's own result: which cluster each of its images is in. It stays at the site."""
+"""The site's own result: which cluster each of its images is in. It stays at the site.
+
+People open the file in a spreadsheet, which takes a text that begins with one of `FORMULA` for a
+formula: such a name is written as `./=name`, which is the same file.
+"""
 
 import csv
 import io
@@ -6,12 +10,19 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from common.utils.files import write_atomic
+from common.utils.names import written
+
+FORMULA = ("=", "+", "-", "@")
 
 
 def write_assignments(path: Path, names: Sequence[str], clusters: Sequence[int]) -> None:
-    """Write `image,cluster` lines (UTF-8 CSV), replacing the file whole."""
+    """Write `image,cluster` lines (UTF-8 CSV), replacing the file whole; names as `written`."""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(("image", "cluster"))
-    writer.writerows(zip(names, clusters, strict=True))
+    writer.writerows(zip(map(_cell, names), clusters, strict=True))
     write_atomic(path, text.getvalue().encode())
+
+
+def _cell(name: str) -> str:
+    return written(f"./{name}" if name.startswith(FORMULA) else name)

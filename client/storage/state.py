@@ -13,7 +13,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save
 from torch import Tensor
 
-from common.utils.files import write_atomic
+from common.utils.files import utf8_path, write_atomic
 
 KEPT = 2  # the round in flight may have to be done again, so the one before it is kept
 
@@ -41,7 +41,8 @@ class StateStore:
             self._path(later).unlink(missing_ok=True)
         for number in reversed(self._rounds()):
             try:
-                return load_file(self._path(number))
+                with utf8_path(self._path(number)) as name:
+                    return load_file(name)
             except (SafetensorError, OSError):
                 self._path(number).rename(self._path(number).with_suffix(".broken"))
         return None

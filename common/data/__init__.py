@@ -5,13 +5,12 @@ a data set, add an entry to `common/data/known.py` and its licence to `docs/rese
 Importing this imports no torch.
 """
 
-from pathlib import Path
-
 from common.data.folder import read_folder
 from common.data.images import ImageData, Kind, draw
 from common.data.known import DATASETS, Dataset, data_root
 from common.data.npz import read_npz
 from common.utils.errors import UserError, unknown
+from common.utils.names import place
 
 __all__ = ["DATASETS", "Dataset", "ImageData", "Kind", "data_root", "load", "load_test"]
 
@@ -21,11 +20,12 @@ def load(spec: str, *, images: int = 0, seed: int = 0, side: int = 0) -> ImageDa
 
     `images` > 0 draws that many without replacement, by `seed`. `side` > 0 is the side in pixels
     that the images are given; 0 leaves them (a folder: see `read_folder`). A known name goes before
-    a folder of that name: write `./mnist` for the folder. `UserError` where there is no such data,
+    a folder of that name: write `./mnist` for the folder. A path may be given as it is, or as
+    `common.utils.names.written` writes it. `UserError` where there is no such data,
     fewer images than asked for, or a damaged file.
     """
-    if spec not in DATASETS and Path(spec).is_dir():
-        return read_folder(Path(spec), images=images, seed=seed, side=side)
+    if spec not in DATASETS and place(spec).is_dir():
+        return read_folder(place(spec), images=images, seed=seed, side=side)
     data = _read(spec, test=False)
     if data is None:
         raise UserError(f"{spec} has no training images: need images, or x_train")
@@ -36,7 +36,7 @@ def load(spec: str, *, images: int = 0, seed: int = 0, side: int = 0) -> ImageDa
 
 def load_test(spec: str, *, side: int = 0) -> ImageData | None:
     """The test split of `spec`; None where there is none (a folder, `digits`, a plain .npz)."""
-    if spec not in DATASETS and Path(spec).is_dir():
+    if spec not in DATASETS and place(spec).is_dir():
         return None
     data = _read(spec, test=True)
     return data.resized(side) if data is not None and side else data
@@ -45,7 +45,7 @@ def load_test(spec: str, *, side: int = 0) -> ImageData | None:
 def _read(spec: str, *, test: bool) -> ImageData | None:
     if spec in DATASETS:
         return DATASETS[spec].read(test)
-    path = Path(spec)
+    path = place(spec)
     if path.suffix == ".npz":
         return read_npz(path, test=test)
     if path.exists():

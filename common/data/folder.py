@@ -14,7 +14,7 @@ from pathlib import Path
 
 import numpy as np
 
-from common.data.images import ImageData, Indices, Pixels, draw_order
+from common.data.images import ImageData, Indices, Pixels, class_name, draw_order
 from common.utils.errors import UserError
 
 SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".webp", ".tif", ".tiff", ".gif"})
@@ -169,9 +169,10 @@ def _labels(
     """Labels of the chosen files by their first folder; None for a flat folder."""
     if "/" not in chosen[0]:
         return None, ()
-    classes = sorted({image.name.split("/")[0] for image in found})
-    number = {name: i for i, name in enumerate(classes)}
-    return np.array([number[name.split("/")[0]] for name in chosen], np.int64), tuple(classes)
+    folders = sorted({image.name.split("/")[0] for image in found})
+    number = {name: i for i, name in enumerate(folders)}
+    labels = np.array([number[name.split("/")[0]] for name in chosen], np.int64)
+    return labels, tuple(map(class_name, folders))
 
 
 def _most_common(sides: Sequence[int]) -> int:

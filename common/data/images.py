@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from common.utils.errors import UserError
+from common.utils.names import label
 
 Kind = Literal["digits", "garments", "natural"]
 """How the images may be augmented: a name of `common/augmentations/presets.py`."""
@@ -16,6 +17,8 @@ Kind = Literal["digits", "garments", "natural"]
 Pixels = NDArray[np.uint8]
 Labels = NDArray[np.int64]
 Indices = NDArray[np.int64]
+
+LONGEST_CLASS = 200  # characters of a name that the server takes
 
 
 @dataclass(frozen=True, eq=False)
@@ -90,6 +93,11 @@ class ImageData:
             for plane, out in zip(image, row, strict=True):
                 out[:] = Image.fromarray(plane).resize((side, side), Image.Resampling.BILINEAR)
         return replace(self, images=resized)
+
+
+def class_name(name: str) -> str:
+    """A class as sites and server call it, whatever its folder or file does: one printable line."""
+    return label(name, LONGEST_CLASS)
 
 
 def chance(seed: int, purpose: str) -> np.random.Generator:

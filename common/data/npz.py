@@ -17,7 +17,7 @@ import numpy as np
 from numpy.lib.npyio import NpzFile
 from numpy.typing import NDArray
 
-from common.data.images import ImageData, Kind, Labels, Pixels
+from common.data.images import ImageData, Kind, Labels, Pixels, class_name
 from common.utils.errors import UserError
 
 # What zipfile, zlib and numpy raise on files that are cut, overwritten or something else.
@@ -53,12 +53,12 @@ def read_npz(
         if values is None:
             return ImageData(images, None, (), _numbers(len(images)), kind)
         if not classes and "classes" in file:
-            classes = tuple(str(name) for name in np.asarray(file["classes"]).ravel())
+            classes = tuple(class_name(str(c)) for c in np.asarray(file["classes"]).ravel())
         if not classes:
             # Both splits name the classes, so that a label means the same in either.
             every = [file[name] for name in ("labels", "y_train", "y_test") if name in file]
             names = np.unique(np.concatenate([np.ravel(part) for part in every]))
-            classes = tuple(str(name) for name in names)
+            classes = tuple(class_name(str(name)) for name in names)
             labels = np.searchsorted(names, values).astype(np.int64)
         else:
             labels = _index(values, len(classes), path, own)

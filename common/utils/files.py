@@ -4,9 +4,12 @@ import errno
 import json
 import os
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from io import RawIOBase
 from pathlib import Path
 from typing import Any
+
+from common.utils.names import is_utf8
 
 CHUNK = 65536  # bytes read at once, from the end of a file of lines
 
@@ -96,6 +99,16 @@ def _end_of_lines(file: RawIOBase) -> int:
 def _named(error: OSError, path: Path) -> OSError:
     """The same error with the file's name: a full disk is found out where no name is known."""
     return OSError(error.errno, error.strerror, str(path))
+
+
+@contextmanager
+def utf8_path(path: Path) -> Iterator[str]:
+    """A path to the file for libraries that take UTF-8 alone, whatever `path` is."""
+    if is_utf8(path):
+        yield str(path)
+        return
+    with path.open("rb") as file:
+        yield f"/dev/fd/{file.fileno()}"
 
 
 def note(facts: Mapping[str, Any]) -> dict[str, str]:

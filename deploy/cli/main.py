@@ -14,6 +14,7 @@ from rich.console import Console
 from common.config import recipes
 from common.config.options import Plan
 from common.utils.errors import UserError, unknown
+from common.utils.names import portable, printable, write_out
 from deploy.cli.commands import client_app, runs, server_app, stop, submit
 from deploy.cli.json_option import JsonOption, write_json
 from deploy.cli.run_options import run_config, with_run_options
@@ -160,7 +161,8 @@ def report_command(run: RunArgument) -> None:
     """Write a run's report.html anew."""
     from server.report import write_report  # noqa: PLC0415
 
-    console.print(f"report: {write_report(run)}", highlight=False, soft_wrap=True)
+    said = f"report: {write_report(run)}"
+    console.print(said, highlight=False, markup=False, soft_wrap=True)
 
 
 def _prepare(
@@ -182,7 +184,7 @@ def _config(
     recipe: str, resume: Path | None, options: Mapping[str, str], folder: Path, engine: str
 ) -> dict[str, str]:
     """Flower's run configuration; a run that goes on takes its plan from its folder."""
-    places = {"run-folder": str(folder), "engine": engine}
+    places = {"run-folder": portable(str(folder)), "engine": engine}
     if resume:
         return run_config("", {}, **places)
     return run_config(absolute_recipe(recipe), absolute_dataset(options), **places)
@@ -201,6 +203,7 @@ def main() -> None:
     from deploy.engines.run_locally import RunFailed  # noqa: PLC0415
 
     signal.signal(signal.SIGTERM, signal.default_int_handler)
+    write_out(sys.stdout, sys.stderr)
     try:
         code = app(standalone_mode=False)
     except click.ClickException as error:
@@ -220,7 +223,7 @@ def main() -> None:
 
 
 def _fail(text: str, code: int) -> None:
-    print(f"covey: {' '.join(text.split())}", file=sys.stderr)
+    print(f"covey: {printable(' '.join(text.split()))}", file=sys.stderr)
     sys.exit(code)
 
 

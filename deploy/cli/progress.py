@@ -14,6 +14,7 @@ from rich.table import Table
 from common.record.metrics import FIGURES, LABELLED, UNLABELLED
 from common.record.reader import Damaged, RunRecord
 from common.record.schema import Event, ResumedEvent, RoundEvent, StageEvent, WarningEvent
+from common.utils.names import printable
 
 ABOUT = {
     LABELLED: "kNN and linear: on each site's own evaluation images.",
@@ -33,7 +34,8 @@ def show_event(console: Console, event: Event | Damaged, rounds: int) -> None:
         case ResumedEvent() if not event.changes:
             console.print(f"[dim]going on after round {event.round}[/]", highlight=False)
         case WarningEvent() | ResumedEvent() | Damaged():
-            console.print(f"[yellow]warning[/] {escape(event.text)}", highlight=False)
+            said = escape(printable(event.text))
+            console.print(f"[yellow]warning[/] {said}", highlight=False)
 
 
 def _show_round(console: Console, event: RoundEvent, rounds: int) -> None:
@@ -55,10 +57,10 @@ def _score(key: str, figures: Mapping[str, float]) -> str:
 
 def show_result(console: Console, record: RunRecord) -> None:
     """The table that a run ends in."""
-    run = record.run
+    run, plan = record.run, record.run.plan
+    what = f"{run.recipe} on {plan['dataset']}, {len(run.sites)} sites, {plan['partition']}"
     table = Table(
-        title=f"{run.recipe} on {run.plan['dataset']}, {len(run.sites)} sites, "
-        f"{run.plan['partition']}",
+        title=escape(printable(what)),
         title_style="bold",
         title_justify="left",
         box=SIMPLE_HEAD,
@@ -71,7 +73,7 @@ def show_result(console: Console, record: RunRecord) -> None:
         table.add_column(head, justify="right")
     for row in rows:
         table.add_row(
-            row["stage"],
+            escape(printable(row["stage"])),
             *(f"{row[name]:.3f}" if row[name] is not None else "–" for name in shown),
             *_per_round(row),
         )

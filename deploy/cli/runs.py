@@ -15,6 +15,7 @@ from common.data import DATASETS
 from common.record.reader import has_run, read_run
 from common.utils.errors import UserError
 from common.utils.lock import is_locked
+from common.utils.names import place, portable
 from deploy.cli.progress import show_result, summary_rows
 from server.report import write_report
 from server.run.folder import LOCK, RunFolder
@@ -75,15 +76,15 @@ def way_on(run: Path, *command: str) -> str:
 
 def absolute_recipe(recipe: str) -> str:
     """A recipe's file by its whole path, since other processes have other folders."""
-    return str(Path(recipe).absolute()) if recipe.endswith(".toml") else recipe
+    return portable(str(place(recipe).absolute())) if recipe.endswith(".toml") else recipe
 
 
 def absolute_dataset(options: Mapping[str, str]) -> dict[str, str]:
     """`options` with the path of a data set made whole."""
     absolute = dict(options)
     given = options.get("dataset")
-    if given and given not in DATASETS and Path(given).exists():
-        absolute["dataset"] = str(Path(given).absolute())
+    if given and given not in DATASETS and place(given).exists():
+        absolute["dataset"] = portable(str(place(given).absolute()))
     return absolute
 
 

@@ -9,12 +9,14 @@ from typing import Any
 
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from common.record.metrics import FIGURES
 from common.record.reader import has_run
 from common.utils.errors import UserError, unknown
 from common.utils.lock import is_locked
+from common.utils.names import portable, printable
 from deploy.coordinator.folder import NOT_RUNNING, ServerFolder
 from deploy.coordinator.recorded import RecordedRun, recorded_runs
 from deploy.flower.control import FlowerRun, UnreachableError
@@ -48,7 +50,8 @@ class RunLine:
         written = (f"{value:.3f}" if value is not None else "–" for value in values)
         started = self.started[:16].replace("T", " ") or "–"
         done = f"{self.rounds}/{self.planned or '?'}"
-        return (self.id, self.recipe, self.status, done, started, *written)
+        names = (escape(printable(name)) for name in (self.id, self.recipe))
+        return (*names, self.status, done, started, *written)
 
 
 def list_runs(folder: ServerFolder) -> list[RunLine]:
@@ -88,7 +91,11 @@ def stop(folder: ServerFolder, name: str) -> Path:
     if control is None:
         raise UserError(f"{NOT_RUNNING} {folder.path}")
     try:
-        going = [each for each in control.runs() if each.folder == str(run) and _unfinished(each)]
+        going = [
+            each
+            for each in control.runs()
+            if each.folder == portable(str(run)) and _unfinished(each)
+        ]
         for each in going:
             control.stop(each.id)
     except UnreachableError:
@@ -127,7 +134,7 @@ def _unfinished(run: FlowerRun) -> bool:
 def _line(run: RecordedRun, waiting: set[str]) -> RunLine:
     status = run.status
     if not status or status == "stopped":
-        status = "waiting" if str(run.folder) in waiting else "stopped"
+        status = "waiting" if portable(str(run.folder)) in waiting else "stopped"
     begun = run.run
     return RunLine(
         run.folder.name,

@@ -10,6 +10,7 @@ import time
 from contextlib import suppress
 
 from rich.console import Console
+from rich.markup import escape
 
 from common.utils.errors import UserError
 from deploy.coordinator.folder import ServerFolder, settle
@@ -104,7 +105,8 @@ class _Server:
         ends = sum(self._supervisor.ends(name) for name in (SUPERLINK, SUPEREXEC, FRONT))
         if ends > self._ends:
             self._ends = ends
-            self._say(f"a process ended and is started again (logs: {self._folder.logs})")
+            logs = escape(str(self._folder.logs))
+            self._say(f"a process ended and is started again (logs: {logs})")
         with suppress(UnreachableError):  # the SuperLink is being restarted
             online = self._register(self._control())
             for name in sorted(online - self._online):
@@ -118,7 +120,7 @@ class _Server:
         settled = settle(self._folder, control)
         for name, why in settled.refused.items():
             if name not in self._refused:
-                self._say(f"[yellow]warning[/] {name} cannot be let in: {why}")
+                self._say(f"[yellow]warning[/] {name} cannot be let in: {escape(why)}")
         self._refused = settled.refused
         return {node.name for node in settled.nodes if node.status == "online"}
 

@@ -12,6 +12,7 @@ from common.config import recipes
 from common.config.checks import OWN, check_plan
 from common.config.options import Plan
 from common.utils.errors import UserError
+from common.utils.names import portable
 from deploy.cli.run_options import run_config
 from deploy.cli.runs import absolute_recipe, conclude, new_folder, resumed, way_on
 from deploy.coordinator.folder import NOT_RUNNING, ServerFolder
@@ -83,10 +84,11 @@ def submit_run(folder: ServerFolder, order: Order, console: Console) -> dict[str
         run = new_folder(folder.runs, plan.recipe, order.run_folder)
         if not (run / "logs").exists():  # where a local run has its logs, too
             (run / "logs").symlink_to(folder.logs, target_is_directory=True)
-    config = run_config(recipe, options, **{RUN_FOLDER: str(run), "engine": "server"})
+    where = portable(str(run))
+    config = run_config(recipe, options, **{RUN_FOLDER: where, "engine": "server"})
     with tempfile.TemporaryDirectory(prefix="covey-") as scratch:
         bundle = write_bundle(Path(scratch), config)
-        run_id = control.submit(bundle, options={RUN_FOLDER: str(run)})
+        run_id = control.submit(bundle, options={RUN_FOLDER: where})
     what = (
         f"{plan.recipe} over {plan.expected_sites} sites, {online} of them online; run folder {run}"
     )

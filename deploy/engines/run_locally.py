@@ -14,12 +14,14 @@ from functools import partial
 from pathlib import Path
 
 from rich.console import Console
+from rich.markup import escape
 
 from common.config.options import Plan
 from common.data.planned import planned_data, planned_partition
 from common.record.reader import Follower, has_run, read_settings
 from common.utils.errors import UserError
 from common.utils.lock import is_locked
+from common.utils.names import is_utf8
 from deploy.cli.live import live_line
 from deploy.cli.progress import show_event
 from deploy.cli.runs import way_on
@@ -52,13 +54,15 @@ def run_locally(plan: Plan, config: Mapping[str, str], folder: Path, console: Co
         sites = [
             local_site(plan, folder, Path(sockets), index) for index in range(plan.expected_sites)
         ]
-        with LocalFederation(folder / "federation", folder / "logs") as federation:
+        private = (folder if is_utf8(folder) else Path(sockets)) / "federation"  # Flower's
+        with LocalFederation(private, folder / "logs") as federation:
             federation.start(sites, lambda text: console.print(f"[dim]{text}[/]", highlight=False))
-            bundle = write_bundle(folder / "federation" / "bundle", config)
+            bundle = write_bundle(private / "bundle", config)
             try:
                 _carry_through(federation, bundle, plan, folder, console)
             except KeyboardInterrupt:
-                console.print(way_on(folder, "run"), highlight=False, soft_wrap=True)
+                way = way_on(folder, "run")
+                console.print(way, highlight=False, markup=False, soft_wrap=True)
                 raise
 
 
@@ -74,7 +78,8 @@ def _carry_through(
         except ServerAppKilled as error:
             if not left:
                 raise RunFailed(f"{error}; {way_on(folder, 'run')}") from None
-            console.print(f"[yellow]warning[/] {error}: starting it again", highlight=False)
+            said = escape(f"{error}: starting it again")
+            console.print(f"[yellow]warning[/] {said}", highlight=False)
             with suppress(UserError):  # Flower may have noticed by now
                 federation.stop_run(run_id)
         except RunFailed as error:

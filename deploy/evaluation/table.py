@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from deploy.evaluation import finetune
@@ -17,7 +18,7 @@ CLUSTERINGS = (
 
 def show(figures: Mapping[str, Any], console: Console) -> None:
     """Print the figures that are there; accuracies of classifiers are in the first column."""
-    table = Table(title=f"{figures['run']} on {figures['dataset']}", title_style="bold")
+    table = Table(title=escape(f"{figures['run']} on {figures['dataset']}"), title_style="bold")
     for head in ("what", "ACC", "NMI", "ARI"):
         table.add_column(head, justify="left" if head == "what" else "right")
     space = figures["clustering_space"]

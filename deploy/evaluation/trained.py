@@ -26,7 +26,7 @@ from common.objectives.base import Objective
 from common.record.reader import SETTINGS, read_settings
 from common.record.schema import Run
 from common.utils.errors import UserError
-from common.utils.files import read_note
+from common.utils.files import read_note, utf8_path
 from common.utils.seeds import generator
 
 
@@ -168,7 +168,7 @@ def _centroids(path: Path, facts: Mapping[str, Any], objective: Objective, plan:
 def _read(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
     """(what Covey noted in it, its tensors)."""
     try:
-        with safe_open(path, framework="pt") as file:
+        with utf8_path(path) as name, safe_open(name, framework="pt") as file:
             keys = list(file.keys())
             return read_note(file.metadata()), {key: file.get_tensor(key) for key in keys}
     except FileNotFoundError:

@@ -21,6 +21,7 @@ from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from common.utils.errors import UserError
 from common.utils.files import write_atomic
+from common.utils.names import is_utf8, printable
 
 AUTHORITY_VALIDITY = timedelta(days=3652)
 SERVER_VALIDITY = timedelta(days=365)
@@ -54,7 +55,10 @@ class SiteKey:
 
 
 def private_folder(folder: Path) -> Path:
-    """`folder`, made if need be, that only its owner can enter."""
+    """`folder`, made if need be, that only its owner can enter; `UserError` for a path that
+    Flower's programs cannot be given."""
+    if not is_utf8(folder):
+        raise UserError(f"{printable(str(folder))}: Flower takes no path that is not UTF-8")
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     folder.chmod(0o700)
     return folder

@@ -3,10 +3,10 @@
 from collections.abc import Iterator
 from dataclasses import dataclass
 from importlib.metadata import version as installed
-from pathlib import Path
 
 from common.data import DATASETS, ImageData, load
 from common.utils.errors import UserError
+from common.utils.names import place, printable
 from deploy.flower import bundle
 from deploy.flower.reach import Answer, check_invited, check_server
 from deploy.identity.address import Address
@@ -28,9 +28,9 @@ class Data:
 
     def absolute(self) -> "Data":
         """The same data for processes that start elsewhere."""
-        if self.spec in DATASETS or not Path(self.spec).exists():
+        if self.spec in DATASETS or not place(self.spec).exists():
             return self
-        return Data(str(Path(self.spec).absolute()), self.side)
+        return Data(str(place(self.spec).absolute()), self.side)
 
 
 def check_data(data: Data) -> str:
@@ -83,7 +83,7 @@ def describe(data: ImageData) -> str:
     )
     if not data.unreadable:
         return text
-    named = ", ".join(data.unreadable[:NAMED])
+    named = ", ".join(map(printable, data.unreadable[:NAMED]))
     more = len(data.unreadable) - NAMED
     return f"{text}; {len(data.unreadable)} files left out: {named}" + (
         f" and {more} more" if more > 0 else ""

@@ -128,7 +128,9 @@ class _Site:
         self._await_server()
         self._ends = self._count_ends()
         self._home.announce()
-        self._say(f"joined; what leaves is noted in {self._home.ledger} (Ctrl-C leaves)")
+        self._say(
+            f"joined; what leaves is noted in {escape(str(self._home.ledger))} (Ctrl-C leaves)"
+        )
 
     def watch(self) -> None:
         """Say what has left the machine since the last look, what was refused and what broke;
@@ -145,7 +147,8 @@ class _Site:
         if ends > self._ends:
             self._ends = ends
             self._check_revoked()
-            self._say(f"a process ended and is started again (logs: {self._home.logs})")
+            logs = escape(str(self._home.logs))
+            self._say(f"a process ended and is started again (logs: {logs})")
 
     def _check_revoked(self) -> None:
         try:

@@ -26,7 +26,7 @@ def write_report(run_folder: Path) -> Path:
     """Write `report.html` into a run's folder, whole or not at all; its path. `UserError` where
     the folder holds no run."""
     path = run_folder / "report.html"
-    write_atomic(path, render(read_run(run_folder)).encode())
+    write_atomic(path, render(read_run(run_folder)).encode(errors="backslashreplace"))
     return path
 
 

@@ -22,13 +22,16 @@ from common.record.reader import has_run, read_settings
 from common.record.schema import Event, Run, StageEvent
 from common.record.writer import append_event, take_back, write_settings
 from common.utils.errors import UserError
-from common.utils.files import note, read_note, write_atomic
+from common.utils.files import note, read_note, utf8_path, write_atomic
 from common.utils.lock import locked
+from common.utils.names import label, printable
 from server.run.events import Events
 from server.run.progress import ProgressFile
 
 CHECKPOINT = "checkpoint.safetensors"
 LOCK = ".lock"  # held by the process that writes the run
+LONGEST_NAME = 90  # bytes of a run's name; a site takes 100
+OWN = ("left.jsonl", "logs", "private")  # of a site's folder, beside its runs
 PATIENCE = 10.0  # seconds for one that was killed to be gone
 
 
@@ -55,6 +58,15 @@ class RunFolder:
         self.run: Run | None = None
         self._events: Events | None = None
 
+    @property
+    def name(self) -> str:
+        """What sites and screens call the run: its folder's name, made one that every site takes
+        for a run's."""
+        name = label(self.path.name, LONGEST_NAME)
+        if len(name.encode()) > LONGEST_NAME:  # that many bytes
+            name = label(self.path.name, LONGEST_NAME // 4)
+        return f"run-{name}" if name in OWN or name.startswith(".") else name
+
     def held(self) -> AbstractContextManager[None]:
         """Keep the folder for this process; `UserError` where another one is at work in it."""
         return locked(self.path / LOCK, PATIENCE)
@@ -79,7 +91,7 @@ class RunFolder:
     def finish(self, status: Literal["finished", "failed"], reason: str = "") -> None:
         """Record how the run ended, and why it failed, if the disk takes that."""
         self.progress.end()
-        ended = {"status": status, "ended": timestamp(), "reason": reason or None}
+        ended = {"status": status, "ended": timestamp(), "reason": printable(reason) or None}
         with suppress(OSError) if status == "failed" else nullcontext():
             if self._events:
                 self._events.close()
@@ -167,7 +179,7 @@ def _pack(checkpoint: Checkpoint) -> bytes:
 
 
 def _unpack(path: Path) -> Checkpoint:
-    with safe_open(path, framework="numpy") as file:
+    with utf8_path(path) as name, safe_open(name, framework="numpy") as file:
         facts = read_note(file.metadata())
         arrays = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 (not a dict)
     centroids = None

@@ -16,9 +16,11 @@ from typing import Any
 from common.config.options import RUN_OPTIONS, Plan
 from common.config.settle import settle
 from common.utils.errors import UserError, unknown
+from common.utils.names import label, place
 
 FOLDER = Path(__file__).parent
 DEFAULT = "covey"  # where a command names no recipe
+LONGEST_NAME = 100  # characters of a recipe's name that a file gives it
 PUBLISHED = "published/"  # what the names of published protocols begin with
 
 
@@ -52,7 +54,7 @@ def file_name(recipe: str) -> str:
 def load(name: str) -> Recipe:
     """The recipe called `name`, or the one in the file `name` if that ends in `.toml`."""
     own_file = name.endswith(".toml")
-    path = Path(name) if own_file else FOLDER / f"{name}.toml"
+    path = place(name) if own_file else FOLDER / f"{name}.toml"
     if not own_file and name not in names():
         raise unknown("recipe", name, names())
     try:
@@ -68,7 +70,7 @@ def load(name: str) -> Recipe:
     if not document.get("stages"):
         raise UserError(f"recipe {path}: it has no [[stages]]")
     return Recipe(
-        name=path.stem if own_file else name,
+        name=label(path.stem, LONGEST_NAME) if own_file else name,
         title=about.get("title", path.stem),
         family=about.get("family", ""),
         shared=about.get("shared", ""),

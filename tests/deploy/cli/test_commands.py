@@ -113,6 +113,22 @@ def test_a_run_is_listed_and_stopped_and_what_it_took_is_told(covey):
 
 
 @pytest.mark.federation
+def test_a_site_with_other_images_is_refused_at_both_ends_and_the_run_goes_on(covey):
+    covey.run("server", "invite", "server", "west", "--output", "west.toml")
+    covey.start("west", "client", "join", "west.toml", "--data", "north.npz", "--side", "16")
+    covey.until("west", "joined")
+    run = submit(covey, "differing", "--rounds", "40", "--local-epochs", "1", "--deadline", "600")
+    why = "its images are 1×16×16, the federation's 1×8×8 (covey client join --side 8 scales them)"
+    covey.until("differing", f"site west refused: {why}")
+    covey.until("west", f"the server does not take this site into its run {run.name}: {why}")
+    until(lambda: events(run, "round"))  # long before the deadline
+    assert "started with 2 of 3 sites" in covey.said("differing")
+    assert events(run, "round")[0]["answered"] == ["north", "south"]
+    assert covey.interrupt("west") == 0
+    covey.run("stop", run.name, "--server", "server")
+
+
+@pytest.mark.federation
 def test_a_site_runs_no_code_of_a_coordinator_who_means_harm(covey, tmp_path):
     mark = tmp_path / "owned"
     bundle = write_bundle(tmp_path / "bundle", {"recipe": "fedsimclr", "sites": "2"})
