@@ -1,6 +1,5 @@
 """CCFC's losses, frozen copy of the received model and pseudo-labels; CCFC++'s regulariser."""
 
-import json
 import math
 from pathlib import Path
 
@@ -16,6 +15,7 @@ from common.objectives import build_objective
 from common.objectives.base import Batch, LocalRound, Representations
 from common.objectives.ccfc import cluster_attraction, pseudo_labels
 from common.objectives.decorrelated import correlation
+from common.record.reader import read_run
 from deploy.engines.simulate import simulate
 from tests.common.objectives.slow import assert_equal_with_gradients, cosine
 
@@ -241,11 +241,11 @@ def test_the_recipe_runs_both_stages(recipe: str, tmp_path: Path) -> None:
     small = {"dataset": "digits", "images": 120, "sites": 2, "local-epochs": 1, "batch-size": 32}
     plan = recipes.load(recipe).plan({**small, "rounds": "1,2", "encoder": "small-convnet"})
     simulate(plan, tmp_path / "run")
-    events = [json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").open()]
-    losses = [event["loss"] for event in events if event["event"] == "round"]
+    record = read_run(tmp_path / "run")
+    losses = [event.loss for event in record.rounds]
     extra = {"loss", "model"} | ({"decorrelation"} if recipe == "ccfc++" else set())
     assert losses[0].keys() == {"prediction", *extra}
     assert losses[1].keys() == losses[2].keys() == {"clusters", *extra}
-    stages = [event for event in events if event["event"] == "stage"]
-    assert [stage["stage_name"] for stage in stages] == ["representation", "clustering"]
-    assert stages[-1]["effective_rank"] > 1 and stages[-1]["nmi"] > 0.1
+    assert [stage.stage_name for stage in record.stages] == ["representation", "clustering"]
+    figures = record.stages[-1].figures
+    assert figures["effective_rank"] > 1 and figures["nmi"] > 0.1

@@ -1,6 +1,5 @@
 """Orchestra on the server: the mean of the networks, global prototypes of the sites' centroids."""
 
-import json
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +10,7 @@ from safetensors.numpy import load_file
 
 from common.config import recipes
 from common.protocol.layout import Layout
+from common.record.reader import read_run
 from common.utils.errors import UserError
 from deploy.engines.simulate import simulate
 from server.aggregation import aggregation, orchestra
@@ -190,8 +190,7 @@ def test_the_recipe_first_clusters_and_then_trains(tmp_path: Path, few_steps: No
         }
     )
     simulate(plan, tmp_path / "run")
-    events = [json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").open()]
-    first, second = (event["loss"] for event in events if event["event"] == "round")
+    first, second = (event.loss for event in read_run(tmp_path / "run").rounds)
     assert first == {"loss": 0, "agreement": 0, "rotation": 0}
     assert second["agreement"] > 0 and second["rotation"] > 0
     groups = load_file(tmp_path / "run" / "checkpoint.safetensors")
