@@ -4,7 +4,6 @@ It shows the space in which the run clusters: encoder or projector output. Only 
 `covey simulate` call this: on a real federation no embedding leaves a site.
 """
 
-import json
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +13,8 @@ from sklearn.manifold import TSNE
 from client.statistics.clusters import nearest
 from common.clustering.kmeans import kmeans
 from common.data.planned import planned_data
-from common.utils.files import write_atomic
+from common.record import writer
+from common.record.schema import DataMap
 from common.utils.seeds import derive_seed, generator
 from deploy.evaluation.trained import load_trained
 
@@ -41,12 +41,12 @@ def write_map(folder: Path) -> None:
         random_state=derive_seed(plan.seed, "map") % 2**32,
     ).fit_transform(points.cpu().numpy().astype(np.float64))
     classes = None if sample.labels is None else torch.from_numpy(sample.labels).tolist()
-    content = {
-        "method": "t-SNE",
-        "images": len(points),
-        "x": [round(float(v), 2) for v in flat[:, 0]],
-        "y": [round(float(v), 2) for v in flat[:, 1]],
-        "cluster": clusters.tolist(),
-        "class": classes,
-    }
-    write_atomic(folder / "map.json", json.dumps(content).encode())
+    drawn = DataMap(
+        method="t-SNE",
+        images=len(points),
+        x=tuple(round(float(v), 2) for v in flat[:, 0]),
+        y=tuple(round(float(v), 2) for v in flat[:, 1]),
+        cluster=clusters.tolist(),
+        classes=classes,
+    )
+    writer.write_map(folder, drawn)
