@@ -24,6 +24,7 @@ from common.utils.files import note
 from common.utils.home import covey_home
 from common.utils.names import place
 from server.conversation.guard import GuardedGrid
+from server.conversation.registration import SiteInfo
 from server.conversation.roster import Roster
 from server.report import write_report
 from server.run.folder import RunFolder, timestamp
@@ -75,15 +76,21 @@ def run(grid: Grid, plan: Plan, folder: RunFolder, engine: str) -> None:
         began = folder.checkpoint()
         folder.log(WarningEvent(round=began.round if began else 0, text=text))
 
-    roster = Roster(grid, plan, folder.name, warn, folder.shape())
+    def meet(site: SiteInfo) -> None:
+        changed = folder.meet(site.name, site.facts, roster.classes)
+        if changed:
+            roster.warn(f"site {site.name} is not as it was: {changed}")
+
+    roster = Roster(grid, plan, folder.name, warn, folder.shape(), meet)
     folder.progress.begin(Progress(JOIN, asked=plan.expected_sites))
     roster.gather(plan.deadline, folder.progress.count)
     classes = roster.classes
+    settled = () if plan.clusters else ("clusters",)
     clusters = plan.clusters or folder.clusters() or len(classes) or DEFAULT_CLUSTERS
     plan = plan.model_copy(update={"clusters": clusters})
     plan = settle_parameters(plan)
     strategy = CoveyStrategy(plan, folder, roster)
-    folder.begin(_facts(strategy, engine))
+    folder.begin(_facts(strategy, engine, settled))
     strategy.summary()
     strategy.start(grid)
     _publish(strategy)
@@ -118,7 +125,7 @@ def _publish(strategy: CoveyStrategy) -> None:
         folder.write("centroids.safetensors", save(arrays, metadata=facts))
 
 
-def _facts(strategy: CoveyStrategy, engine: str) -> Run:
+def _facts(strategy: CoveyStrategy, engine: str, settled: tuple[str, ...]) -> Run:
     """What goes into `run.json`: everything that decides the result, and who took part."""
     plan, roster = strategy.plan, strategy.roster
     packages = ("flwr", "torch", "torchvision", "numpy")
@@ -129,6 +136,7 @@ def _facts(strategy: CoveyStrategy, engine: str) -> Run:
         engine=engine,
         status="running",
         plan=plan.model_dump(mode="json", by_alias=True),
+        settled=settled,
         versions={
             "covey": covey_version(),
             "python": platform.python_version(),

@@ -15,6 +15,7 @@ from rich.console import Console
 from rich.live import Live
 from rich.text import Text
 
+from common.record.reader import Follower
 from server.run.progress import FILE, JOIN, WAIT, Progress, read_progress
 
 A_SECOND = 2.0  # how often the line is renewed
@@ -111,16 +112,8 @@ def _tell(
     line: Callable[[], str], folder: Path, console: Console, every: float, over: threading.Event
 ) -> None:
     """Print the line every so often, but not where a round or a stage has been printed since."""
-    before = _size(folder / "metrics.jsonl")
+    news = Follower(folder)
     while not over.wait(every):
-        size, said = _size(folder / "metrics.jsonl"), line()
-        if said and size == before:
+        printed, said = list(news.events()), line()
+        if said and not printed:
             console.print(said, style="dim", highlight=False, markup=False, soft_wrap=True)
-        before = size
-
-
-def _size(path: Path) -> int:
-    try:
-        return path.stat().st_size
-    except OSError:
-        return 0

@@ -52,7 +52,8 @@ class Roster:
 
     A site that has not answered in a round, or was offline, is *away*: it is greeted, and asked
     again only when it has answered that, which it does after whatever it was still at work on. So
-    no site lags behind by a round, and none that is gone is waited for twice.
+    no site lags behind by a round, and none that is gone is waited for twice. `met` is told each
+    site that is let in, and again when it comes back.
     """
 
     def __init__(
@@ -62,11 +63,13 @@ class Roster:
         run: str,
         warn: Callable[[str], None],
         shape: Shape | None = None,
+        met: Callable[[SiteInfo], None] = lambda _: None,
     ) -> None:
         self._grid = grid
         self._plan = plan
         self._run = run
         self.warn = warn
+        self._met = met
         self.sites: dict[str, SiteInfo] = {}
         self.shape = shape  # of the federation's images; None until enough sites have joined
         self.tardy: set[str] = set()  # missed a deadline, and have not kept one since
@@ -204,6 +207,7 @@ class Roster:
         self.sites[site.name] = site
         self._nodes[site.name] = node
         drop(self._grid, self._away.pop(site.name, ()))
+        self._met(site)
 
     def _refuse(self, node: int, name: str, why: str) -> None:
         """Leave a site out until it has left and come back, and tell it why."""

@@ -5,7 +5,7 @@ folder that `resume` goes on from, at most one round back.
 """
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from contextlib import AbstractContextManager, nullcontext, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -19,7 +19,7 @@ from common.clustering.centroids import Centroids
 from common.config.options import Plan
 from common.protocol.messages import Floats
 from common.record.reader import has_run, read_settings
-from common.record.schema import Event, Run, StageEvent
+from common.record.schema import Event, Run, SiteFacts, StageEvent
 from common.record.writer import append_event, take_back, write_settings
 from common.utils.errors import UserError
 from common.utils.files import note, read_note, utf8_path, write_atomic
@@ -27,6 +27,7 @@ from common.utils.lock import locked
 from common.utils.names import label, printable
 from server.run.events import Events
 from server.run.progress import ProgressFile
+from server.run.resuming import go_on, site_changes
 
 CHECKPOINT = "checkpoint.safetensors"
 LOCK = ".lock"  # held by the process that writes the run
@@ -78,15 +79,33 @@ class RunFolder:
             self._write_run(_running(earlier))
 
     def begin(self, run: Run) -> None:
-        """Write `run.json`: everything that decides the result. On a resumed run what was written
-        at its start stays, and a run with other settings is refused."""
+        """Write `run.json`: everything that decides the result. Where the folder holds a run
+        already it goes on, and what has changed since is said (`go_on`); `UserError` where it
+        cannot."""
         self.path.mkdir(parents=True, exist_ok=True)
         earlier = self._earlier()
-        if earlier is not None:
-            if earlier.plan != run.plan:
-                raise UserError(f"{self.path}: it holds a run with another plan")
-            run = _running(earlier)
+        if earlier is None:
+            self._write_run(run)
+            return
+        reached = self.checkpoint()
+        run, resumed = go_on(self.path, earlier, run, None if reached is None else reached.round)
         self._write_run(run)
+        self.log(resumed)
+
+    def meet(self, name: str, facts: SiteFacts, classes: Collection[str]) -> str:
+        """Record a site that is let in while the run goes on, or comes back; what is not as it was
+        of one that is known, in words, or ""."""
+        run = self.run
+        if run is None or (run.sites.get(name) == facts and set(classes) <= set(run.classes)):
+            return ""
+        now = {
+            "sites": dict(sorted({**run.sites, name: facts}.items())),
+            "classes": tuple(sorted({*run.classes, *classes})),
+        }
+        self._write_run(run.model_copy(update=now))
+        known = run.sites.get(name)
+        changes = site_changes(name, known, facts) if known else ()
+        return ", ".join(change.text for change in changes)
 
     def finish(self, status: Literal["finished", "failed"], reason: str = "") -> None:
         """Record how the run ended, and why it failed, if the disk takes that."""
@@ -99,17 +118,23 @@ class RunFolder:
                 self._write_run(self.run.model_copy(update=ended))
 
     def plan(self) -> Plan:
-        """The plan of the run that the folder holds; `UserError` if there is none."""
-        return read_settings(self.path).settings()
+        """The plan of the run that the folder holds, as it was asked for where it has no checkpoint
+        yet; `UserError` if there is none."""
+        run = read_settings(self.path)
+        plan = run.settings()
+        open_still = not self._has_checkpoint() and "clusters" in run.settled
+        return plan.model_copy(update={"clusters": 0}) if open_still else plan
 
     def clusters(self) -> int:
-        """The number of clusters that the run in the folder began with; 0 where there is none."""
-        earlier = self._earlier()
+        """The number of clusters that the run in the folder began with; 0 where there is none, or
+        where it has no checkpoint yet."""
+        earlier = self._earlier() if self._has_checkpoint() else None
         return 0 if earlier is None else earlier.settings().clusters
 
     def shape(self) -> tuple[int, int] | None:
-        """Channels and side of the images of the run in the folder; None where there is none."""
-        earlier = self._earlier()
+        """Channels and side of the images that the run in the folder has learned from; None where
+        it has no checkpoint yet."""
+        earlier = self._earlier() if self._has_checkpoint() else None
         for site in earlier.sites.values() if earlier else ():
             if site.channels and site.side:
                 return site.channels, site.side
@@ -140,7 +165,7 @@ class RunFolder:
     def checkpoint(self) -> Checkpoint | None:
         """The last checkpoint, or None in a new folder; `UserError` if the file is damaged."""
         path = self.path / CHECKPOINT
-        if not path.exists():
+        if not self._has_checkpoint():
             return None
         try:
             return _unpack(path)
@@ -150,6 +175,9 @@ class RunFolder:
     def write(self, name: str, data: bytes) -> None:
         """Replace one result file."""
         write_atomic(self.path / name, data)
+
+    def _has_checkpoint(self) -> bool:
+        return (self.path / CHECKPOINT).exists()
 
     def _earlier(self) -> Run | None:
         return read_settings(self.path) if has_run(self.path) else None

@@ -1,7 +1,7 @@
 """Runs that Covey 0.1 left, before the record had a format, are read, reported, listed and resumed.
 
 `first/` was written by that version: `covey simulate fedsimclr` with the encoder `pixels` on 60
-digits, one run whole (a site failed in its second round), one stopped after its first round, and one
+digits, one run whole (a site failed in its second round), one stopped after its first round, one
 stopped before its first checkpoint.
 """
 
@@ -43,7 +43,8 @@ def test_nothing_of_it_is_lost(name: str) -> None:
     for event, line in zip(record.events, lines, strict=True):
         told = json.loads(event.to_json())
         del told["format"]
-        assert {**told, **told.pop("figures", {})} == line
+        figures = told.pop("figures", {})
+        assert {**told, **figures} == line
     settings = json.loads((FIRST / name / SETTINGS).read_text())
     told = json.loads(record.run.to_json())
     assert (told.pop("format"), told.pop("settled")) == (1, [])

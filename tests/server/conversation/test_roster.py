@@ -20,7 +20,7 @@ from server.app import run
 from server.conversation import asking, roster
 from server.conversation.closing import Closing
 from server.conversation.roster import Roster
-from server.run.folder import RunFolder
+from server.run.folder import Checkpoint, RunFolder
 from tests.builders.records import a_run
 from tests.server.fleet import Fleet
 from tests.server.test_run import events
@@ -274,8 +274,11 @@ def test_a_run_goes_on_where_a_site_with_classes_of_its_own_is_gone(tmp_path: Pa
     plan = PLAN.model_copy(update={"clusters": 7}).model_dump(mode="json", by_alias=True)
     began = RunFolder(tmp_path)
     assert began.clusters() == 0
-    began.begin(a_run(plan=plan, classes=tuple("abcdefg")))
+    whole = a_run(plan=plan, settled=("clusters",), classes=tuple("abcdefg"))
+    began.begin(whole)
+    began.save(Checkpoint(1, 0, {}))
     goes_on = RunFolder(tmp_path)
     assert goes_on.clusters() == 7
-    goes_on.begin(a_run(plan=plan, classes=tuple("abc")))
-    assert goes_on.run.classes == tuple("abcdefg")
+    rest = {"north": whole.sites["north"]}
+    goes_on.begin(a_run(plan=plan, sites=rest, classes=tuple("abc")))
+    assert goes_on.run == whole
