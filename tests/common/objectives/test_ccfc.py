@@ -9,35 +9,13 @@ from torch import Tensor
 
 from common.clustering.kmeans import kmeans
 from common.config import recipes
-from common.config.options import Stage
-from common.models.encoders import build_encoder
-from common.objectives import build_objective
-from common.objectives.base import Batch, LocalRound, Representations
+from common.objectives.base import Representations
 from common.objectives.ccfc import cluster_attraction, pseudo_labels
 from common.objectives.decorrelated import correlation
 from common.record.reader import read_run
 from deploy.engines.simulate import simulate
+from tests.builders.objectives import local_round, objective, views
 from tests.common.objectives.slow import assert_equal_with_gradients, cosine
-
-
-def objective(name: str, **options):
-    stage = Stage(name="stage", objective=name, **options)
-    return build_objective(stage, build_encoder("small-convnet", 1, 8, seed=0), clusters=3)
-
-
-def views(n: int = 8) -> Batch:
-    chance = torch.Generator().manual_seed(1)
-    a, b = torch.rand(2, n, 1, 8, 8, generator=chance)
-    return Batch(a, b, torch.arange(n), chance)
-
-
-def local_round(points: Tensor, centroids: Tensor | None) -> LocalRound:
-    return LocalRound(
-        embed=lambda: points,
-        views=lambda: iter(()),
-        centroids=centroids,
-        chance=torch.Generator().manual_seed(0),
-    )
 
 
 def draw(*shape: int) -> Tensor:
@@ -74,7 +52,7 @@ def test_the_attraction_sends_no_gradient_to_the_projections_and_names_bad_shape
 
 
 def test_stage_1_is_simsiam_and_a_small_pull_towards_the_received_predictions() -> None:
-    part = objective("ccfc", parameters="model-weight=0.5")
+    part = objective("ccfc", clusters=3, parameters="model-weight=0.5")
     batch = views()
     part.begin_round(local_round(torch.eye(8), None))
     received = part.global_model(torch.cat([batch.a, batch.b]))
@@ -90,7 +68,7 @@ def test_stage_1_is_simsiam_and_a_small_pull_towards_the_received_predictions() 
 
 
 def test_stage_2_attracts_within_the_pseudo_clusters_of_the_batchs_rows() -> None:
-    part = objective("ccfc-clusters")
+    part = objective("ccfc-clusters", clusters=3)
     centroids = torch.eye(3)
     labels = [2, 0, 1, 0, 2, 2, 0, 1]
     part.begin_round(local_round(centroids[labels], centroids))
@@ -121,7 +99,7 @@ def test_before_there_are_global_centroids_a_site_has_its_own_pseudo_clusters() 
 
 
 def test_more_clusters_than_a_site_has_distinct_points_do_no_harm() -> None:
-    part = objective("ccfc-clusters")
+    part = objective("ccfc-clusters", clusters=3)
     part.begin_round(local_round(torch.eye(4)[[1, 1, 1, 1, 1, 1, 1, 1]], None))
     assert part.labels is not None and part.labels.tolist() == [0] * 8
     assert part.terms(part.represent(views()))["clusters"].isfinite()
@@ -129,7 +107,7 @@ def test_more_clusters_than_a_site_has_distinct_points_do_no_harm() -> None:
 
 @pytest.mark.parametrize("name", ["ccfc", "ccfc-clusters"])
 def test_the_frozen_copy_is_what_was_received_and_stays_so(name: str) -> None:
-    part = objective(name).train()
+    part = objective(name, clusters=3).train()
     with torch.no_grad():
         for p in part.parameters():
             p.add_(0.1)
@@ -155,7 +133,7 @@ def test_the_frozen_copy_is_what_was_received_and_stays_so(name: str) -> None:
 
 
 def test_the_pull_towards_the_received_model_is_0_at_the_received_model() -> None:
-    part = objective("ccfc", parameters="model-weight=1.0")
+    part = objective("ccfc", clusters=3, parameters="model-weight=1.0")
     part.begin_round(local_round(torch.eye(8), None))
     part.eval()
     assert part.terms(part.represent(views()))["model"].item() == pytest.approx(0, abs=1e-6)
@@ -219,8 +197,8 @@ def test_autocast_does_not_change_a_pseudo_label(is_global: bool) -> None:
 
 
 def test_decorrelated_adds_its_weighted_term_and_shares_what_is_inside() -> None:
-    plain = objective("ccfc")
-    around = objective("decorrelated", parameters="first=ccfc decorrelation-weight=0.3")
+    plain = objective("ccfc", clusters=3)
+    around = objective("decorrelated", clusters=3, parameters="first=ccfc decorrelation-weight=0.3")
     around.inner.load_state_dict(plain.state_dict())
     for part in (plain, around):
         part.begin_round(local_round(torch.eye(8), None))

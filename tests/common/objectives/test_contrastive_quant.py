@@ -8,12 +8,10 @@ from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from common.config import recipes
-from common.config.options import Stage
 from common.losses.nt_xent import nt_xent, symmetric_info_nce
 from common.models.encoders import ENCODERS, build_encoder
 from common.models.normalisation import without_batch_norm
 from common.models.quantisation import draw_levels
-from common.objectives import build_objective
 from common.objectives.base import Batch
 from common.objectives.byol import prediction_error
 from common.objectives.cluster import Cluster
@@ -22,22 +20,16 @@ from common.objectives.contrastive_quant import A1, A2, B1, B2, VARIANTS, Contra
 from common.objectives.regularised import Regularised
 from common.utils.errors import UserError
 from deploy.engines.simulate import simulate
+from tests.builders.objectives import objective, views
 
 FULL = "least-bits=32 most-bits=32"
 RECIPES = ("fedcq-a", "fedcq-b", "fedcq-c", "fedcq-byol")
 
 
-def objective(parameters: str = "", name: str = "contrastive-quant", encoder="convnet", **options):
-    stage = Stage(name="stage", objective=name, parameters=parameters, **options)
-    with torch.random.fork_rng():
-        torch.manual_seed(5)
-        return build_objective(stage, build_encoder(encoder, 1, 8, seed=0), clusters=4)
-
-
-def views(n: int = 6, seed: int = 1) -> Batch:
-    chance = torch.Generator().manual_seed(seed)
-    a, b = torch.rand(2, n, 1, 8, 8, generator=chance)
-    return Batch(a, b, torch.arange(n), chance)
+def quant(parameters: str = "", **options: object) -> ContrastiveQuant:
+    part = objective("contrastive-quant", parameters=parameters, seed=5, **options)
+    assert isinstance(part, ContrastiveQuant)
+    return part
 
 
 def total(part, batch: Batch) -> Tensor:
@@ -114,10 +106,13 @@ PAIRS = {"A": "a1-b2", "B": "a1-b1 a2-b2", "C": "a1-b1 a2-b2 a1-a2 b1-b2"}
 def test_value_and_gradient_are_those_of_a_copy_for_each_precision(
     variant: str, first: str
 ) -> None:
-    part = objective(f"variant={variant} first={first} least-bits=3 most-bits=5 hidden=8 width=4")
-    levels = draw_levels(3, 5, views().chance).tolist()
-    expected, slow_gradients = slow(part, views(), levels, PAIRS[variant])
-    loss = total(part, views())
+    part = objective(
+        "contrastive-quant",
+        parameters=f"variant={variant} first={first} least-bits=3 most-bits=5 hidden=8 width=4",
+    )
+    levels = draw_levels(3, 5, views(6).chance).tolist()
+    expected, slow_gradients = slow(part, views(6), levels, PAIRS[variant])
+    loss = total(part, views(6))
     torch.testing.assert_close(loss, expected, atol=1e-5, rtol=1e-5)
     found = gradients(part.inner, loss)
     assert found.keys() == slow_gradients.keys()
@@ -133,27 +128,41 @@ def test_the_variants_are_the_papers_lists() -> None:
 
 def test_at_full_precision_cq_a_is_simclr() -> None:
     """Without BatchNorm, for which it matters that CQ-A forwards each view alone."""
-    part, simclr = objective(f"variant=A {FULL}"), objective(name="simclr")
+    part, simclr = (
+        quant(f"variant=A {FULL}"),
+        objective("simclr"),
+    )
     for each in (part, simclr):
         without_batch_norm(each)
-    torch.testing.assert_close(total(part, views()), total(simclr, views()), atol=1e-5, rtol=1e-5)
+    torch.testing.assert_close(total(part, views(6)), total(simclr, views(6)), atol=1e-5, rtol=1e-5)
 
 
 def test_at_full_precision_cq_a_under_batchnorm_is_simclr_with_each_view_normalised_alone() -> None:
-    part, simclr, batch = objective(f"variant=A {FULL}"), objective(name="simclr"), views()
+    part, simclr, batch = (
+        quant(f"variant=A {FULL}"),
+        objective("simclr"),
+        views(6),
+    )
     z_a, z_b = (simclr.projector(simclr.encoder(x)) for x in (batch.a, batch.b))
     torch.testing.assert_close(total(part, batch), nt_xent(z_a, z_b, 0.5), atol=1e-5, rtol=1e-5)
 
 
 @pytest.mark.parametrize("first", ["simclr", "byol"])
 def test_at_full_precision_cq_b_is_twice_the_objective_inside(first: str) -> None:
-    part, inside = objective(f"variant=B first={first} {FULL}"), objective(name=first)
-    twice = 2 * total(inside, views())
-    torch.testing.assert_close(total(part, views()), twice, atol=1e-5, rtol=1e-5)
+    part, inside = (
+        quant(f"variant=B first={first} {FULL}"),
+        objective(first),
+    )
+    twice = 2 * total(inside, views(6))
+    torch.testing.assert_close(total(part, views(6)), twice, atol=1e-5, rtol=1e-5)
 
 
 def test_at_full_precision_cq_c_adds_each_view_against_itself() -> None:
-    part, simclr, batch = objective(f"variant=C {FULL}"), objective(name="simclr"), views()
+    part, simclr, batch = (
+        quant(f"variant=C {FULL}"),
+        objective("simclr"),
+        views(6),
+    )
     seen = simclr.represent(batch)
     expected = 2 * nt_xent(seen.z_a, seen.z_b, 0.5)
     terms = part.terms(part.represent(batch))
@@ -169,18 +178,18 @@ def test_at_full_precision_cq_c_adds_each_view_against_itself() -> None:
 def test_no_view_is_forwarded_twice_at_a_precision(
     variant: str, forwarded: list[int], first: str
 ) -> None:
-    part, met = objective(f"variant={variant} first={first}"), []
+    part, met = quant(f"variant={variant} first={first}"), []
     networks = [part.encoder, *([part.inner.target.encoder] if first == "byol" else [])]
     for network in networks:
         network.register_forward_pre_hook(lambda _, x: met.append(len(x[0])))
-    part.terms(part.represent(views()))
+    part.terms(part.represent(views(6)))
     assert met == [n for n in forwarded for _ in networks]
 
 
 def test_the_widths_are_drawn_from_the_steps_generator() -> None:
-    part = objective("variant=C least-bits=2 most-bits=8")
-    assert torch.equal(total(part, views()), total(part, views()))
-    first = views()
+    part = quant("variant=C least-bits=2 most-bits=8")
+    assert torch.equal(total(part, views(6)), total(part, views(6)))
+    first = views(6)
     again = Batch(first.a, first.b, first.rows, torch.Generator().manual_seed(7))
     assert not torch.allclose(total(part, first), total(part, again))
 
@@ -195,7 +204,7 @@ class NoReading(TorchDispatchMode):
 
 @pytest.mark.parametrize("first", ["simclr", "byol"])
 def test_a_step_reads_nothing_from_the_device(first: str) -> None:
-    part, batch = objective(f"variant=C first={first}"), views()
+    part, batch = quant(f"variant=C first={first}"), views(6)
     with NoReading():
         total(part, batch).backward()
         with pytest.raises(AssertionError, match="a tensor was read"):
@@ -206,7 +215,7 @@ def test_a_step_reads_nothing_from_the_device(first: str) -> None:
 def test_with_every_encoder_under_autocast_every_shared_parameter_gets_a_gradient(
     encoder: str,
 ) -> None:
-    part = objective("variant=A first=byol", encoder=encoder)
+    part = quant("variant=A first=byol", encoder=encoder)
     with torch.autocast("cpu", dtype=torch.bfloat16):
         loss = total(part, views(4))
     assert loss.dtype == torch.float32 and loss.isfinite()
@@ -218,9 +227,9 @@ def test_with_every_encoder_under_autocast_every_shared_parameter_gets_a_gradien
 
 @pytest.mark.parametrize("first", ["simclr", "byol"])
 def test_modules_and_names_are_those_of_the_objective_inside(first: str) -> None:
-    part, inside = objective(f"first={first}"), objective(name=first)
+    part, inside = quant(f"first={first}"), objective(first)
     before = list(part.state_dict())
-    total(part, views()).backward()
+    total(part, views(6)).backward()
     assert list(part.state_dict()) == before
     assert list(part.inner.state_dict()) == list(inside.state_dict())
     assert part.shared().keys() == inside.shared().keys()
@@ -228,15 +237,15 @@ def test_modules_and_names_are_those_of_the_objective_inside(first: str) -> None
 
 
 def test_evaluation_is_in_full_precision() -> None:
-    part, images = objective("least-bits=2 most-bits=4"), views().a
-    part.represent(views())
+    part, images = quant("least-bits=2 most-bits=4"), views(6).a
+    part.represent(views(6))
     plain = build_encoder("convnet", 1, 8, seed=9).eval()
     plain.load_state_dict(part.encoder.state_dict())
     assert torch.equal(part.eval().encoder(images), plain(images))
 
 
 def test_the_target_follows_as_byols() -> None:
-    part = objective("first=byol momentum=0.9")
+    part = quant("first=byol momentum=0.9")
     with torch.no_grad():
         for p in part.encoder.parameters():
             p.add_(1)
@@ -248,9 +257,9 @@ def test_the_target_follows_as_byols() -> None:
 
 @pytest.mark.parametrize("first", ["simclr", "byol"])
 def test_a_regulariser_is_on_one_pair_of_views(first: str) -> None:
-    part = objective(f"first={first}", contrastive_weight=0.5)
+    part = quant(f"first={first}", contrastive_weight=0.5)
     assert isinstance(part, Regularised) and isinstance(part.inner, ContrastiveQuant)
-    seen = part.represent(views())
+    seen = part.represent(views(6))
     terms = part.terms(seen)
     assert terms.keys() == {"views", "precisions", "regulariser"}
     contrast = symmetric_info_nce(seen.z_a, seen.z_b, seen.t_a, seen.t_b, 0.2)
@@ -259,10 +268,10 @@ def test_a_regulariser_is_on_one_pair_of_views(first: str) -> None:
 
 @pytest.mark.parametrize("variant", VARIANTS)
 def test_stage_2_goes_around_it(variant: str) -> None:
-    inner = objective(f"variant={variant}")
+    inner = quant(f"variant={variant}")
     part = Cluster(inner.encoder, ClusterParameters(), 4, inner)
-    terms = part.terms(part.represent(views()))
-    assert terms.keys() == inner.terms(inner.represent(views())).keys() | {"columns", "entropy"}
+    terms = part.terms(part.represent(views(6)))
+    assert terms.keys() == inner.terms(inner.represent(views(6))).keys() | {"columns", "entropy"}
     assert all(term.isfinite() for term in terms.values())
 
 
@@ -278,7 +287,7 @@ def test_stage_2_goes_around_it(variant: str) -> None:
 )
 def test_mistakes_are_told_in_one_line(parameters: str, message: str) -> None:
     with pytest.raises(UserError, match=message) as caught:
-        objective(parameters)
+        quant(parameters)
     assert "\n" not in str(caught.value)
 
 

@@ -4,33 +4,14 @@ import pytest
 import torch
 from torch import Tensor
 
-from common.config.options import Stage
 from common.losses.nt_xent import nt_xent
-from common.models.encoders import build_encoder
-from common.objectives import build_objective
-from common.objectives.base import Batch, LocalRound
+from common.objectives.base import LocalRound
 from common.objectives.fedx import relation
-
-
-def chance(seed: int = 0) -> torch.Generator:
-    return torch.Generator().manual_seed(seed)
-
-
-def objective(**options):
-    stage = Stage(name="stage", objective="fedx", **options)
-    torch.manual_seed(0)  # of the heads
-    return build_objective(stage, build_encoder("convnet", 1, 8, seed=0), clusters=4)
-
-
-def views(seed: int = 1, n: int = 8) -> Batch:
-    a, b = torch.rand(2, n, 1, 8, 8, generator=chance(seed))
-    return Batch(a, b, torch.arange(n), chance(2))
+from tests.builders.objectives import draws, objective, views
 
 
 def site() -> LocalRound:
-    return LocalRound(
-        embed=lambda: torch.eye(8), views=lambda: iter(()), centroids=None, chance=chance()
-    )
+    return site()
 
 
 def slow_relation(x: Tensor, y: Tensor, others: Tensor, tau: float, tau_mean: float) -> Tensor:
@@ -52,8 +33,8 @@ def slow_relation(x: Tensor, y: Tensor, others: Tensor, tau: float, tau_mean: fl
 
 @pytest.mark.parametrize(("tau", "tau_mean"), [(0.1, 0.1), (0.5, 0.2)])
 def test_relation_is_the_codes(tau: float, tau_mean: float) -> None:
-    x, y = torch.randn(2, 4, 5, generator=chance()).requires_grad_()
-    others = torch.randn(6, 5, generator=chance(1)).requires_grad_()
+    x, y = torch.randn(2, 4, 5, generator=draws()).requires_grad_()
+    others = torch.randn(6, 5, generator=draws(1)).requires_grad_()
     fast = relation(x, y, others, tau, tau_mean)
     slow = slow_relation(x, y, others, tau, tau_mean)
     torch.testing.assert_close(fast, slow, atol=1e-5, rtol=1e-5)
@@ -65,14 +46,14 @@ def test_relation_is_the_codes(tau: float, tau_mean: float) -> None:
 
 
 def test_views_that_relate_alike_cost_nothing_and_others_something() -> None:
-    x, y = torch.randn(2, 4, 5, generator=chance())
-    others = torch.randn(6, 5, generator=chance(1))
+    x, y = torch.randn(2, 4, 5, generator=draws())
+    others = torch.randn(6, 5, generator=draws(1))
     assert relation(x, 3 * x, others, 0.1, 0.1).item() == pytest.approx(0, abs=1e-6)
     assert relation(x, y, others, 0.1, 0.1).item() > 0.1
 
 
 def test_autocast_does_not_take_its_digits() -> None:
-    x, y, others = torch.randn(3, 4, 5, generator=chance())
+    x, y, others = torch.randn(3, 4, 5, generator=draws())
     exact = relation(x, y, others, 0.1, 0.1)
     with torch.autocast("cpu", dtype=torch.bfloat16):
         mixed = relation(x, y, others, 0.1, 0.1)
@@ -85,10 +66,10 @@ def test_shapes_that_do_not_fit_are_named() -> None:
 
 
 def test_the_four_terms_contrast_and_relate_to_the_own_and_to_the_global_model() -> None:
-    part = objective()
+    part = objective("fedx")
     part.begin_round(site())
     part.train()
-    first, second = views(1), views(3, n=6)
+    first, second = views(), views(6, seed=3)
     part.terms(part.represent(first))
     with torch.no_grad():
         for p in part.encoder.parameters():
@@ -111,9 +92,9 @@ def test_the_four_terms_contrast_and_relate_to_the_own_and_to_the_global_model()
 
 
 def test_a_rounds_first_step_relates_to_its_own_second_views() -> None:
-    part = objective()
+    part = objective("fedx")
     batch = views()
-    part.terms(part.represent(views(5)))
+    part.terms(part.represent(views(seed=5)))
     part.after_step(0.5)
     part.begin_round(site())  # another round, perhaps another site: nothing is left of the last
     seen = part.represent(batch)
@@ -123,7 +104,7 @@ def test_a_rounds_first_step_relates_to_its_own_second_views() -> None:
 
 
 def test_the_teacher_is_what_was_received_and_training_does_not_change_it() -> None:
-    part = objective()
+    part = objective("fedx")
     with torch.no_grad():
         for p in part.encoder.parameters():
             p.add_(0.1)
@@ -132,7 +113,7 @@ def test_the_teacher_is_what_was_received_and_training_does_not_change_it() -> N
     received = {k: v.clone() for k, v in part.encoder.state_dict().items()}
     optimiser = torch.optim.SGD([p for p in part.parameters() if p.requires_grad], lr=0.1)
     for step in range(2):
-        sum(part.terms(part.represent(views(step))).values()).backward()
+        sum(part.terms(part.represent(views(seed=step))).values()).backward()
         optimiser.step()
         part.after_step(step / 2)
     kept = part.teacher.encoder.state_dict()
@@ -142,12 +123,12 @@ def test_the_teacher_is_what_was_received_and_training_does_not_change_it() -> N
 
 
 def test_the_teacher_forwards_with_running_statistics_so_other_images_do_not_matter() -> None:
-    part = objective()
+    part = objective("fedx")
     part.begin_round(site())
     part.train()
-    alone, together = part.represent(views(1, n=2)), part.represent(views(1, n=2))
+    alone, together = part.represent(views(2)), part.represent(views(2))
     torch.testing.assert_close(alone.t_a, together.t_a)
-    batch = views(1)
+    batch = views()
     of_all = part.represent(batch).t_a[:2]
     of_two = part.represent(batch._replace(a=batch.a[:2], b=batch.b[:2])).t_a
     torch.testing.assert_close(of_all, of_two)

@@ -5,25 +5,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from common.config.options import Stage
-from common.models.encoders import build_encoder
-from common.objectives import build_objective
-from common.objectives.base import Batch, Representations
+from common.objectives.base import Representations
 from common.objectives.moco_v2 import MoCoV2, Queue, queue_info_nce
 from common.objectives.moco_v3 import MoCoV3
 from common.utils.errors import UserError
+from tests.builders.objectives import objective, views
 from tests.common.objectives.slow import assert_equal_with_gradients
-
-
-def objective(name: str, parameters: str = ""):
-    stage = Stage(name="stage", objective=name, parameters=parameters)
-    return build_objective(stage, build_encoder("small-convnet", 1, 8, seed=0), clusters=4)
-
-
-def batch(rows: list[int], seed: int = 1) -> Batch:
-    chance = torch.Generator().manual_seed(seed)
-    a, b = torch.rand(2, len(rows), 1, 8, 8, generator=chance)
-    return Batch(a, b, torch.tensor(rows), chance)
 
 
 def vectors(*shape: int, seed: int = 3) -> Tensor:
@@ -101,8 +88,8 @@ def test_a_key_that_is_not_there_or_of_the_image_itself_is_no_negative() -> None
 
 
 def test_a_batch_is_pushed_after_its_step_and_is_not_among_its_own_negatives() -> None:
-    part = objective("moco-v2", "queue=20")
-    first, second = batch([0, 1, 2]), batch([3, 4, 5], seed=2)
+    part = objective("moco-v2", parameters="queue=20")
+    first, second = views([0, 1, 2]), views([3, 4, 5], seed=2)
     seen = part.represent(first)
     assert part.terms(seen)["contrast"].item() == 0  # nothing to tell its keys from
     assert (part.queue.rows == -1).all()
@@ -124,8 +111,8 @@ def test_a_batch_is_pushed_after_its_step_and_is_not_among_its_own_negatives() -
 
 
 def test_the_site_keeps_the_queue_and_a_new_site_starts_with_an_empty_one() -> None:
-    part = objective("moco-v2", "queue=8")
-    part.terms(part.represent(batch([0, 1])))
+    part = objective("moco-v2", parameters="queue=8")
+    part.terms(part.represent(views([0, 1])))
     part.after_step(0.1)
     kept = {k: v.clone() for k, v in part.local()["queue"].state_dict().items()}
     assert kept["rows"].tolist() == [0, 1, 0, 1, -1, -1, -1, -1]
@@ -135,7 +122,7 @@ def test_the_site_keeps_the_queue_and_a_new_site_starts_with_an_empty_one() -> N
 
 
 def test_the_momentum_of_v2_is_constant() -> None:
-    part = objective("moco-v2", "momentum=0.9")
+    part = objective("moco-v2", parameters="momentum=0.9")
     with torch.no_grad():
         for p in part.encoder.parameters():
             p.add_(1)
@@ -150,15 +137,15 @@ def test_the_momentum_of_v2_is_constant() -> None:
 
 def test_keys_are_normalised_by_other_statistics_than_their_queries() -> None:
     """The target starts equal to the online network: in one part its keys would be the queries."""
-    whole, parts = objective("moco-v2", "splits=1"), objective("moco-v2", "splits=2")
+    whole, parts = (objective("moco-v2", parameters=f"splits={n}") for n in (1, 2))
     parts.load_state_dict(whole.state_dict())
-    images = batch([0, 1, 2, 3])
+    images = views([0, 1, 2, 3])
     seen = whole.represent(images)
     torch.testing.assert_close(seen.t_a, F.normalize(seen.z_a, dim=1))
     split = parts.represent(images)
-    views = torch.cat([images.a, images.b])
+    both = torch.cat([images.a, images.b])
     with torch.no_grad():
-        even = F.normalize(parts.target(views[::2]), dim=1)
+        even = F.normalize(parts.target(both[::2]), dim=1)
     torch.testing.assert_close(torch.cat([split.t_a, split.t_b])[::2], even)
     assert not torch.allclose(split.t_a, seen.t_a, atol=1e-3)
 
@@ -166,7 +153,7 @@ def test_keys_are_normalised_by_other_statistics_than_their_queries() -> None:
 @pytest.mark.parametrize("parameters", ["queue=0", "splits=0"])
 def test_v2_refuses_an_empty_queue(parameters: str) -> None:
     with pytest.raises(UserError, match="queue and splits must be 1 or more"):
-        objective("moco-v2", parameters)
+        objective("moco-v2", parameters=parameters)
 
 
 def test_the_loss_is_in_float32_under_mixed_precision() -> None:
@@ -189,9 +176,9 @@ def slow_v3(q: Tensor, k: Tensor, temperature: float) -> Tensor:
 
 @pytest.mark.parametrize("temperature", [0.2, 1.0])
 def test_v3_is_the_papers_symmetric_loss_on_predictions_scaled_by_2_tau(temperature: float) -> None:
-    part = objective("moco-v3", f"temperature={temperature}")
+    part = objective("moco-v3", parameters=f"temperature={temperature}")
     assert isinstance(part, MoCoV3)
-    seen = part.represent(batch([0, 1, 2, 3, 4]))
+    seen = part.represent(views([0, 1, 2, 3, 4]))
     q_a, q_b = part.predictor(seen.z_a), part.predictor(seen.z_b)
     slow = slow_v3(q_a, seen.t_b, temperature) + slow_v3(q_b, seen.t_a, temperature)
     weights = part.predictor[0].weight
@@ -207,5 +194,5 @@ def test_v3_shares_its_predictor_and_keeps_its_target() -> None:
 def test_v2_sends_no_gradient_to_keys() -> None:
     part = objective("moco-v2")
     assert isinstance(part, MoCoV2)
-    seen: Representations = part.represent(batch([0, 1, 2]))
+    seen: Representations = part.represent(views([0, 1, 2]))
     assert not seen.t_a.requires_grad and not part.queue.keys.requires_grad

@@ -7,36 +7,20 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from common.config import recipes
-from common.config.options import Plan, Stage
+from common.config.options import Plan
 from common.losses.nt_xent import nt_xent, symmetric_info_nce
-from common.models.encoders import build_encoder
 from common.objectives import (
     NAMES,
     OBJECTIVES,
     TRAINED,
-    build_objective,
     build_stage,
     settle_parameters,
 )
-from common.objectives.base import Batch, LocalRound
+from common.objectives.base import LocalRound
 from common.objectives.cluster import Cluster
 from common.objectives.target import TargetObjective, momentum_at
 from common.utils.errors import UserError
-
-
-def objective(name: str, **options):
-    stage = Stage(name="stage", objective=name, **options)
-    return build_objective(stage, build_encoder("convnet", 1, 8, seed=0), clusters=4)
-
-
-def views(n: int = 8) -> Batch:
-    chance = torch.Generator().manual_seed(1)
-    a, b = torch.rand(2, n, 1, 8, 8, generator=chance)
-    return Batch(a, b, torch.arange(n), chance)
-
-
-def total(terms) -> torch.Tensor:
-    return torch.stack(list(terms.values())).sum()
+from tests.builders.objectives import objective, total, views
 
 
 @pytest.mark.parametrize("name", TRAINED)

@@ -8,36 +8,17 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from common.config.options import Stage
-from common.models.encoders import build_encoder
-from common.objectives import build_objective
-from common.objectives.base import Batch, LocalRound
 from common.objectives.orchestra import Orchestra, Parameters, disagreement, local_centroids, turn
 from common.utils.errors import UserError
+from tests.builders.objectives import draws, local_round, objective, views
 
 SMALL = "global-clusters=12 local-clusters=3 memory=24 hidden=16 width=8"
 
 
-def objective(parameters: str = SMALL) -> Orchestra:
-    stage = Stage(name="stage", objective="orchestra", parameters=parameters)
-    part = build_objective(stage, build_encoder("small-convnet", 1, 8, seed=0), clusters=4)
+def orchestra(parameters: str = SMALL) -> Orchestra:
+    part = objective("orchestra", parameters=parameters)
     assert isinstance(part, Orchestra)
     return part
-
-
-def views(n: int = 24, seed: int = 1) -> Batch:
-    chance = torch.Generator().manual_seed(seed)
-    a, b = torch.rand(2, n, 1, 8, 8, generator=chance)
-    return Batch(a, b, torch.arange(n), chance)
-
-
-def site() -> LocalRound:
-    return LocalRound(
-        embed=lambda: torch.eye(4),
-        views=lambda: iter(()),
-        centroids=None,
-        chance=torch.Generator().manual_seed(0),
-    )
 
 
 def unit(*shape: int, seed: int = 3) -> Tensor:
@@ -45,7 +26,7 @@ def unit(*shape: int, seed: int = 3) -> Tensor:
 
 
 def step(part: Orchestra, optimiser: torch.optim.Optimizer, seed: int) -> dict[str, Tensor]:
-    terms = part.terms(part.represent(views(seed=seed)))
+    terms = part.terms(part.represent(views(24, seed=seed)))
     optimiser.zero_grad()
     torch.stack(list(terms.values())).sum().backward()
     optimiser.step()
@@ -104,10 +85,10 @@ def test_each_image_is_turned_by_its_own_number_of_quarters() -> None:
 
 
 def test_terms_are_agreement_both_ways_and_the_rotations_cross_entropy() -> None:
-    part = objective()
+    part = orchestra()
     part.prototypes.rows.copy_(unit(12, 8))
-    part.begin_round(site())
-    seen = part.represent(views())
+    part.begin_round(local_round(torch.eye(4)))
+    seen = part.represent(views(24))
     quarters = torch.randint(4, (24,), generator=torch.Generator().manual_seed(7))
     seen.batch.chance.manual_seed(7)
     terms = part.terms(seen)
@@ -123,26 +104,26 @@ def test_terms_are_agreement_both_ways_and_the_rotations_cross_entropy() -> None
 
 
 def test_prototypes_are_the_received_ones_until_the_round_ends() -> None:
-    part = objective().train()
+    part = orchestra().train()
     received = unit(12, 8)
     part.prototypes.rows.copy_(received)
-    part.begin_round(site())
+    part.begin_round(local_round(torch.eye(4)))
     optimiser = adam(part)
     for seed in (1, 2, 3):
         terms = step(part, optimiser, seed)
         assert torch.equal(part.prototypes.rows, received)
         assert terms["agreement"] > 0 and terms["rotation"] > 0
-    part.end_round(site())
+    part.end_round(local_round(torch.eye(4)))
     rows = part.prototypes.rows
     torch.testing.assert_close(rows[:3].norm(dim=1), torch.ones(3))
     assert not rows[3:].any()
 
 
 def test_all_that_is_trained_gets_a_gradient_and_target_and_prototypes_get_none() -> None:
-    part = objective()
+    part = orchestra()
     part.prototypes.rows.copy_(unit(12, 8))
-    part.begin_round(site())
-    terms = part.terms(part.represent(views()))
+    part.begin_round(local_round(torch.eye(4)))
+    terms = part.terms(part.represent(views(24)))
     torch.stack(list(terms.values())).sum().backward()
     for name, module in part.shared().items():
         for p in module.parameters():
@@ -151,11 +132,11 @@ def test_all_that_is_trained_gets_a_gradient_and_target_and_prototypes_get_none(
 
 
 def test_the_first_round_only_clusters() -> None:
-    part = objective().train()
+    part = orchestra().train()
     with torch.no_grad():
         part.encoder.network[0].weight.mul_(2)  # learned in a stage before
     before = [p.clone() for p in part.encoder.parameters()]
-    part.begin_round(site())
+    part.begin_round(local_round(torch.eye(4)))
     optimiser = adam(part)
     for seed in (1, 2):
         terms = step(part, optimiser, seed)
@@ -164,12 +145,12 @@ def test_the_first_round_only_clusters() -> None:
         before, part.encoder.parameters(), part.target.encoder.parameters(), strict=True
     ):
         assert torch.equal(old, new) and torch.equal(old, target)
-    part.end_round(site())
+    part.end_round(local_round(torch.eye(4)))
     assert part.prototypes.rows[:3].norm(dim=1).tolist() == pytest.approx([1, 1, 1])
 
 
 def test_the_target_follows_with_a_constant_momentum() -> None:
-    part = objective(SMALL + " momentum=0.9")
+    part = orchestra(SMALL + " momentum=0.9")
     for progress in (0.0, 1.0):
         with torch.no_grad():
             part.encoder.network[0].weight.add_(1)
@@ -183,26 +164,22 @@ def test_the_target_follows_with_a_constant_momentum() -> None:
     "rows", [0.5 * unit(12, 8), torch.eye(12, 8), torch.full((12, 8), torch.nan)]
 )
 def test_prototypes_of_another_aggregation_are_refused(rows: Tensor) -> None:
-    part = objective()
+    part = orchestra()
     part.prototypes.rows.copy_(rows)
     with pytest.raises(UserError, match="needs aggregation 'orchestra'"):
-        part.begin_round(site())
+        part.begin_round(local_round(torch.eye(4)))
 
 
 def test_more_local_clusters_than_the_server_can_take_are_refused() -> None:
     with pytest.raises(UserError, match=r"local-clusters .* \(got 20\)"):
-        objective("local-clusters=20 global-clusters=10")
-
-
-def chance() -> torch.Generator:
-    return torch.Generator().manual_seed(0)
+        orchestra("local-clusters=20 global-clusters=10")
 
 
 def test_local_centroids_are_the_mean_directions_of_equally_large_groups() -> None:
     centres = torch.eye(4, 6)
-    points = centres.repeat_interleave(8, 0) + 0.02 * torch.randn(32, 6, generator=chance())
+    points = centres.repeat_interleave(8, 0) + 0.02 * torch.randn(32, 6, generator=draws())
     settings = Parameters(local_clusters=4, memory=32)
-    found = local_centroids(points, torch.arange(32), settings, chance())
+    found = local_centroids(points, torch.arange(32), settings, draws())
     means = F.normalize(F.normalize(points, dim=1).view(4, 8, 6).sum(1), dim=1)
     assert found.shape == (4, 6)
     torch.testing.assert_close(found[(means @ found.T).argmax(1)], means)
@@ -211,7 +188,7 @@ def test_local_centroids_are_the_mean_directions_of_equally_large_groups() -> No
 def test_there_are_as_many_local_clusters_as_can_have_the_papers_size() -> None:
     settings = Parameters()  # 16 clusters of 128 images: 8 each
     for images, most in ((128, 16), (64, 8), (17, 2), (8, 1), (7, 0)):
-        found = local_centroids(unit(images, 20), torch.arange(images), settings, chance())
+        found = local_centroids(unit(images, 20), torch.arange(images), settings, draws())
         assert most - 2 <= len(found) <= most
         assert len(found) > 0 or most == 0
         torch.testing.assert_close(found.norm(dim=1), torch.ones(len(found)))
@@ -219,14 +196,14 @@ def test_there_are_as_many_local_clusters_as_can_have_the_papers_size() -> None:
 
 def test_views_of_the_same_few_images_do_not_make_more_clusters() -> None:
     images = torch.arange(128) % 10
-    assert len(local_centroids(unit(128, 20), images, Parameters(), chance())) == 1
-    assert len(local_centroids(unit(128, 20), images % 4, Parameters(), chance())) == 0
+    assert len(local_centroids(unit(128, 20), images, Parameters(), draws())) == 1
+    assert len(local_centroids(unit(128, 20), images % 4, Parameters(), draws())) == 0
 
 
 @pytest.mark.parametrize("distinct", [1, 2, 3])
 def test_fewer_distinct_points_than_local_clusters_give_each_of_them_once(distinct: int) -> None:
     points = torch.eye(4)[torch.arange(128) % distinct]
-    found = local_centroids(points, torch.arange(128), Parameters(), chance())
+    found = local_centroids(points, torch.arange(128), Parameters(), draws())
     assert sorted(found.argmax(dim=1).tolist()) == list(range(distinct))
     assert torch.equal(found, torch.eye(4)[found.argmax(dim=1)])
 
@@ -234,17 +211,17 @@ def test_fewer_distinct_points_than_local_clusters_give_each_of_them_once(distin
 def test_a_cluster_of_too_few_images_is_not_sent() -> None:
     """Two images far from all others are a cluster: their own embeddings would be as good as
     sent."""
-    points = torch.eye(2, 6)[[0] * 30 + [1] * 2] + 0.02 * torch.randn(32, 6, generator=chance())
+    points = torch.eye(2, 6)[[0] * 30 + [1] * 2] + 0.02 * torch.randn(32, 6, generator=draws())
     for smallest, sent in ((1, True), (3, False)):
         settings = Parameters(local_clusters=4, memory=32, smallest=smallest)
-        found = local_centroids(points, torch.arange(32), settings, chance())
+        found = local_centroids(points, torch.arange(32), settings, draws())
         assert bool((found[:, 1] > 0.9).any()) == sent
         assert len(found) == 3 + sent
 
 
 def test_the_memory_holds_the_last_images_of_the_round() -> None:
-    part = objective()
-    part.begin_round(site())
+    part = orchestra()
+    part.begin_round(local_round(torch.eye(4)))
     for first in (0, 16):
         batch = views(16)._replace(rows=torch.arange(first, first + 16))
         seen = part.represent(batch)
@@ -252,7 +229,7 @@ def test_the_memory_holds_the_last_images_of_the_round() -> None:
     assert part.recent is not None
     assert part.recent[1].tolist() == list(range(8, 32))
     assert torch.equal(part.recent[0][-16:], seen.t_a)
-    part.begin_round(site())
+    part.begin_round(local_round(torch.eye(4)))
     assert part.recent is None
 
 
@@ -261,10 +238,10 @@ def test_no_plan_gets_centroids_of_fewer_images_than_the_sites_own_bound(
     bound: int, sent: int
 ) -> None:
     """A coordinator who asks for a cluster for each image, and what a site with 24 images sends."""
-    part = objective(parameters="smallest=1 local-clusters=24 memory=24 global-clusters=24")
-    round_ = replace(site(), min_count=bound)
+    part = orchestra("smallest=1 local-clusters=24 memory=24 global-clusters=24")
+    round_ = replace(local_round(torch.eye(4)), min_count=bound)
     part.begin_round(round_)
-    part.terms(part.represent(views()))
+    part.terms(part.represent(views(24)))
     part.end_round(round_)
     rows = part.prototypes.rows
     assert int((rows.norm(dim=1) > 0).sum()) <= sent

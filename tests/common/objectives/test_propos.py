@@ -9,36 +9,17 @@ import torch
 from torch import Tensor
 
 from common.config import recipes
-from common.config.options import Stage
-from common.models.encoders import build_encoder
-from common.objectives import build_objective
-from common.objectives.base import Batch, LocalRound
+from common.objectives.base import LocalRound
 from common.objectives.propos import prototype_scattering
 from deploy.engines.simulate import simulate
 from server.conversation.roster import Roster
-
-
-def chance(seed: int = 0) -> torch.Generator:
-    return torch.Generator().manual_seed(seed)
-
-
-def objective(name: str = "propos", clusters: int = 4, **options):
-    stage = Stage(name="stage", objective=name, **options)
-    torch.manual_seed(0)  # of the heads
-    return build_objective(stage, build_encoder("convnet", 1, 8, seed=0), clusters)
-
-
-def views(n: int = 8) -> Batch:
-    a, b = torch.rand(2, n, 1, 8, 8, generator=chance(1))
-    return Batch(a, b, torch.arange(n), chance(2))
+from tests.builders.objectives import draws, objective, views
 
 
 def site(n: int = 8, clusters: int = 4) -> LocalRound:
     """A site of n images in well separated clusters, image i in cluster i % clusters."""
     points = torch.eye(max(n, clusters))[[i % clusters for i in range(n)]]
-    return LocalRound(
-        embed=lambda: points, views=lambda: iter(()), centroids=None, chance=chance(3)
-    )
+    return LocalRound(embed=lambda: points, views=lambda: iter(()), centroids=None, chance=draws(3))
 
 
 def slow_prototype_scattering(
@@ -63,7 +44,7 @@ def slow_prototype_scattering(
 @pytest.mark.parametrize("labels", [[0, 1, 2, 3, 0, 1], [0, 0, 2, 2, 2, 0], [3, 3, 3, 1, 3, 3]])
 @pytest.mark.parametrize("temperature", [0.5, 0.1])
 def test_prototype_scattering_is_the_papers_over_the_clusters_present(labels, temperature) -> None:
-    online, target = torch.randn(2, 6, 5, generator=chance())
+    online, target = torch.randn(2, 6, 5, generator=draws())
     online.requires_grad_()
     fast = prototype_scattering(online, target, torch.tensor(labels), 4, temperature)
     slow = slow_prototype_scattering(online, target, labels, temperature)
@@ -73,14 +54,14 @@ def test_prototype_scattering_is_the_papers_over_the_clusters_present(labels, te
 
 
 def test_absent_clusters_change_nothing() -> None:
-    online, target = torch.randn(2, 6, 5, generator=chance())
+    online, target = torch.randn(2, 6, 5, generator=draws())
     labels = torch.tensor([0, 1, 1, 0, 2, 2])
     few, many = (prototype_scattering(online, target, labels, k, 0.5) for k in (3, 50))
     torch.testing.assert_close(few, many, atol=1e-6, rtol=0)
 
 
 def test_a_batch_of_one_cluster_has_nothing_to_scatter() -> None:
-    online, target = torch.randn(2, 6, 5, generator=chance())
+    online, target = torch.randn(2, 6, 5, generator=draws())
     online.requires_grad_()
     loss = prototype_scattering(online, target, torch.full((6,), 2), 4, 0.5)
     (gradient,) = torch.autograd.grad(loss, online)
@@ -89,13 +70,13 @@ def test_a_batch_of_one_cluster_has_nothing_to_scatter() -> None:
 
 
 def test_the_target_gets_no_gradient() -> None:
-    online, target = torch.randn(2, 6, 5, generator=chance()).requires_grad_()
+    online, target = torch.randn(2, 6, 5, generator=draws()).requires_grad_()
     loss = prototype_scattering(online, target, torch.tensor([0, 1, 2] * 2), 3, 0.5)
     assert torch.autograd.grad(loss, target, allow_unused=True) == (None,)
 
 
 def test_autocast_does_not_take_its_digits() -> None:
-    online, target = torch.randn(2, 6, 5, generator=chance())
+    online, target = torch.randn(2, 6, 5, generator=draws())
     inputs = (online, target, torch.tensor([0, 1, 2] * 2), 4, 0.5)
     exact = prototype_scattering(*inputs)
     with torch.autocast("cpu", dtype=torch.bfloat16):
@@ -109,7 +90,7 @@ def test_shapes_that_do_not_fit_are_named() -> None:
 
 
 def test_warm_up_is_byol_to_the_bit_and_without_it_the_epoch_has_pseudo_labels() -> None:
-    part, byol = objective(parameters="warm-up=0.5"), objective("byol")
+    part, byol = objective("propos", parameters="warm-up=0.5"), objective("byol")
     byol.load_state_dict(part.state_dict(), strict=False)
     part.begin_round(site())
     part.begin_epoch(site())
@@ -123,7 +104,7 @@ def test_warm_up_is_byol_to_the_bit_and_without_it_the_epoch_has_pseudo_labels()
 
 
 def test_scattering_contrasts_the_pseudo_labels_of_the_batchs_rows_in_both_views() -> None:
-    part = objective(parameters="warm-up=0 scatter-weight=3.0 temperature=0.2")
+    part = objective("propos", parameters="warm-up=0 scatter-weight=3.0 temperature=0.2")
     part.begin_round(site(n=12))
     part.begin_epoch(site(n=12))
     batch = views()._replace(rows=torch.tensor([4, 9, 1, 0, 11, 7, 3, 8]))
@@ -140,7 +121,7 @@ def test_scattering_contrasts_the_pseudo_labels_of_the_batchs_rows_in_both_views
 def test_sampled_positives_move_the_prediction_by_the_noise_alone() -> None:
     losses = {}
     for noise in (0.0, 0.001, 1.0):
-        part = objective(parameters=f"warm-up=0 noise={noise}")
+        part = objective("propos", parameters=f"warm-up=0 noise={noise}")
         part.begin_round(site())
         part.begin_epoch(site())
         part.eval()  # BatchNorm's running statistics would move from call to call
@@ -151,7 +132,7 @@ def test_sampled_positives_move_the_prediction_by_the_noise_alone() -> None:
 
 
 def test_a_site_with_fewer_images_than_clusters_has_a_cluster_an_image() -> None:
-    part = objective(parameters="warm-up=0", clusters=10)
+    part = objective("propos", parameters="warm-up=0", clusters=10)
     few = site(n=3, clusters=3)
     part.begin_round(few)
     part.begin_epoch(few)
@@ -163,7 +144,7 @@ def test_a_site_with_fewer_images_than_clusters_has_a_cluster_an_image() -> None
 def test_a_round_knows_how_far_the_stage_is_whenever_the_site_last_took_part(
     progress: float, scattered: bool
 ) -> None:
-    part = objective(parameters="warm-up=0.7")
+    part = objective("propos", parameters="warm-up=0.7")
     for last in (0.0, 0.9):  # another site's progress, or this one's in a stage before
         part.after_step(last)
         part.end_round(site())

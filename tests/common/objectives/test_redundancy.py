@@ -6,18 +6,12 @@ import pytest
 import torch
 from torch import Tensor
 
-from common.config.options import Stage
-from common.models.encoders import build_encoder
-from common.objectives import build_objective
 from common.objectives.barlow_twins import cross_correlation, off_diagonal
 from common.objectives.base import Batch, Representations
 from common.objectives.vicreg import covariance, missing_spread
+from tests.builders.objectives import objective
+from tests.builders.objectives import total as sum_of
 from tests.common.objectives.slow import assert_equal_with_gradients
-
-
-def objective(name: str, parameters: str = ""):
-    stage = Stage(name="stage", objective=name, parameters=parameters)
-    return build_objective(stage, build_encoder("small-convnet", 1, 8, seed=0), clusters=4)
 
 
 def pair(n: int = 8, width: int = 5) -> tuple[Tensor, Tensor]:
@@ -32,7 +26,7 @@ def seen(a: Tensor, b: Tensor) -> Representations:
 
 
 def total(name: str, a: Tensor, b: Tensor, parameters: str = "") -> Tensor:
-    return torch.stack(list(objective(name, parameters).terms(seen(a, b)).values())).sum()
+    return sum_of(objective(name, parameters=parameters).terms(seen(a, b)))
 
 
 def slow_correlation(a: Tensor, b: Tensor, i: int, j: int) -> Tensor:
@@ -108,7 +102,7 @@ def test_vicreg_is_lightlys() -> None:
 def test_vicreg_weights_are_its_parameters() -> None:
     a, b = pair()
     parameters = "invariance-weight=1 variance-weight=2 covariance-weight=3"
-    terms = objective("vicreg", parameters).terms(seen(a, b))
+    terms = objective("vicreg", parameters=parameters).terms(seen(a, b))
     plain = objective("vicreg").terms(seen(a, b))
     for name, factor in {"invariance": 1 / 25, "variance": 2 / 25, "covariance": 3.0}.items():
         torch.testing.assert_close(terms[name], factor * plain[name])

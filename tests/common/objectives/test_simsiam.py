@@ -11,31 +11,23 @@ from client.tasks.train import train_round
 from client.workbench import Workbench
 from common.augmentations import build_views
 from common.config import recipes
-from common.config.options import Stage
 from common.data import load
 from common.metrics import effective_rank, healthy_std, is_collapsed
-from common.models.encoders import build_encoder
-from common.objectives import build_objective, build_stage
-from common.objectives.base import Batch, LocalRound
+from common.objectives import build_stage
+from common.objectives.base import LocalRound
 from common.objectives.byol import cosine_distance, prediction_error
 from common.objectives.simsiam import SimSiam
 from common.protocol import layout
+from tests.builders.objectives import objective, views
 from tests.common.objectives.slow import assert_equal_with_gradients
 
 CPU = torch.device("cpu")
 
 
-def objective(parameters: str = "") -> SimSiam:
-    stage = Stage(name="stage", objective="simsiam", parameters=parameters)
-    part = build_objective(stage, build_encoder("small-convnet", 1, 8, seed=0), clusters=4)
+def simsiam(parameters: str = "") -> SimSiam:
+    part = objective("simsiam", parameters=parameters)
     assert isinstance(part, SimSiam)
     return part
-
-
-def batch(n: int = 6) -> Batch:
-    chance = torch.Generator().manual_seed(1)
-    a, b = torch.rand(2, n, 1, 8, 8, generator=chance)
-    return Batch(a, b, torch.arange(n), chance)
 
 
 def pair() -> tuple[Tensor, Tensor]:
@@ -69,8 +61,8 @@ def test_shapes_that_do_not_fit_are_named_and_not_broadcast(loss) -> None:
 
 @pytest.mark.parametrize("stopped", [True, False])
 def test_the_gradient_stops_at_the_other_views_projection(stopped: bool) -> None:
-    part = objective(f"stop-gradient={str(stopped).lower()}")
-    seen = part.represent(batch())
+    part = simsiam(f"stop-gradient={str(stopped).lower()}")
+    seen = part.represent(views(6))
     t_a, t_b = (z.detach() if stopped else z for z in (seen.z_a, seen.z_b))
     slow = 0.5 * (
         slow_distance(part.predictor(seen.z_a), t_b) + slow_distance(part.predictor(seen.z_b), t_a)
@@ -79,12 +71,12 @@ def test_the_gradient_stops_at_the_other_views_projection(stopped: bool) -> None
 
 
 def test_the_projector_ends_with_a_norm_without_affine_and_the_predictor_is_a_bottleneck() -> None:
-    part = objective()
+    part = simsiam()
     last = part.projector[-1]
     assert isinstance(last, nn.BatchNorm1d) and not last.affine
     widths = [(m.in_features, m.out_features) for m in part.predictor if isinstance(m, nn.Linear)]
     assert widths == [(128, 32), (32, 128)]
-    assert isinstance(objective("output-norm=false").projector[-1], nn.Linear)
+    assert isinstance(simsiam("output-norm=false").projector[-1], nn.Linear)
 
 
 def trained(parameters: str, seed: int) -> Tensor:

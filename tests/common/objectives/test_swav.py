@@ -5,27 +5,18 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from common.config.options import Stage
 from common.losses.sinkhorn import sinkhorn
-from common.models.encoders import build_encoder
-from common.objectives import build_objective
-from common.objectives.base import Batch, LocalRound
+from common.objectives.base import LocalRound
 from common.objectives.swav import SwAV, assignment_error
 from common.utils.errors import UserError
+from tests.builders.objectives import objective, views
 from tests.common.objectives.slow import assert_equal_with_gradients
 
 
-def objective(parameters: str = "prototypes=6") -> SwAV:
-    stage = Stage(name="stage", objective="swav", parameters=parameters)
-    part = build_objective(stage, build_encoder("small-convnet", 1, 8, seed=0), clusters=4)
+def swav(parameters: str = "prototypes=6") -> SwAV:
+    part = objective("swav", parameters=parameters)
     assert isinstance(part, SwAV)
     return part
-
-
-def batch(n: int = 12) -> Batch:
-    chance = torch.Generator().manual_seed(1)
-    a, b = torch.rand(2, n, 1, 8, 8, generator=chance)
-    return Batch(a, b, torch.arange(n), chance)
 
 
 def cosines(n: int = 9, k: int = 4, seed: int = 3) -> Tensor:
@@ -120,8 +111,8 @@ def slow_swav(s_a: Tensor, s_b: Tensor, temperature: float) -> Tensor:
 
 
 def test_swav_is_the_papers() -> None:
-    part = objective()
-    seen = part.represent(batch())
+    part = swav()
+    seen = part.represent(views(12))
     c = part.prototypes.vectors
     s_a, s_b = (F.normalize(z, dim=1) @ c.T for z in (seen.z_a, seen.z_b))
     slow = slow_swav(s_a, s_b, 0.1)
@@ -130,8 +121,8 @@ def test_swav_is_the_papers() -> None:
 
 def test_swav_is_lightlys() -> None:
     loss = pytest.importorskip("lightly.loss").SwaVLoss()
-    part = objective()
-    seen = part.represent(batch())
+    part = swav()
+    seen = part.represent(views(12))
     scores = [part.prototypes(seen.z_a), part.prototypes(seen.z_b)]
     inputs = (part.prototypes.vectors, seen.z_a, seen.z_b)
     (theirs,) = loss(scores, [])
@@ -143,7 +134,7 @@ def lengths(part: SwAV) -> Tensor:
 
 
 def test_prototypes_are_shared_and_of_unit_length_whenever_they_are_used() -> None:
-    part = objective()
+    part = swav()
     assert part.shared().keys() == {"encoder", "projector", "prototypes"}
     assert part.local() == {}
     torch.testing.assert_close(lengths(part), torch.ones(6))
@@ -162,18 +153,18 @@ def test_prototypes_are_shared_and_of_unit_length_whenever_they_are_used() -> No
 
 
 def test_as_many_prototypes_as_clusters_are_a_cluster_head() -> None:
-    part = objective("prototypes=0")
+    part = swav("prototypes=0")
     h = torch.rand(7, part.encoder.feature_dim)
     assigned = part.assignments(h)
     assert assigned is not None and assigned.shape == (7, 4)
     expected = part.prototypes(part.projector(h)).argmax(dim=1)
     assert torch.equal(assigned.argmax(dim=1), expected)
-    assert objective("prototypes=6").assignments(h) is None
+    assert swav().assignments(h) is None
 
 
 def test_prototypes_that_a_mean_over_sites_has_shortened_are_the_same_cluster_head() -> None:
     """Sites score the state as it was averaged, before any round has made them longer again."""
-    part = objective("prototypes=0")
+    part = swav("prototypes=0")
     h = torch.rand(40, part.encoder.feature_dim, generator=torch.Generator().manual_seed(0))
     before = part.eval().assignments(h)
     with torch.no_grad():
@@ -186,11 +177,14 @@ def test_prototypes_that_a_mean_over_sites_has_shortened_are_the_same_cluster_he
 @pytest.mark.parametrize("parameters", ["prototypes=-1", "iterations=0", "epsilon=0.0"])
 def test_numbers_out_of_range_are_refused_in_one_line(parameters: str) -> None:
     with pytest.raises(UserError, match="objective 'swav'"):
-        objective(parameters)
+        swav(parameters)
 
 
 def test_scores_are_in_float32_under_mixed_precision() -> None:
-    part, z = objective(), torch.randn(8, 128, generator=torch.Generator().manual_seed(1))
+    part, z = (
+        swav(),
+        torch.randn(8, 128, generator=torch.Generator().manual_seed(1)),
+    )
     plain = part.prototypes(z)
     with torch.autocast("cpu", dtype=torch.bfloat16):
         assert torch.equal(part.prototypes(z), plain)
