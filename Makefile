@@ -3,14 +3,20 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: install run test check format bench bench-methods proto clean faults hosts-test compose-test intruders gpu-test
+.PHONY: install run test test-fast check format lock wheel bench bench-methods proto clean faults \
+    hosts-test compose-test intruders gpu-test
 
 install: $(VENV)/.installed
 
-$(VENV)/.installed: pyproject.toml
+# With the versions that the tests pass with (`make lock`). A PyTorch that is there already is kept.
+PIP := "$(BIN)/python" -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
+
+$(VENV)/.installed: pyproject.toml constraints.txt constraints-torch.txt
 	@test -x "$(BIN)/python" || $(PYTHON) -m venv "$(VENV)"
 	@echo "installing Covey into $(VENV) (PyTorch is several GB; two to ten minutes the first time)"
-	@"$(BIN)/python" -m pip install --quiet --disable-pip-version-check --editable ".[dev,simulation]"
+	@if "$(BIN)/python" -m pip show --quiet torch 2>/dev/null; \
+	    then $(PIP) --editable ".[dev,simulation]"; \
+	    else $(PIP) --constraint constraints-torch.txt --editable ".[dev,simulation]"; fi
 	@touch "$@"
 
 run: install
@@ -52,12 +58,20 @@ check: install
 	@"$(BIN)/ruff" check .
 	@"$(BIN)/mypy"
 
+# The versions in .venv, which `make test` passed with, as constraints.txt and constraints-torch.txt.
+lock: install
+	@"$(BIN)/python" -m tests.lock
+
+# dist/covey-*.whl and .tar.gz, looked through: CONTRIBUTING.md, "How a release is made".
+wheel: install
+	@"$(BIN)/python" -m tests.wheel
+
 format: install
 	@"$(BIN)/ruff" format .
 	@"$(BIN)/ruff" check --fix .
 
 bench: install
-	@"$(BIN)/python" -m pip install --quiet --disable-pip-version-check --editable ".[bench]"
+	@$(PIP) --editable ".[bench]"
 	@for script in round_overhead server_memory train_speed views; do \
 	    "$(BIN)/python" "benchmarks/$$script.py" || exit 1; done
 
