@@ -136,7 +136,7 @@ def test_a_site_with_fewer_images_than_clusters_has_a_cluster_an_image() -> None
     few = site(n=3, clusters=3)
     part.begin_round(few)
     part.begin_epoch(few)
-    terms = part.terms(part.represent(views(n=3)))
+    terms = part.terms(part.represent(views(3)))
     assert torch.isfinite(terms["scattering"]) and terms["scattering"] > 0
 
 
