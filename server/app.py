@@ -23,7 +23,7 @@ from common.utils.errors import UserError
 from common.utils.files import note
 from common.utils.home import covey_home
 from common.utils.names import place
-from server.conversation.guard import GuardedGrid
+from server.conversation.guard import guarded
 from server.conversation.registration import SiteInfo
 from server.conversation.roster import Roster
 from server.report import write_report
@@ -44,7 +44,7 @@ def main(grid: Grid, context: Context) -> None:
     with folder.held():
         try:
             engine = str(config.get("engine") or "flower")
-            run(GuardedGrid(grid), plan_of(config, folder), folder, engine)
+            run(guarded(grid), plan_of(config, folder), folder, engine)
         except UserError as error:  # raised again: Flower tells its text to who started the run
             folder.finish("failed", str(error))
             raise

@@ -33,7 +33,7 @@ app = installed
 def write_bundle(
     folder: Path,
     config: Mapping[str, str | int | float | bool],
-    server: str = "server.app",
+    server: str = "deploy.flower.serverapp",
     client: str = "client.app",
 ) -> Path:
     """Write the app into `folder` and return `folder`; `config` becomes its run configuration.

@@ -7,7 +7,7 @@ answered, and the deletion of many finished messages at once. Called from thread
 
 import threading
 import time
-from collections import OrderedDict, defaultdict, deque
+from collections import OrderedDict, defaultdict
 from collections.abc import Collection, Iterator
 from typing import Any
 
@@ -56,7 +56,8 @@ class Messages:
         self._finished = Finished()
         self._lock = threading.Lock()
         self._asked: OrderedDict[str, Asked] = OrderedDict()  # what sites have, by id
-        self._ready: dict[int, deque[str]] = defaultdict(deque)  # run -> answered instructions
+        # run -> its instructions that have been answered, oldest first, until they are taken
+        self._ready: dict[int, dict[str, None]] = defaultdict(dict)
         self._scanned: dict[int, float] = {}  # run -> when all were last looked at
 
     # -- sites ------------------------------------------------------------------------------------
@@ -125,7 +126,7 @@ class Messages:
             state.store_traffic(run_id, bytes_sent=0, bytes_recv=size)
         with self._lock:
             known = self._asked.pop(asked, None)
-            self._ready[run_id].append(asked)
+            self._ready[run_id][asked] = None
         self._finished.answered(asked, known.size if known else 0)
         self._finished.delete(state)
         self._bells.ring(bells.run(run_id))
@@ -147,6 +148,9 @@ class Messages:
 
     def taken(self, ids: Collection[str], state: Any, task: Any) -> None:
         """These instructions are done with."""
+        with self._lock:
+            for message_id in ids:
+                self._ready[task.run_id].pop(message_id, None)
         self._finished.taken(task.run_id, ids)
         self._finished.delete(state)
 
@@ -158,6 +162,8 @@ class Messages:
             found = self._read({one}, run_id, state, task)
             if found is not None:
                 return found
+            with self._lock:
+                self._ready[run_id].pop(one, None)
         now = time.monotonic()
         if not wanted or now - self._scanned.get(run_id, -SCAN) < SCAN:
             return None
@@ -166,12 +172,7 @@ class Messages:
 
     def _next_ready(self, run_id: int, wanted: Collection[str]) -> str | None:
         with self._lock:
-            ready = self._ready[run_id]
-            for _ in range(len(ready)):
-                one = ready.popleft()
-                if one in wanted:
-                    return one
-        return None
+            return next((one for one in self._ready[run_id] if one in wanted), None)
 
     def _read(self, ids: set[str], run_id: int, state: Any, task: Any) -> Outgoing | None:
         """One of the whole replies to these; those of the others are ready."""
@@ -189,7 +190,8 @@ class Messages:
                     missing.append(one_is)
                     continue
                 with self._lock:
-                    self._ready[run_id].extend(m.metadata.reply_to_message_id for m, _ in pairs)
+                    for other, _ in [(message, tree), *pairs]:
+                        self._ready[run_id][other.metadata.reply_to_message_id] = None
                 return outgoing
         for why in missing:
             why.settle(state)

@@ -162,12 +162,7 @@ class SiteCalls(_Calls):
         """Give a reply to the SuperLink; `seconds` is what it took to make it. Again after a lost
         connection, where the SuperLink has it at most once."""
         protos, trees, objects = _taken_apart([reply])
-        told = PushMessagesRequest(
-            node=self._node,
-            messages_list=protos,
-            message_object_trees=trees,
-            clientapp_runtime_list=[seconds],
-        )
+        told = _told(self._node, protos, trees, seconds)
 
         def give() -> None:
             with self._sent(SITE_PUSH, told, pack(_parts(told, objects)), {}) as response:
@@ -228,6 +223,17 @@ def _taken_apart(
             objects.update(get_all_nested_objects(message))
             trees.append(get_object_tree(message))
     return protos, trees, objects
+
+
+def _told(
+    node: Node, protos: list[MessageProto], trees: list[ObjectTree], seconds: float
+) -> PushMessagesRequest:
+    return PushMessagesRequest(
+        node=node,
+        messages_list=protos,
+        message_object_trees=trees,
+        clientapp_runtime_list=[seconds],
+    )
 
 
 def _parts(told: Any, objects: Mapping[str, InflatableObject]) -> Iterator[bytes]:

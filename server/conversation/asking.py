@@ -123,7 +123,7 @@ class Asking:
                 )
                 self._progress.begin(Progress(WAIT))
             self._progress.count(there, math.ceil(least))
-            time.sleep(LOOK)
+            self._roster.wait(LOOK)
 
     def _wanted(self, kind: Kind, there: int) -> tuple[int, float]:
         """With so many sites there: the answers that are wanted, and the quorum of them. Sites that

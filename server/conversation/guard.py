@@ -7,8 +7,9 @@ and the second ends at a limit of memory.
 """
 
 import resource
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ from flwr.supercore.run import Run
 
 from common.protocol.messages import wire_size
 from common.utils.errors import plain
+from server.conversation.transport import Waiting
 
 UNREADABLE = 1001  # as of client/app.py: Flower's own codes are small
 LEAST = 1 << 30  # bytes that reading an answer may take, however small the model
@@ -60,7 +62,7 @@ class GuardedGrid(Grid):
         asked = list(messages)
         ids = list(self._grid.push_messages(asked))
         for message_id, message in zip(ids, asked, strict=False):
-            if message_id is not None:
+            if message_id:
                 error = Error(UNREADABLE, "its answer cannot be read")
                 self._refusals[message_id] = Message(error, reply_to=message)
         for message in asked[:1]:
@@ -70,16 +72,22 @@ class GuardedGrid(Grid):
     def pull_messages(self, message_ids: Iterable[str]) -> Iterable[Message]:
         """The answers that are there, one by one; an error for one that cannot be read."""
         for message_id in message_ids:
-            try:
-                with limited_memory(self._allowance):
-                    answers = list(self._grid.pull_messages([message_id]))
-            except (httpx.HTTPError, OSError):
-                raise  # the SuperLink, not the site
-            except Exception as error:  # whatever a site's bytes may bring Flower to raise
-                answers = [self._unreadable(message_id, error)]
-            if answers:
-                self._refusals.pop(message_id, None)
-            yield from answers
+            yield from self._guarded(message_id, partial(self._pull, message_id))
+
+    def _pull(self, message_id: str) -> list[Message]:
+        return list(self._grid.pull_messages([message_id]))
+
+    def _guarded(self, message_id: str, read: Callable[[], list[Message]]) -> list[Message]:
+        try:
+            with limited_memory(self._allowance):
+                answers = read()
+        except (httpx.HTTPError, OSError):
+            raise  # the SuperLink, not the site
+        except Exception as error:  # whatever a site's bytes may bring Flower to raise
+            answers = [self._unreadable(message_id, error)]
+        if answers:
+            self._refusals.pop(message_id, None)
+        return answers
 
     def send_and_receive(
         self, messages: Iterable[Message], *, timeout: float | None = None
@@ -94,6 +102,36 @@ class GuardedGrid(Grid):
         why = plain(f"{answer.error.reason}: {type(error).__name__}: {error}")
         answer.error = Error(UNREADABLE, why)
         return answer
+
+
+class WaitingGuard(GuardedGrid):
+    """As `GuardedGrid`, of a grid whose questions may wait."""
+
+    def __init__(self, grid: Grid, waits: Waiting) -> None:
+        super().__init__(grid)
+        self._waits = waits
+
+    def next_answer(
+        self, message_ids: Collection[str], seconds: float
+    ) -> tuple[str, Callable[[], Message]] | None:
+        """The next answer; an error for one that cannot be read."""
+        found = self._waits.next_answer(message_ids, seconds)
+        if found is None:
+            return None
+        message_id, opened = found
+        return message_id, lambda: self._guarded(message_id, lambda: [opened()])[0]
+
+    def forget(self, message_ids: Iterable[str]) -> None:
+        """The grid's own."""
+        gone = list(message_ids)
+        for message_id in gone:
+            self._refusals.pop(message_id, None)
+        self._waits.forget(gone)
+
+
+def guarded(grid: Grid) -> GuardedGrid:
+    """`grid` with a guard, which waits where it does."""
+    return WaitingGuard(grid, grid) if isinstance(grid, Waiting) else GuardedGrid(grid)
 
 
 @contextmanager

@@ -30,7 +30,7 @@ from server.conversation.registration import (
     prevailing,
     read_greeting,
 )
-from server.conversation.transport import CLOCKS, POLL, drop, hear, push
+from server.conversation.transport import CLOCKS, HELD, drop, hear, pause, push, withdraw
 
 LATECOMERS = 10.0  # seconds for others when as many as expected are there, some of them refused
 GREET_AGAIN = 120.0  # seconds after which a hello without an answer may have been lost
@@ -102,7 +102,7 @@ class Roster:
                     break
             elif now >= end:
                 break
-            time.sleep(POLL)
+            self.wait()
         self._settle_shape(least=0)
         joined = len(self.sites)
         if joined < max(1, self._plan.quorum * expected):
@@ -130,6 +130,14 @@ class Roster:
             if node in self._online and site not in self._away
         }
 
+    def wait(self, seconds: float = HELD) -> None:
+        """Until a site has come or said who it is; a moment where the grid cannot tell, and never
+        longer than `seconds`."""
+        if self._greeted:
+            self._hear(time.monotonic(), seconds)
+        else:
+            pause(self._grid, seconds)
+
     def settle(self, answered: Iterable[str], waiting: Mapping[str, str], late: bool) -> None:
         """After an exchange: who `answered`, and which messages (id -> site) were not; `late`: the
         deadline had passed."""
@@ -138,6 +146,7 @@ class Roster:
             self._away.setdefault(site, set()).add(message_id)
         if late:
             self.tardy |= set(waiting.values())
+        withdraw(self._grid, waiting)
 
     def choose(self, round_number: int, available: Iterable[str], step: int = 0) -> list[str]:
         """The sites of a round, or of one of the steps 1, 2, ... at its end: a seeded sample of the
@@ -175,11 +184,13 @@ class Roster:
                 kept[message_id] = _Greeting(int(node), self._online[int(node)], now)
         self._greeted = kept
 
-    def _hear(self, now: float) -> None:
+    def _hear(self, now: float, seconds: float = 0.0) -> None:
+        """Hear those who have answered; for up to `seconds` wait for the first of them."""
         for _ in hear(self._grid, self._notices, deadline=0):
             pass  # a site that was refused has nothing to say
         waiting = {message_id: message_id for message_id in self._greeted}
-        for message_id, answer in hear(self._grid, waiting, deadline=0):
+        heard = hear(self._grid, waiting, seconds, enough=lambda _since: seconds > 0)
+        for message_id, answer in heard:
             greeting = self._greeted.pop(message_id, None)
             if greeting is None:  # it was greeted twice, and has answered
                 continue

@@ -22,6 +22,7 @@ from flwr.supercore.primitives.asymmetric import public_key_to_bytes
 from flwr.supercore.run import Run
 from flwr.supercore.runtime import RuntimeHttpClient
 from flwr.supercore.state.alembic import utils
+from flwr.superlink.grid.http_grid import HttpGrid
 from flwr.supernode.fleet_http_client import FleetHttpClient
 from flwr.supernode.node_auth_http_interceptor import NodeAuthHttpInterceptor
 
@@ -138,6 +139,12 @@ class App:
         delivery = self.calls.pull(ids, taken or [], wait)
         assert delivery is not None
         return content_of(delivery.open())
+
+    def grid(self) -> HttpGrid:
+        """Flower's grid of this ServerApp."""
+        grid = HttpGrid(self.place.address, True, None, token=self.token)
+        grid.set_run(self.run)
+        return grid
 
     def stop(self) -> None:
         self.place.state.stop_run(self.run.run_id)

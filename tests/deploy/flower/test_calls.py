@@ -16,7 +16,6 @@ from flwr.proto.runtime_pb2 import PushTaskOutputRequest
 from flwr.supercore.inflatable.inflatable_object import get_all_nested_objects
 from flwr.supercore.primitives.asymmetric import public_key_to_bytes
 from flwr.supercore.protobuf.client import ProtobufRequestContext
-from flwr.superlink.grid.http_grid import HttpGrid
 from flwr.superlink.servicer.fleet import fleet_handlers
 
 from deploy.flower.whole import DisplacedError, NotOfferedError, SiteCalls, _taken_apart
@@ -285,8 +284,7 @@ def site_headers(site: Site) -> dict[str, str]:
 def test_a_message_of_a_stock_serverapp_wakes_a_held_site(place: Place, pool) -> None:
 
     site, app = place.site(), place.serverapp()
-    grid = HttpGrid(place.address, True, None, token=app.token)
-    grid.set_run(app.run)
+    grid = app.grid()
     asked = pool.submit(site.calls.pull, 20.0)
     until(lambda: held(place) == 1)
     record = RecordDict({"asked": ConfigRecord({"content": b"from stock"})})
