@@ -21,6 +21,7 @@ from deploy.cli.run_options import run_config, with_run_options
 from deploy.cli.runs import (
     absolute_dataset,
     absolute_recipe,
+    add_map,
     conclude,
     new_folder,
     resumed,
@@ -191,11 +192,9 @@ def _config(
 
 
 def _conclude(folder: Path, json_file: Path | None) -> None:
-    """The map of embeddings, the report, the final table."""
-    from deploy.evaluation.data_map import write_map  # noqa: PLC0415 (torch)
-
-    write_map(folder)
+    """The report and the final table; then the map of embeddings, for which nobody waits."""
     write_json(json_file, conclude(folder, console))
+    add_map(folder, console)
 
 
 def main() -> None:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from rich.console import Console
+from rich.markup import escape
 
 from common.config import recipes
 from common.config.options import Plan
@@ -95,3 +96,18 @@ def conclude(folder: Path, console: Console) -> dict[str, Any]:
     show_result(console, record)
     console.print(f"report: {report}", highlight=False, markup=False, soft_wrap=True)
     return {"run": folder.name, "folder": str(folder), "stages": summary_rows(record)}
+
+
+def add_map(folder: Path, console: Console) -> None:
+    """Draw the map of embeddings into the report of a run whose images are on this machine. The
+    result stands without it: who does not want to wait interrupts, and what hinders it is said."""
+    console.print("drawing the map of embeddings into the report; Ctrl-C: without it", style="dim")
+    try:
+        from deploy.evaluation.data_map import write_map  # noqa: PLC0415 (scikit-learn's t-SNE)
+
+        write_map(folder)
+        write_report(folder)
+    except KeyboardInterrupt:
+        return
+    except UserError as error:
+        console.print(f"[yellow]warning[/] no map of embeddings: {escape(str(error))}")
