@@ -139,6 +139,7 @@ class _Server:
             "superlink": superlink,
             "certificates": self._folder.certificates,
             "limit": self._settings.request_limit,
+            "message-limit": self._settings.message_limit,
             "address-rate": self._settings.address_rate,
             "site-rate": self._settings.site_rate,
         }

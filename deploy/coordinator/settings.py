@@ -21,7 +21,13 @@ TEMPLATE = """\
 # (on loopback alone where `address` is loopback).
 # listen = "192.0.2.7:8443"
 
-# The largest request in MiB that a site may send. Models travel in pieces of 5 MiB.
+# The largest whole message in MiB that a site may send: what it answers with its model in it. It
+# lies on this machine's disk until the run has taken it. A message may besides have at most eight
+# times the bytes of what it answers, or 64 MiB where that is more.
+# message-limit = 2048
+
+# The largest other request in MiB. Sites that run Flower's own SuperNode send models in pieces of
+# 5 MiB.
 # request-limit = 64
 
 # Requests a second that one address may make; ten seconds' worth may come at once. What is over is
@@ -43,6 +49,7 @@ class Settings(BaseModel):
     address: str
     names: tuple[str, ...] = ()
     listen: str = ""
+    message_limit: int = Field(default=2048, ge=8, le=16384)
     request_limit: int = Field(default=64, ge=8, le=4096)
     address_rate: float = Field(default=200, ge=1, le=1e6)
     site_rate: float = Field(default=50, ge=1, le=1e6)

@@ -12,9 +12,7 @@ The calls are whole messages and questions that are held (`deploy/flower/calls.p
 whose state is in a database.
 """
 
-import resource
 import sys
-from contextlib import suppress
 from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Any
@@ -26,6 +24,7 @@ from flwr.supercore.constant import SQLITE_PRAGMAS
 from flwr.supercore.state.alembic import utils
 
 from deploy.flower import inside
+from deploy.processes.connections import take_many_connections
 
 NAME = "flower-superlink"
 LOCK = 25.0  # seconds; Flower's clients wait 30 s for an answer
@@ -79,13 +78,6 @@ def with_calls(app: Any) -> Any:
     messages.tidy(state)
     hook(bells, messages.ended)
     return Calls(app, Path(factory.database).resolve().parent, bells, messages)
-
-
-def take_many_connections() -> None:
-    """Let this process have as many open connections as the system allows it: one a site."""
-    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    with suppress(OSError, ValueError):  # it has what it has
-        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
 
 def main() -> None:

@@ -5,6 +5,7 @@ import contextlib
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,10 +16,13 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from flwr.app import ConfigRecord, Message, Metadata, RecordDict
 from flwr.app.message import make_message
 from flwr.common.constant import NOOP_ACCOUNT_NAME, NOOP_FLWR_AID
+from flwr.proto.fleet_pb2 import PullMessagesRequest
+from flwr.proto.node_pb2 import Node
 from flwr.supercore.constant import NOOP_FEDERATION_ID, TaskType
 from flwr.supercore.fab import Fab
 from flwr.supercore.interceptors import RuntimeTokenHttpInterceptor, RuntimeVersionHttpInterceptor
 from flwr.supercore.primitives.asymmetric import public_key_to_bytes
+from flwr.supercore.protobuf.client import ProtobufRequestContext
 from flwr.supercore.run import Run
 from flwr.supercore.runtime import RuntimeHttpClient
 from flwr.supercore.state.alembic import utils
@@ -62,8 +66,8 @@ class Place:
         assert self.state.activate_node(node, 600)
         return Site(self, node, key)
 
-    def serverapp(self) -> "App":
-        """A ServerApp that runs."""
+    def serverapp(self, authority: bytes | None = None) -> "App":
+        """A ServerApp that runs, over TLS where there is an authority."""
         fab = Fab("", b"content", {})
         fab_hash = self.state.store_fab(fab)
         run_id = self.state.create_run(
@@ -72,7 +76,7 @@ class Place:
         (run,) = self.state.get_run_info(run_ids=[run_id])
         token = self.state.claim_task(run.primary_task_id)
         assert token and self.state.activate_task(run.primary_task_id)
-        return App(self, run, token)
+        return App(self, run, token, authority)
 
     def rows(self, table: str) -> int:
         """The number of rows of one of Flower's tables."""
@@ -85,16 +89,19 @@ class Site:
 
     def __init__(self, place: Place, node: int, key: ec.EllipticCurvePrivateKey) -> None:
         self.place, self.node, self.key = place, node, key
-        self.client = FleetHttpClient.from_server_address(
-            place.address,
-            True,
-            None,
-            [
-                RuntimeVersionHttpInterceptor(component_name="SuperNode"),
-                NodeAuthHttpInterceptor(key, key.public_key()),
-            ],
+        self.calls = self.through(place.address)
+        self.client = self.calls._client
+
+    def through(self, address: str, authority: bytes | None = None, retry: Any = None) -> SiteCalls:
+        """This site's calls at another address, over TLS where there is an authority."""
+        interceptors = [
+            RuntimeVersionHttpInterceptor(component_name="SuperNode"),
+            NodeAuthHttpInterceptor(self.key, self.key.public_key()),
+        ]
+        client = FleetHttpClient.from_server_address(
+            address, authority is None, authority, interceptors
         )
-        self.calls = SiteCalls(self.client, node, Patient())
+        return SiteCalls(client, self.node, retry or Patient())
 
     def another(self) -> "Site":
         """The same site on another connection."""
@@ -115,12 +122,12 @@ class Site:
 class App:
     """A ServerApp's end of the calls."""
 
-    def __init__(self, place: Place, run: Run, token: str) -> None:
+    def __init__(self, place: Place, run: Run, token: str, authority: bytes | None = None) -> None:
         self.place, self.run, self.token = place, run, token
         self.client = RuntimeHttpClient.from_server_address(
             server_address=place.address,
-            insecure=True,
-            root_certificates=None,
+            insecure=authority is None,
+            root_certificates=authority,
             interceptors=[
                 RuntimeVersionHttpInterceptor(component_name="flwr-serverapp"),
                 RuntimeTokenHttpInterceptor(token=token),
@@ -156,6 +163,21 @@ def message_to(node: int, run_id: int, record: RecordDict, ttl: float = 600.0) -
     return make_message(metadata, content=record)
 
 
+def signed(site: Site) -> dict[str, str]:
+    """What a site's client says of itself with each request."""
+    request = httpx.Request("POST", "http://x/")
+    call: Any = lambda _context: httpx.Response(200)  # noqa: E731
+    for interceptor in reversed(site.client._interceptors):
+        call = partial(interceptor.intercept, call_next=call)
+    call(ProtobufRequestContext("/x", PullMessagesRequest(), request))
+    return {k: v for k, v in request.headers.items() if k.startswith("flwr")}
+
+
+def question(site: Site) -> bytes:
+    """The body of a site's question for messages."""
+    return PullMessagesRequest(node=Node(node_id=site.node)).SerializeToString()
+
+
 def reply_to(message: Message, content: bytes) -> Message:
     return Message(RecordDict({"said": ConfigRecord({"content": content})}), reply_to=message)
 
@@ -166,8 +188,8 @@ def content_of(message: Message) -> bytes:
 
 
 @contextlib.contextmanager
-def place_in(folder: Path) -> Iterator[Place]:
-    """A SuperLink whose database is in `folder`."""
+def place_in(folder: Path, serve: bool = True) -> Iterator[Place]:
+    """A SuperLink whose database is in `folder`; not `serve`: the test serves it."""
     from flwr.superlink.main import create_app  # noqa: PLC0415 (seconds)
 
     with pytest.MonkeyPatch.context() as patch:
@@ -179,7 +201,7 @@ def place_in(folder: Path) -> Iterator[Place]:
         with unhooked():
             port = free_port()
             whole = superlink.with_calls(app)
-            with running(whole, port):
+            with running(whole, port) if serve else contextlib.nullcontext():
                 yield Place(port, folder, app.state.linkstate_factory.state(), whole)
 
 

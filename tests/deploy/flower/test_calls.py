@@ -2,7 +2,6 @@
 
 import time
 from concurrent.futures import ThreadPoolExecutor
-from functools import partial
 
 import httpx
 import numpy as np
@@ -15,21 +14,21 @@ from flwr.proto.node_pb2 import Node
 from flwr.proto.runtime_pb2 import PushTaskOutputRequest
 from flwr.supercore.inflatable.inflatable_object import get_all_nested_objects
 from flwr.supercore.primitives.asymmetric import public_key_to_bytes
-from flwr.supercore.protobuf.client import ProtobufRequestContext
 from flwr.superlink.servicer.fleet import fleet_handlers
 
-from deploy.flower.whole import DisplacedError, NotOfferedError, SiteCalls, _taken_apart
+from deploy.flower.whole import SITE_PULL, DisplacedError, NotOfferedError, SiteCalls, _taken_apart
 from deploy.processes.supervisor import free_port
 from tests.deploy.flower.place import (
     PATIENCE,
     Patient,
     Place,
-    Site,
     content_of,
     message_to,
     place_in,
+    question,
     reply_to,
     running,
+    signed,
 )
 
 
@@ -204,7 +203,7 @@ def test_a_site_that_starts_again_gets_what_it_had_not_answered(place: Place) ->
 def test_a_message_whose_connection_broke_on_the_way_is_handed_out_again(place: Place) -> None:
     site, app = place.site(), place.serverapp()
     app.ask(site, content=bytes(20_000_000))
-    request = site.calls._sent("/v1/fleet/covey-pull", None, *question(site))
+    request = site.calls._sent(SITE_PULL, None, [question(site)], {})
     with request as response:
         next(response.iter_raw(1000))  # and no more of it
     delivery = []
@@ -215,10 +214,6 @@ def test_a_message_whose_connection_broke_on_the_way_is_handed_out_again(place: 
 
     until(again)
     assert len(content_of(delivery[-1].open())) == 20_000_000
-
-
-def question(site: Site) -> tuple[list[bytes], dict[str, str]]:
-    return [PullMessagesRequest(node=Node(node_id=site.node)).SerializeToString()], {}
 
 
 def test_a_retried_reply_is_there_once(place: Place) -> None:
@@ -253,29 +248,12 @@ def test_a_question_whose_asker_has_gone_is_given_up(place: Place) -> None:
     site = place.site()
     with pytest.raises(httpx.ReadTimeout):
         httpx.post(
-            f"http://{place.address}/v1/fleet/covey-pull",
-            content=question(site)[0][0],
-            headers={**site_headers(site), "covey-wait": "20"},
+            f"http://{place.address}{SITE_PULL}",
+            content=question(site),
+            headers={**signed(site), "covey-wait": "20"},
             timeout=1.0,
         )
     until(lambda: held(place) == 0, 10.0)
-
-
-def site_headers(site: Site) -> dict[str, str]:
-    """What a site's client says of itself."""
-    seen: dict[str, str] = {}
-
-    def note(context):
-        seen.update(context.request.headers)
-        return httpx.Response(200)
-
-    request = httpx.Request("POST", "http://x/")
-    context = ProtobufRequestContext("/x", None, request)
-    call = note
-    for interceptor in reversed(site.client._interceptors):
-        call = partial(interceptor.intercept, call_next=call)
-    call(context)
-    return {k: v for k, v in seen.items() if k not in ("host", "content-length")}
 
 
 # -- beside Flower's own calls ---------------------------------------------------------------------
