@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: install run test test-fast check format lock wheel bench bench-methods proto clean faults \
+.PHONY: install run test test-fast check format lock wheel bench bench-methods clean faults \
     hosts-test compose-test intruders gpu-test
 
 install: $(VENV)/.installed
@@ -78,9 +78,6 @@ bench: install
 # Every recipe against every other (hours): docs/results/methods.csv and methods.html.
 bench-methods: install
 	@"$(BIN)/python" benchmarks/methods.py --jobs 2
-
-proto: install
-	@"$(BIN)/python" -m grpc_tools.protoc --proto_path=. --python_out=. --pyi_out=. --grpc_python_out=. client/resident/trainer.proto
 
 clean:
 	@rm -rf "$(VENV)" *.egg-info build dist .pytest_cache .mypy_cache .ruff_cache

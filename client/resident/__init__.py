@@ -1,1 +1,1 @@
-"""The resident trainer: torch, data and model kept warm beside a SuperNode, behind a socket."""
+"""The resident trainer: torch, images and model kept warm in a process beside the connection."""

@@ -1,24 +1,29 @@
-"""`python -m client.resident`: start a site's resident trainer."""
+"""`python -m client.resident`: a site's resident trainer."""
 
+import os
 import signal
 import sys
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
 import torch
 import typer
 
-from client.resident.service import serve
+from client.resident.lean_torch import leave_compiler_out
+from client.resident.service import NamedSocket, serve_inherited, serve_named
+from client.resident.warm_up import warm_up
 from client.site import load_site_data, open_site
 from client.workbench import Workshop, pick_device
 from common.utils.errors import UserError
 
 
 def main(
-    socket: Annotated[Path, typer.Option(help="the unix socket to listen on")],
     site: Annotated[str, typer.Option(help="this site's name")],
     dataset: Annotated[str, typer.Option(help="a data set's name, a folder of images, or an .npz")],
     folder: Annotated[Path, typer.Option(help="where the site's own files go")],
+    channel: Annotated[int, typer.Option(help="the inherited socket to answer on")] = -1,
+    socket: Annotated[Path | None, typer.Option(help="or a unix socket to listen on")] = None,
     images: Annotated[int, typer.Option(help="images drawn from the data set; 0: all")] = 0,
     seed: Annotated[int, typer.Option(help="seed of that draw")] = 0,
     side: Annotated[int, typer.Option(help="scale the images to this side; 0: as is")] = 0,
@@ -29,17 +34,23 @@ def main(
     threads: Annotated[int, typer.Option(help="CPU threads of torch; 0: torch's choice")] = 0,
 ) -> None:
     """Keep torch, the images and the model of one site ready between rounds."""
+    # At once, whatever is going on: every file is written whole, and what is lost is asked again.
+    signal.signal(signal.SIGTERM, lambda *_: os._exit(0))
     if threads:
         torch.set_num_threads(threads)
+    leave_compiler_out()
     try:
         data = load_site_data(dataset, images, seed, side, partition, index)
         workshop = Workshop(pick_device(device))
-        server = serve(socket, open_site(site, data, folder, workshop, min_count).handle)
+        handle = open_site(site, data, folder, workshop, min_count).handle
+        warm_up(workshop.device)
+        serve = partial(serve_inherited, channel)
+        if socket is not None:
+            serve = partial(serve_named, NamedSocket(socket))
     except UserError as error:
         sys.exit(f"covey: {error}")
-    print(f"trainer of {site}: {len(data.images)} images, listening", flush=True)
-    signal.signal(signal.SIGTERM, lambda *_: server.stop(grace=None))
-    server.wait_for_termination()
+    print(f"trainer of {site}: {len(data.images)} images, ready", flush=True)
+    serve(handle)
 
 
 if __name__ == "__main__":

@@ -1,16 +1,54 @@
-"""The shim's end of the resident trainer's socket. Imports no torch."""
+"""What goes between a site's trainer and whoever has a question for it. Imports no torch.
 
+A question is one encoded record. An answer is two frames: a byte that says what it is, and the
+answering record or one line of text. Frames are raw bytes with their length before them (the
+standard library's `Connection`); nothing is pickled.
+"""
+
+import socket as sockets
 import time
+import traceback
+from collections.abc import Callable
+from multiprocessing.connection import Connection
 
-import grpc
+from common.utils.errors import UserError, plain
 
-from client.resident.trainer_pb2 import Envelope
-from client.resident.trainer_pb2_grpc import TrainerStub
-from common.utils.errors import UserError
-
-UNLIMITED = [("grpc.max_receive_message_length", -1), ("grpc.max_send_message_length", -1)]
+READY, ANSWER, REFUSED, FAILED = b"+", b"=", b"!", b"?"
 PATIENCE = 120.0  # seconds to wait for a trainer that is starting or being restarted
 PAUSE = 0.2
+
+
+class TrainerGoneError(ConnectionError):
+    """The trainer ended while it was asked."""
+
+
+def put(channel: Connection, record: bytes) -> bytes:
+    """Ask the trainer at the other end of `channel`; its answer. `UserError` for what it refuses,
+    `RuntimeError` where it failed, `TrainerGoneError` where it is gone."""
+    try:
+        channel.send_bytes(record)
+        kind, content = channel.recv_bytes(), channel.recv_bytes()
+    except (EOFError, OSError) as error:
+        raise TrainerGoneError(str(error)) from None
+    if kind == ANSWER:
+        return content
+    text = content.decode(errors="replace")
+    raise UserError(text) if kind == REFUSED else RuntimeError(text)
+
+
+def answer(channel: Connection, handle: Callable[[bytes], bytes]) -> None:
+    """Take one question from `channel` and answer it; `EOFError` or `OSError` where nobody is
+    there."""
+    record = channel.recv_bytes()
+    try:
+        kind, content = ANSWER, handle(record)
+    except UserError as error:
+        kind, content = REFUSED, plain(str(error)).encode()
+    except Exception as error:  # whatever it was, the next question is another one
+        traceback.print_exc()
+        kind, content = FAILED, plain(f"{type(error).__name__}: {error}").encode()
+    channel.send_bytes(kind)
+    channel.send_bytes(content)
 
 
 def ask(socket: str, record: bytes, patience: float = PATIENCE) -> bytes:
@@ -18,19 +56,18 @@ def ask(socket: str, record: bytes, patience: float = PATIENCE) -> bytes:
 
     A trainer that dies while it works is asked again as soon as it is back: it starts from its last
     state and does the same work. `UserError` for what the trainer itself refuses, and when none
-    answers within `patience` seconds.
+    answers for `patience` seconds.
     """
-    started = time.monotonic()
+    waiting = time.monotonic()
     while True:
-        with grpc.insecure_channel(f"unix:{socket}", options=UNLIMITED) as channel:
-            try:
-                answer = TrainerStub(channel).Handle(Envelope(record=record))
-                return bytes(answer.record)
-            except grpc.RpcError as error:
-                if error.code() == grpc.StatusCode.INVALID_ARGUMENT:
-                    raise UserError(error.details()) from None
-                if error.code() != grpc.StatusCode.UNAVAILABLE:
-                    raise
-                if time.monotonic() - started > patience:
-                    raise UserError(f"no trainer answers on {socket}") from None
+        try:
+            with sockets.socket(sockets.AF_UNIX) as dialled:
+                dialled.connect(socket)
+                with Connection(dialled.detach()) as channel:
+                    return put(channel, record)
+        except TrainerGoneError:
+            waiting = time.monotonic()
+        except OSError:
+            if time.monotonic() - waiting > patience:
+                raise UserError(f"no trainer answers on {socket}") from None
         time.sleep(PAUSE)

@@ -1,47 +1,80 @@
-"""The resident trainer's end of the socket: a gRPC server around one `Trainer`.
+"""The resident trainer's end: it answers one record at a time.
 
-The socket lies in a folder that only the site's user can enter, so the file system says who may
-talk to the trainer.
+To the connection that started it, over a pair of sockets without a name, of which it has inherited
+one. Or, beside a SuperNode, on a unix socket in a folder that only the site's user can enter, so
+that the file system says who may talk to it.
 """
 
+import select
+import socket as sockets
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+from multiprocessing.connection import Connection
 from pathlib import Path
 
-import grpc
+from client.resident.channel import READY, answer
+from common.utils.errors import UserError
 
-from client.resident.channel import UNLIMITED
-from client.resident.trainer_pb2 import Envelope
-from client.resident.trainer_pb2_grpc import TrainerServicer, add_TrainerServicer_to_server
-from common.utils.errors import UserError, plain
-
+Handler = Callable[[bytes], bytes]
 SOCKET_LIMIT = 100  # bytes of a unix socket's path that every system takes
+LOOK = 1.0  # seconds between two looks whether the socket's file is still there
 
 
-class Service(TrainerServicer):
-    """Passes each record to `handle`, one at a time."""
-
-    def __init__(self, handle: Callable[[bytes], bytes]) -> None:
-        self._handle = handle
-
-    def Handle(self, request: Envelope, context: grpc.ServicerContext) -> Envelope:  # noqa: N802
-        """gRPC's entry."""
+def serve_inherited(descriptor: int, handle: Handler) -> None:
+    """Say on the inherited socket that the trainer is ready, and answer what comes; return when
+    whoever holds the other end is gone."""
+    with Connection(descriptor) as channel:
         try:
-            return Envelope(record=self._handle(request.record))
-        except UserError as error:
-            context.abort(grpc.StatusCode.INVALID_ARGUMENT, plain(str(error)))
-            raise  # abort has raised already
+            channel.send_bytes(READY)
+            while True:
+                answer(channel, handle)
+        except (EOFError, OSError):
+            return
 
 
-def serve(socket: Path, handle: Callable[[bytes], bytes]) -> grpc.Server:
-    """Start serving on the unix socket `socket` (its folder becomes private); stop it with
-    `.stop()`."""
-    if len(str(socket).encode()) > SOCKET_LIMIT:
-        raise UserError(f"socket path {socket} is longer than {SOCKET_LIMIT} bytes")
-    socket.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    socket.unlink(missing_ok=True)
-    server = grpc.server(ThreadPoolExecutor(max_workers=1), options=UNLIMITED)
-    add_TrainerServicer_to_server(Service(handle), server)
-    server.add_insecure_port(f"unix:{socket}")
-    server.start()
-    return server
+class NamedSocket:
+    """A unix socket at `path` that stays there: a system's cleaner deletes files of the temporary
+    folder that have been untouched for days, and nobody could reach the trainer any more."""
+
+    def __init__(self, path: Path) -> None:
+        if len(str(path).encode()) > SOCKET_LIMIT:
+            raise UserError(f"socket path {path} is longer than {SOCKET_LIMIT} bytes")
+        self._path = path
+        self._bind()
+
+    def accept(self) -> Connection:
+        """The next who asks; meanwhile, a socket whose file is gone is bound anew."""
+        while True:
+            if self._file() != self._mine:
+                self._listener.close()
+                self._bind()
+            if select.select([self._listener], [], [], LOOK)[0]:
+                return Connection(self._listener.accept()[0].detach())
+
+    def close(self) -> None:
+        """Let go of it."""
+        self._listener.close()
+
+    def _bind(self) -> None:
+        self._path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        self._path.unlink(missing_ok=True)
+        self._listener = sockets.socket(sockets.AF_UNIX)
+        self._listener.bind(str(self._path))
+        self._listener.listen()
+        self._mine = self._file()
+
+    def _file(self) -> tuple[int, int] | None:
+        try:
+            found = self._path.stat()
+        except OSError:
+            return None
+        return found.st_dev, found.st_ino
+
+
+def serve_named(socket: NamedSocket, handle: Handler) -> None:
+    """Answer whoever connects, one after the other, for ever."""
+    while True:
+        with socket.accept() as channel:
+            try:
+                answer(channel, handle)
+            except (EOFError, OSError):
+                continue

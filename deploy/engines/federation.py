@@ -1,9 +1,9 @@
 """A federation of real processes on this machine: `covey run`.
 
-A SuperLink on loopback with TLS and SuperNode authentication, its SuperExec, and for each site a
-SuperNode with its SuperExec and, where the site wants one, a resident trainer. Certificates, keys
-and Flower's own state are made on the spot in a private folder and deleted at the end. Whatever
-ends by itself is started again; nothing outlives the federation.
+A SuperLink on loopback with TLS and authentication of sites, its SuperExec, and for each site its
+connection and its trainer, or Flower's own SuperNode and SuperExec. Certificates, keys and Flower's
+own state are made on the spot in a private folder and deleted at the end. Whatever ends by itself
+is started again; nothing outlives the federation.
 """
 
 import shutil
@@ -11,15 +11,17 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import TracebackType
 from typing import Self
 
 from common.utils.errors import UserError
+from common.utils.files import write_atomic
 from deploy.flower import commands as flower
 from deploy.flower.control import TIMEOUT, Control, UnreachableError
-from deploy.flower.site_node import ATTEMPTS, QUICKLY, TRAINER_SOCKET, SiteNode
+from deploy.flower.lines import TRAINER_ENDED, TRAINER_READY
+from deploy.flower.site_node import ATTEMPTS, QUICKLY, SiteNode, has_to_be_stock
 from deploy.identity.certificates import (
     Authority,
     ServerCertificate,
@@ -52,30 +54,16 @@ SHORTEST_POLL, SERVER_POLL, LONGEST_POLL = 0.05, 0.25, 1.0
 
 @dataclass(frozen=True)
 class SiteSpec:
-    """One site of a local federation.
+    """One site of a local federation. `trainer_command` starts its trainer.
 
-    `trainer_command` starts its resident trainer (None: it has none). `node_config` is what its
-    ClientApp reads; where that has a `trainer-socket`, the site is ready when the socket exists.
+    `stock`: it is SuperNode and SuperExec, and answers with the ClientApp of whatever bundle comes,
+    which reads `node_config` and may have a trainer or none.
     """
 
     name: str
-    trainer_command: tuple[str, ...] | None = None
+    trainer_command: tuple[str, ...] = ()
+    stock: bool = False
     node_config: Mapping[str, str | int] = field(default_factory=dict)
-
-    @property
-    def node(self) -> str:
-        """The name of its SuperNode's process and log."""
-        return f"{self.name}-supernode"
-
-    @property
-    def executor(self) -> str:
-        """The name of its SuperExec's process and log."""
-        return f"{self.name}-superexec"
-
-    @property
-    def trainer(self) -> str:
-        """The name of its trainer's process and log."""
-        return f"{self.name}-trainer"
 
 
 class LocalFederation:
@@ -95,6 +83,10 @@ class LocalFederation:
     ) -> None:
         private_folder(state)
         self._state = Path(tempfile.mkdtemp(prefix="flower-", dir=state.absolute()))
+        self._sockets = Path(
+            tempfile.mkdtemp(prefix="covey-")
+        )  # a short path: a socket's has to be
+        self._address = self._state / "address"
         self._threads = threads
         self._extra = dict(extra or {})
         self._port = 0
@@ -135,27 +127,28 @@ class LocalFederation:
         secret = write_secret(self._state / "superexec.secret")
         private_folder(self.flwr_home)
         self._authority = authority
-        progress("starting the SuperLink")
+        why = has_to_be_stock()
+        if why:
+            progress(why)
+            sites = [replace(site, stock=True) for site in sites]
+        progress(f"starting the SuperLink and {len(sites)} sites")
         self._start_superlink(authority, server, secret)
-        for site in sites:
-            self._start_trainer(site)
         keys = {site.name: make_site_key(self._state / "keys", site.name) for site in sites}
+        nodes = {site.name: self._node(site, keys[site.name], authority) for site in sites}
+        self._start_sites([node for node in nodes.values() if not node.stock])
         self._await_superlink(deadline)
         flower.write_connection(self.flwr_home, self.address, authority)
-        with self._reaching():  # before the SuperNodes start, or they are refused and end
-            for site in sites:
-                self._control().register(keys[site.name].public, site.name)
-        progress(f"starting {len(sites)} sites")
-        poll = min(LONGEST_POLL, SHORTEST_POLL * len(sites))
-        ports = free_ports(len(sites))  # drawn together, or two could be the same
-        for site, port in zip(sites, ports, strict=True):
-            self._start_node(site, keys[site.name], authority, poll, port)
+        with self._reaching():  # before they dial, or they are refused and end
+            for name, key in keys.items():
+                self._control().register(key.public, name)
+        write_atomic(self._address, self.address.encode())
+        self._start_sites([node for node in nodes.values() if node.stock])
         self._run(
             SUPEREXEC,
             lambda: flower.superexec_command(self.address, authority.certificate, secret),
         )
         with self._reaching():
-            self._await_sites(sites, deadline, progress)
+            self._await_sites(nodes, deadline, progress)
 
     def submit(self, bundle: Path) -> int:
         """Start the Flower app in the folder `bundle`; the run's id."""
@@ -181,6 +174,8 @@ class LocalFederation:
             self.supervisor.stop()
         finally:
             shutil.rmtree(self._state, ignore_errors=True)
+            if self._sockets != Path():
+                shutil.rmtree(self._sockets, ignore_errors=True)
 
     def _control(self, patience: float = CALL_PATIENCE, timeout: float = TIMEOUT) -> Control:
         if self._authority is None:
@@ -219,18 +214,31 @@ class LocalFederation:
 
         self._run(SUPERLINK, command)
 
-    def _start_trainer(self, site: SiteSpec) -> None:
-        if site.trainer_command is not None:
-            self._run(site.trainer, site.trainer_command)
+    def _node(self, site: SiteSpec, key: SiteKey, authority: Authority) -> SiteNode:
+        return SiteNode(
+            self._address,
+            authority.certificate,
+            key.private,
+            private_folder(self._state / "sites" / site.name),
+            site.trainer_command,
+            prefix=f"{site.name}-",
+            stock=site.stock,
+            pinned=False,
+            node_config=site.node_config,
+            sockets=self._sockets_of(site),
+        )
 
-    def _start_node(
-        self, site: SiteSpec, key: SiteKey, authority: Authority, poll: float, port: int
-    ) -> None:
-        folder = private_folder(self._state / "sites" / site.name)
-        node = SiteNode(self.address, authority.certificate, key.private, folder)
-        names = (site.node, site.executor)
-        variables = self._variables(folder, poll)
-        node.start(self.supervisor, names, site.node_config, variables, port)
+    def _sockets_of(self, site: SiteSpec) -> Path:
+        """A folder with a short path, as a socket's has to be, for a trainer that needs one."""
+        if site.stock and site.trainer_command and self._sockets == Path():
+            self._sockets = Path(tempfile.mkdtemp(prefix="covey-"))
+        return self._sockets
+
+    def _start_sites(self, nodes: Sequence[SiteNode]) -> None:
+        poll = min(LONGEST_POLL, SHORTEST_POLL * len(nodes))
+        ports = free_ports(len(nodes))  # drawn together, or two could be the same
+        for node, port in zip(nodes, ports, strict=True):
+            node.start(self.supervisor, self._variables(node.folder, poll), port)
 
     def _await_superlink(self, deadline: float) -> None:
         while True:
@@ -244,25 +252,34 @@ class LocalFederation:
                 return
 
     def _await_sites(
-        self, sites: Sequence[SiteSpec], deadline: float, progress: Callable[[str], None]
+        self, nodes: Mapping[str, SiteNode], deadline: float, progress: Callable[[str], None]
     ) -> None:
         control = self._control()
-        waiting = {site.name: site for site in sites}
+        waiting = dict(nodes)
         while waiting:
             online = {name for name, status in control.sites().items() if status == "online"}
             for name in [name for name in waiting if name in online]:
-                if _trainer_ready(waiting[name]):
+                if self._trainer_ready(waiting[name]):
                     del waiting[name]
-                    progress(f"{name} is online ({len(sites) - len(waiting)} of {len(sites)})")
-            for site in waiting.values():
-                if site.trainer_command is not None and self.supervisor.ends(site.trainer):
-                    raise self._failure(site.trainer, "ended while it was starting")
-                late = site.trainer if site.name in online else site.node
-                self._check(late, deadline)
+                    progress(f"{name} is online ({len(nodes) - len(waiting)} of {len(nodes)})")
+            for name, node in waiting.items():
+                if self._trainer_failed(node):
+                    raise self._failure(node.trainer_name, "ended while it was starting")
+                self._check(node.trainer_name if name in online else node.speaker, deadline)
             time.sleep(LOOK)
 
+    def _trainer_ready(self, node: SiteNode) -> bool:
+        """A connection is online when its trainer is ready; a SuperNode does not know of it."""
+        log = self.supervisor.log(node.trainer_name)
+        return not (node.stock and node.trainer) or TRAINER_READY in log.read_text(errors="replace")
+
+    def _trainer_failed(self, node: SiteNode) -> bool:
+        if node.stock:
+            return bool(node.trainer) and self.supervisor.ends(node.trainer_name) > 0
+        return TRAINER_ENDED in self.supervisor.last_line(node.speaker)
+
     def _check(self, name: str, deadline: float) -> None:
-        if self.supervisor.ends(name) >= ATTEMPTS:
+        if name in self.supervisor.guardians() and self.supervisor.ends(name) >= ATTEMPTS:
             raise self._failure(name, "ended while it was starting")
         if time.monotonic() > deadline:
             raise self._failure(name, f"did not come up within {PATIENCE:.0f} s")
@@ -279,10 +296,3 @@ def _check_names(sites: Sequence[SiteSpec]) -> None:
     for name in names:
         if names.count(name) > 1:
             raise UserError(f"two sites are called {name!r}")
-
-
-def _trainer_ready(site: SiteSpec) -> bool:
-    trainer_socket = site.node_config.get(TRAINER_SOCKET)
-    if site.trainer_command is None or trainer_socket is None:
-        return True
-    return Path(str(trainer_socket)).exists()

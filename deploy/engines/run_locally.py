@@ -1,7 +1,7 @@
 """`covey run`: a whole federation of separate processes on this machine, around one run.
 
-SuperLink, ServerApp, and for each site a SuperNode with its resident trainer: the same processes
-that run on separate machines, with TLS and SuperNode authentication on.
+SuperLink, ServerApp, and for each site its connection and its trainer: the same processes that run
+on separate machines, with TLS and authentication on.
 """
 
 import os
@@ -50,11 +50,9 @@ def run_locally(plan: Plan, config: Mapping[str, str], folder: Path, console: Co
     if read_status(folder)[0] == "finished":
         return
     planned_partition(plan, planned_data(plan)).save(folder / "partition.json")
-    with tempfile.TemporaryDirectory(prefix="covey-") as sockets:
-        sites = [
-            local_site(plan, folder, Path(sockets), index) for index in range(plan.expected_sites)
-        ]
-        private = (folder if is_utf8(folder) else Path(sockets)) / "federation"  # Flower's
+    sites = [local_site(plan, folder, index) for index in range(plan.expected_sites)]
+    with tempfile.TemporaryDirectory(prefix="covey-") as short:
+        private = (folder if is_utf8(folder) else Path(short)) / "federation"  # Flower's
         with LocalFederation(private, folder / "logs") as federation:
             federation.start(sites, lambda text: console.print(f"[dim]{text}[/]", highlight=False))
             bundle = write_bundle(private / "bundle", config)
@@ -88,13 +86,11 @@ def _carry_through(
             return
 
 
-def local_site(plan: Plan, folder: Path, sockets: Path, index: int) -> SiteSpec:
-    """Site `index` of the partition that lies in `folder`; its socket is in `sockets`."""
+def local_site(plan: Plan, folder: Path, index: int) -> SiteSpec:
+    """Site `index` of the partition that lies in `folder`."""
     name = f"site-{index}"
-    socket = sockets / f"{index}.sock"
     threads = max(1, (os.cpu_count() or 1) // plan.expected_sites)
     options = {
-        "socket": socket,
         "site": name,
         "dataset": plan.dataset,
         "images": plan.images,
@@ -108,7 +104,7 @@ def local_site(plan: Plan, folder: Path, sockets: Path, index: int) -> SiteSpec:
     }
     arguments = [part for key, value in options.items() for part in (f"--{key}", str(value))]
     command = (sys.executable, "-m", "client.resident", *arguments)
-    return SiteSpec(name, command, {"trainer-socket": str(socket)})
+    return SiteSpec(name, command)
 
 
 def follow(

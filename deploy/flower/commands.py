@@ -5,8 +5,9 @@ machine as for a server and sites of their own. The flags are those of flwr 1.41
 Flower's interfaces share one HTTP port.
 """
 
+import json
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import tomli_w
@@ -17,6 +18,7 @@ from deploy.identity.certificates import Authority, ServerCertificate, write_pri
 SUPERLINK = (sys.executable, "-m", "deploy.flower.superlink")  # as flwr's, but for two mistakes
 # as flwr's, but pinned unless it is told otherwise, and ending when it fails
 SUPERNODE = (sys.executable, "-m", "deploy.flower.supernode")
+SITE = (sys.executable, "-m", "deploy.flower.connection")
 CONNECTION = "covey"  # what the `flwr` command calls our SuperLink
 
 
@@ -73,6 +75,29 @@ def superexec_command(address: str, root_certificate: Path | None, secret: Path)
         *("--runtime-api-address", address),
         *tls,
         *("--superexec-auth-secret-file", str(secret)),
+    ]
+
+
+def connection_command(
+    address: Path,
+    root_certificate: Path,
+    key: Path,
+    *,
+    folder: Path,
+    trainer: Sequence[str],
+    trainer_log: Path,
+) -> list[str]:
+    """A site's connection to the server whose host:port the file `address` holds, or will, with the
+    trainer that the command `trainer` starts; that command, and what it notes for the process after
+    it, are in the private `folder`."""
+    command = write_private(folder / "trainer.json", json.dumps(list(trainer)).encode())
+    return [
+        *SITE,
+        *("--address", str(address)),
+        *("--root-certificates", str(root_certificate)),
+        *("--key", str(key)),
+        *("--folder", str(folder)),
+        *("--trainer", str(command), "--trainer-log", str(trainer_log)),
     ]
 
 

@@ -89,6 +89,50 @@ SERVING: Names = {
 }
 """What the SuperLink's side of it needs."""
 
+SITE: Names = {
+    "flwr.supernode.fleet_http_client": tuple(
+        f"FleetHttpClient.{call}"
+        for call in (
+            "ActivateNode",
+            "DeactivateNode",
+            "SendNodeHeartbeat",
+            "GetRun",
+            "GetFab",
+            "PullMessages",
+            "PushMessages",
+            "PullObject",
+            "PushObject",
+            "ConfirmMessageReceived",
+        )
+    ),
+    "flwr.supernode.node_auth_http_interceptor": ("NodeAuthHttpInterceptor",),
+    "flwr.supercore.interceptors.http.runtime_version": ("RuntimeVersionHttpInterceptor",),
+    "flwr.supercore.heartbeat": ("HeartbeatSender.start", "HeartbeatSender.stop"),
+    "flwr.supercore.inflatable.inflatable_protobuf_utils": (
+        "make_confirm_message_received_fn_protobuf",
+        "make_pull_object_fn_protobuf",
+        "make_push_object_fn_protobuf",
+    ),
+    "flwr.supercore.inflatable.inflatable_utils": ("pull_objects", "push_objects"),
+    "flwr.supercore.primitives.asymmetric": ("public_key_to_bytes",),
+    "flwr.supercore.retry": ("exponential",),
+    "flwr.supercore.error": (
+        "ApiErrorCode.FLEET_INVALID_HEARTBEAT_INTERVAL",
+        "FlowerError.from_json",
+    ),
+    "flwr.supercore.run": ("Run", "RunNotRunningException"),
+    "flwr.supercore.fab": ("Fab",),
+    "flwr.common.serde": ("fab_from_proto", "run_from_proto"),
+    "flwr.common.constant": (
+        "HEARTBEAT_DEFAULT_INTERVAL",
+        "HEARTBEAT_PATIENCE",
+        "ErrorCode.INVALID_FAB",
+        "ErrorCode.CLIENT_APP_RAISED_EXCEPTION",
+    ),
+}
+"""What a site's connection needs beside `ASKING` (`deploy/flower/fleet.py`): without one of them a
+site is SuperNode and SuperExec."""
+
 CLIENT = ("_client", "_base_url")
 """What an object of ProtobufClient has to have."""
 

@@ -1,8 +1,8 @@
 """`covey client join`: a site joins a federation with one invitation, and stays until interrupted.
 
-Resident trainer, SuperNode and SuperExec, each restarted when it ends by itself; all ended with
-this process. The SuperNode takes no bundle but the one that the Covey installed here would write
-(`deploy/flower/pin.py`).
+Its connection and its trainer, each restarted when it ends by itself; all ended with this process.
+The connection answers no run but one whose bundle is what the Covey installed here would write
+(`deploy/flower/pin.py`). With `--any-bundle`: Flower's SuperNode and SuperExec, and the trainer.
 """
 
 import sys
@@ -20,8 +20,9 @@ from common.utils.errors import UserError
 from deploy.cli.progress import size
 from deploy.engines.federation import SERVER_POLL
 from deploy.flower import bundle
+from deploy.flower.lines import COUNTED, TRAINER_AGAIN, TRAINER_ENDED, TRAINER_READY
 from deploy.flower.reach import UnknownSiteError, check_invited
-from deploy.flower.site_node import ATTEMPTS, QUICKLY, TRAINER_SOCKET, SiteNode
+from deploy.flower.site_node import ATTEMPTS, SiteNode, has_to_be_stock
 from deploy.identity.certificates import private_folder
 from deploy.identity.invitation import Invitation
 from deploy.processes.log import LogFollower
@@ -30,12 +31,10 @@ from deploy.site.checks import Data, check_data, check_rest
 from deploy.site.folder import SiteFolder
 from deploy.site.left import LedgerFollower, what
 
-TRAINER, SUPERNODE, SUPEREXEC = "trainer", "supernode", "superexec"
-PATIENCE = 120.0  # seconds: a killed SuperNode is refused for up to 60
+PATIENCE = 120.0  # seconds: another process with this key is counted for up to 60
 LOADING = 600.0  # seconds for torch and the images: a folder of photographs is decoded
 LOOK = 0.2
 WATCH = 1.0
-JOINED = "SuperNode ID:"  # what a SuperNode logs once the server has let it in
 WARNING = (
     f"[yellow]warning[/] {bundle.ANY}: whatever code the coordinator sends runs on this machine, "
     "as this user"
@@ -78,9 +77,22 @@ def join(
             tempfile.TemporaryDirectory(prefix="covey-") as sockets,
             Supervisor(home.logs, home.private / "empty") as supervisor,
         ):
-            site = _Site(home, invitation, supervisor, console)
+            why = has_to_be_stock()
+            if why:
+                tell(console, why)
+            node = SiteNode(
+                home.private / "address",
+                home.private / "ca.crt",
+                home.private / "key",
+                home.private,
+                trainer_command(home, invitation.site, data, terms),
+                stock=terms.any_bundle or bool(why),
+                pinned=not terms.any_bundle,
+                sockets=Path(sockets),
+            )
+            site = _Site(home, invitation, node, supervisor, console)
             try:
-                site.start(data, terms, Path(sockets) / "trainer.sock")
+                site.start()
                 while True:
                     site.watch()
                     time.sleep(WATCH)
@@ -93,38 +105,47 @@ def site_folder(invitation: Invitation, folder: Path | None) -> SiteFolder:
     return SiteFolder((folder or Path(f"covey-site-{invitation.site}")).absolute())
 
 
+def trainer_command(home: SiteFolder, site: str, data: Data, terms: Terms) -> list[str]:
+    """What starts the trainer of the site with this name."""
+    options = {
+        "site": site,
+        "dataset": data.spec,
+        "side": data.side,
+        "folder": home.path,
+        "device": terms.device,
+        "min-count": terms.min_count,
+    }
+    arguments = [part for key, value in options.items() for part in (f"--{key}", str(value))]
+    return [sys.executable, "-m", "client.resident", *arguments]
+
+
 class _Site:
     """The processes, and how far their logs and the log of what left have been shown."""
 
     def __init__(
-        self, home: SiteFolder, invitation: Invitation, supervisor: Supervisor, console: Console
+        self,
+        home: SiteFolder,
+        invitation: Invitation,
+        node: SiteNode,
+        supervisor: Supervisor,
+        console: Console,
     ) -> None:
         self._home = home
         self._invitation = invitation
+        self._node = node
         self._supervisor = supervisor
         self._console = console
         self._left = LedgerFollower(home.ledger)
-        self._said = LogFollower(supervisor.log(SUPERNODE))
-        self._noted = LogFollower(supervisor.log(TRAINER))
+        self._said = LogFollower(supervisor.log(node.speaker))
+        self._noted = LogFollower(supervisor.log(node.trainer_name))
         self._ends = 0
 
-    def start(self, data: Data, terms: Terms, trainer_socket: Path) -> None:
-        """Start the trainer and, when it is ready, the SuperNode; return when the server has let
-        it in."""
-        self._start_trainer(data, terms, trainer_socket)
-        private = self._home.private
-        SiteNode(
-            self._invitation.address,
-            private / "ca.crt",
-            private / "key",
-            private,
-            pinned=not terms.any_bundle,
-        ).start(
-            self._supervisor,
-            (SUPERNODE, SUPEREXEC),
-            {TRAINER_SOCKET: str(trainer_socket)},
-            environment(private_folder(private / "flower"), poll=SERVER_POLL),
-        )
+    def start(self) -> None:
+        """Start the processes; return when the trainer is ready and the server has let them in."""
+        self._say("starting the trainer")
+        variables = environment(private_folder(self._home.private / "flower"), poll=SERVER_POLL)
+        self._node.start(self._supervisor, variables)
+        self._await_trainer()
         self._await_server()
         self._ends = self._count_ends()
         self._home.announce()
@@ -137,9 +158,11 @@ class _Site:
         `UserError` where the server has revoked the site."""
         for entry in self._left.entries():
             self._say(f"sent {what(entry)}: {size(entry['bytes'])}")
+        again = False
         for line in self._said.lines():
             if bundle.REFUSED in line:
                 self._say(escape(line[line.index(bundle.REFUSED) :]))
+            again |= TRAINER_AGAIN in line
         for line in self._noted.lines():
             if NOT_TAKEN in line:
                 self._say(f"[yellow]{escape(line[line.index(NOT_TAKEN) :])}[/]")
@@ -147,6 +170,8 @@ class _Site:
         if ends > self._ends:
             self._ends = ends
             self._check_revoked()
+            again = True
+        if again:
             logs = escape(str(self._home.logs))
             self._say(f"a process ended and is started again (logs: {logs})")
 
@@ -161,45 +186,40 @@ class _Site:
         except UserError:
             return  # it cannot be asked just now; the SuperNode goes on trying
 
-    def _start_trainer(self, data: Data, terms: Terms, trainer_socket: Path) -> None:
-        options = {
-            "socket": trainer_socket,
-            "site": self._invitation.site,
-            "dataset": data.spec,
-            "side": data.side,
-            "folder": self._home.path,
-            "device": terms.device,
-            "min-count": terms.min_count,
-        }
-        arguments = [part for key, value in options.items() for part in (f"--{key}", str(value))]
-        command = [sys.executable, "-m", "client.resident", *arguments]
-        self._say("starting the trainer")
-        variables = environment(self._home.private / "flower")
-        self._supervisor.start(TRAINER, command, variables, QUICKLY)
+    def _await_trainer(self) -> None:
         deadline = time.monotonic() + LOADING
-        while not trainer_socket.exists():
-            if self._supervisor.ends(TRAINER):
-                raise self._failure(TRAINER, "ended while it was starting")
+        name, speaker = self._node.trainer_name, self._node.speaker
+        while TRAINER_READY not in self._log(name):
+            if self._supervisor.ends(name if self._node.stock else speaker):
+                failed = self._node.stock or TRAINER_ENDED in self._log(speaker)
+                raise self._failure(name if failed else speaker, "ended while it was starting")
             if time.monotonic() > deadline:
-                raise self._failure(TRAINER, f"was not ready within {LOADING:.0f} s")
+                raise self._failure(name, f"was not ready within {LOADING:.0f} s")
             time.sleep(LOOK)
 
     def _await_server(self) -> None:
         deadline = time.monotonic() + PATIENCE
         said = False
-        log = self._supervisor.log(SUPERNODE)
-        while JOINED not in log.read_text(encoding="utf-8", errors="replace"):
-            if self._supervisor.ends(SUPERNODE) and not said:
+        name = self._node.speaker
+        while self._node.joined not in self._log(name):
+            if not said and (self._supervisor.ends(name) or COUNTED in self._log(name)):
                 said = True
-                self._say("the server still counts a connection of this site: trying again")
-            if self._supervisor.ends(SUPEREXEC) >= ATTEMPTS:
-                raise self._failure(SUPEREXEC, "ended while it was starting")
+                self._say(COUNTED)
+            for other in self._node.names:
+                if other != name and self._supervisor.ends(other) >= ATTEMPTS:
+                    raise self._failure(other, "ended while it was starting")
             if time.monotonic() > deadline:
-                raise self._failure(SUPERNODE, f"was not let in within {PATIENCE:.0f} s")
+                raise self._failure(name, f"was not let in within {PATIENCE:.0f} s")
             time.sleep(LOOK)
 
+    def _log(self, name: str) -> str:
+        try:
+            return self._supervisor.log(name).read_text(encoding="utf-8", errors="replace")
+        except FileNotFoundError:
+            return ""
+
     def _count_ends(self) -> int:
-        return sum(self._supervisor.ends(name) for name in (TRAINER, SUPERNODE, SUPEREXEC))
+        return sum(self._supervisor.ends(name) for name in self._node.names)
 
     def _failure(self, name: str, what_happened: str) -> UserError:
         last = self._supervisor.last_line(name).removeprefix("covey: ") or "no output"

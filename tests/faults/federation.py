@@ -12,6 +12,7 @@ from sklearn.datasets import load_digits
 
 from deploy.coordinator.folder import ServerFolder
 from deploy.flower.control import UnreachableError
+from deploy.flower.lines import JOINED
 from deploy.identity.invitation import Invitation
 from deploy.processes.supervisor import free_port
 from tests.deploy.helpers import cpu_seconds, events, find, processes
@@ -19,6 +20,7 @@ from tests.faults.cable import LOOPBACK, Cable
 from tests.faults.command import PATIENCE, Command, until
 
 IMAGES = 100  # at each site
+SENDING = re.compile("sending: run .*: train")
 WAY_ON = re.compile(r"`covey (submit --server .*? --resume .*?)` goes on")
 # Of a site's training: BYOL would remember; a replay of what happened needs sites that do not.
 RECIPE = "fedsimclr"
@@ -78,9 +80,9 @@ class Site:
         until(lambda: cpu_seconds(trainer) > idle + 0.2)
 
     def is_sending(self) -> None:
-        """Return while its SuperNode sends the answer of a round."""
-        sent = self.log("supernode").count("Sending: train")
-        until(lambda: self.log("supernode").count("Sending: train") > sent)
+        """Return while its connection sends the answer of a round."""
+        sent = len(SENDING.findall(self.log("connection")))
+        until(lambda: len(SENDING.findall(self.log("connection"))) > sent)
 
     def has_answered(self) -> None:
         """Return when its trainer has just handed an answer over."""
@@ -88,8 +90,8 @@ class Site:
         until(lambda: self.trained() > trained)
 
     def joined(self) -> int:
-        """How often the server has let its SuperNode in."""
-        return self.log("supernode").count("SuperNode ID:")
+        """How often the server has let its connection in."""
+        return self.log("connection").count(JOINED)
 
 
 class Federation:

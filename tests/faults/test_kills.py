@@ -1,11 +1,14 @@
 """kill -9 of each process, while it is idle, training and sending (docs/reliability.md)."""
 
+import time
+
 import pytest
 
+from tests.deploy.helpers import events
 from tests.faults.command import until
-from tests.faults.federation import Federation, lost
+from tests.faults.federation import Federation, is_whole, lost
 
-NOTICED = 60.0  # seconds until Flower notices that a ClientApp is gone
+BACK = 15.0  # seconds in which a killed connection is in again, on a busy machine
 MOMENTS = ("training", "sending")
 
 
@@ -21,23 +24,24 @@ def test_the_superlink_is_killed_while_idle(federation: Federation) -> None:
 def test_the_trainer_is_killed_while_idle(federation: Federation) -> None:
     federation.end_run()
     north = federation.sites["north"]
-    ready = north.log("trainer").count("listening")
+    ready = north.log("trainer").count(", ready")
     north.kill("client.resident")
-    until(lambda: north.log("trainer").count("listening") > ready)
+    until(lambda: north.log("trainer").count(", ready") > ready)
     assert federation.submit(1).ends() == 0
 
 
-def test_the_supernode_is_killed_while_idle_and_a_run_does_not_wait_for_it(
+def test_the_connection_is_killed_while_idle_and_is_in_again_in_seconds(
     federation: Federation,
 ) -> None:
-    """The run starts without the site, and has it again as soon as it is let in."""
     federation.end_run()
     north = federation.sites["north"]
-    joined = north.joined()
-    north.kill("deploy.flower.supernode")
-    federation.running()
+    joined, killed = north.joined(), time.monotonic()
+    north.kill("deploy.flower.connection")
     until(lambda: north.joined() > joined)
-    federation.rounds_since(federation.rounds())
+    assert time.monotonic() - killed < BACK
+    assert federation.submit(1).ends() == 0
+    (trained,) = events(federation.run_folder, "round")
+    assert is_whole(trained)
 
 
 @pytest.mark.parametrize("moment", MOMENTS)
@@ -52,38 +56,20 @@ def test_the_trainer_is_killed_and_nothing_is_lost_while(
 
 
 @pytest.mark.parametrize("moment", MOMENTS)
-def test_the_clientapp_is_killed_and_its_answer_is_lost_while(
+def test_the_connection_is_killed_and_is_in_again_in_seconds_while(
     federation: Federation, moment: str
 ) -> None:
-    """The site's SuperNode notices within a minute, and says so; the deadline is longer, or the
-    rounds of that minute would go on without the site."""
-    federation.end_run()
-    federation.run_command = federation.submit(500, deadline=3 * NOTICED)
-    federation.running()
-    north, done = federation.sites["north"], federation.rounds()
-    {"training": north.is_training, "sending": north.has_answered}[moment]()
-    north.kill("flwr-clientapp")
-    rounds = federation.rounds_since(done, whole=3)
-    federation.end_run()
-    assert lost(rounds, "north") <= 1 and lost(rounds, "south") == 0
-    if lost(rounds, "north"):
-        assert any("north" in text for text in federation.warnings())
-
-
-@pytest.mark.parametrize("moment", MOMENTS)
-def test_the_supernode_is_killed_and_is_back_by_itself_while(
-    federation: Federation, moment: str
-) -> None:
-    """The others go on, and do not wait for it in the rounds that it is away."""
+    """What it was at work on is handed out again; the others lose nothing and do not wait."""
     federation.running()
     north, done = federation.sites["north"], federation.rounds()
     joined = north.joined()
     {"training": north.is_training, "sending": north.is_sending}[moment]()
-    north.kill("deploy.flower.supernode")
+    killed = time.monotonic()
+    north.kill("deploy.flower.connection")
     until(lambda: north.joined() > joined)
-    rounds = federation.rounds_since(done)
-    assert lost(rounds, "south") == 0
-    assert sum(event["seconds"]["total"] > federation.deadline for event in rounds) <= 1
+    assert time.monotonic() - killed < BACK
+    rounds = federation.rounds_since(done, whole=3)
+    assert lost(rounds, "south") == lost(rounds, "north") == 0
 
 
 @pytest.mark.parametrize("moment", MOMENTS)

@@ -31,7 +31,7 @@ def draw_images(folder: Path, first: int, number: int) -> None:
 class Run:
     """`covey submit`, watched through its folder at the server and the logs of its sites.
 
-    `logs`: of each site's SuperNode, with its size before the run.
+    `logs`: of each site's connection, with its size before the run.
     """
 
     def __init__(self, command: Typed, folder: Path, logs: dict[str, tuple[Path, int]]) -> None:
@@ -55,7 +55,7 @@ class Run:
     def until_at_work(self, site: str, number: int) -> None:
         """Wait until the site has received what the round asks of it, and has not answered yet."""
         path, size = self._logs[site]
-        received = re.compile(rf"ROUND {number}\]\n.*Receiving: train message.*\n.*Received succ")
+        received = re.compile(rf"received: run \d+, round {number}: train")
 
         def met() -> bool:
             assert self.command.process.poll() is None, self.command.said
@@ -120,6 +120,6 @@ class Federation:
         (folder,) = set(runs.iterdir()) - before
         return Run(command, folder, logs)
 
-    def log(self, site: str, name: str = "supernode") -> Path:
+    def log(self, site: str, name: str = "connection") -> Path:
         """The log of a site's process."""
         return self.sites[site].folder / f"covey-site-{site}" / "logs" / f"{name}.log"

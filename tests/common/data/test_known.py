@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from sklearn.datasets import load_digits
 
 from common.data import DATASETS, ImageData, known, load, load_test
 from common.utils.errors import UserError
@@ -27,6 +28,12 @@ def put_npz(path: Path) -> None:
     rng = np.random.default_rng(0)
     train = rng.integers(0, 256, (20, 28, 28), dtype=np.uint8)
     np.savez(path, x_train=train, y_train=np.arange(20) % 10, x_test=train[:5], y_test=np.arange(5))
+
+
+def test_digits_are_those_of_scikit_learn() -> None:
+    found, data = load_digits(), load("digits")
+    assert np.array_equal(data.images[:, 0], (found.images * (255 / 16)).round())
+    assert np.array_equal(data.labels, found.target)
 
 
 def test_digits_use_all_256_values() -> None:

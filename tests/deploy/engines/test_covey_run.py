@@ -88,7 +88,7 @@ def poisoning(original):
         if spec.name != POISONED:
             return spec
         python, _, _, *rest = spec.trainer_command
-        return SiteSpec(spec.name, (python, script, *rest), spec.node_config)
+        return SiteSpec(spec.name, (python, script, *rest))
 
     return site
 
@@ -117,11 +117,11 @@ def test_a_run_ends_with_a_table_a_report_an_encoder_and_centroids(runs) -> None
 def test_its_logs_have_no_traceback(runs) -> None:
     _, home = runs
     logs = {path.name: path.read_text() for path in (home / "plain" / "logs").iterdir()}
-    assert {"superlink.log", "superexec.log", "site-1-supernode.log", "site-1-trainer.log"} <= {
+    assert {"superlink.log", "superexec.log", "site-1-connection.log", "site-1-trainer.log"} <= {
         *logs
     }
     assert [name for name, text in logs.items() if "Traceback" in text] == []
-    assert "listening" in logs["site-1-trainer.log"]
+    assert ", ready" in logs["site-1-trainer.log"]
 
 
 def test_nothing_of_it_goes_on_and_no_socket_or_key_is_left(runs, sockets: Path) -> None:
@@ -189,13 +189,13 @@ def kill_a_trainer_while_it_trains(run: CoveyRun, folder: Path) -> None:
     run.waits_for(lambda: cpu_seconds(trainer) > idle + 0.4)
     os.kill(trainer, signal.SIGKILL)
     assert answers(folder, "site-1", "train") == 0
-    run.waits_for(lambda: log.read_text().count("listening") == 2)
+    run.waits_for(lambda: log.read_text().count(", ready") == 2)
 
 
 def starts_of_round_three(folder: Path) -> int:
     """How many ServerApps have sent round 3 to a site: each is a run of its own for Flower."""
-    log = (folder / "logs" / "site-0-supernode.log").read_text()
-    return len(set(re.findall(r"RUN (\d+), ROUND 3\]", log)))
+    log = (folder / "logs" / "site-0-connection.log").read_text()
+    return len(set(re.findall(r"received: run (\d+), round 3:", log)))
 
 
 def kill_the_server_app(run: CoveyRun, folder: Path) -> None:

@@ -20,7 +20,7 @@ from deploy.processes.supervisor import LOOPBACK, environment, free_port
 
 PATIENCE = 60.0
 WORDS = "path with spaces/and 'both' \"quotes\" \\ = #"
-TRAINER = "import pathlib, sys, time; pathlib.Path(sys.argv[1]).touch(); time.sleep(300)"
+TRAINER = "import time; print('a trainer, ready', flush=True); time.sleep(300)"
 
 
 def processes(sessions):
@@ -58,21 +58,17 @@ def silent_port(monkeypatch):
 @pytest.mark.federation
 def test_two_sites_answer_a_stranger_is_refused_and_nothing_is_left(tmp_path, silent_port):
     state, logs, out = tmp_path / "the state", tmp_path / "the logs", tmp_path / "out.json"
-    ready = tmp_path / "trainer.sock"
+    trainer = (sys.executable, "-c", TRAINER)
     sites = [
-        SiteSpec(
-            "north",
-            (sys.executable, "-c", TRAINER, str(ready)),
-            {"words": WORDS, "trainer-socket": str(ready)},
-        ),
-        SiteSpec("south 2", None, {"words": "plain"}),
+        SiteSpec("north", trainer, stock=True, node_config={"words": WORDS}),
+        SiteSpec("south 2", stock=True, node_config={"words": "plain"}),
     ]
     apps = os.pathsep.join([str(Path(__file__).parents[1] / "echo"), str(Path.cwd())])
     extra = {"PYTHONPATH": apps, "HOME": "/nonexistent"}
     said = []
     with LocalFederation(state, logs, threads=1, extra=extra) as federation:
         federation.start(sites, said.append)
-        assert ready.exists()
+        assert "ready" in (logs / "north-trainer.log").read_text()
         assert federation.address != f"{LOOPBACK}:{silent_port}"
         assert sorted(text.split(" is online")[0] for text in said[-2:]) == ["north", "south 2"]
 

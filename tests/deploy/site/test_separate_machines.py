@@ -94,6 +94,6 @@ def test_two_invited_sites_run_together_a_stranger_is_refused_and_nothing_is_lef
         assert [entry["kind"] for entry in read_ledger(home)][:2] == ["hello", "train"]
         assert home.stat().st_mode & 0o777 == 0o700
 
-    assert any("deploy.flower.supernode" in line for line in processes(str(tmp_path)).values())
+    assert any("deploy.flower.connection" in line for line in processes(str(tmp_path)).values())
     assert [covey.interrupt(name) for name in ("north", "south", "server")] == [0, 0, 0]
     assert processes(str(tmp_path)) == {}

@@ -1,0 +1,17 @@
+"""What a site's processes write into their logs that others wait for and read."""
+
+from client.resident.process import AGAIN as TRAINER_AGAIN
+from client.resident.process import ENDED as TRAINER_ENDED
+
+__all__ = (
+    "COUNTED",
+    "JOINED",
+    "SUPERNODE_JOINED",
+    "TRAINER_AGAIN",
+    "TRAINER_ENDED",
+    "TRAINER_READY",
+)
+JOINED = "joined as node"  # a connection that has been let in
+COUNTED = "the server still counts a connection of this site: trying again"
+TRAINER_READY = ", ready"
+SUPERNODE_JOINED = "SuperNode ID:"
