@@ -94,8 +94,8 @@ def test_our_sites_join_a_stock_superlink_with_flowers_own_calls(tmp_path, simul
     monkeypatch.setattr(commands, "SUPERLINK", ("flower-superlink",))
     run(tmp_path / "run")
     log = (tmp_path / "run" / "logs" / "superlink.log").read_text()
-    assert len(re.findall(r"POST /v1/fleet/pull-messages HTTP/1.1. 200", log)) > 3
-    assert 'covey-push HTTP/1.1" 200' not in log
+    assert len(re.findall(r"POST /v1/fleet/covey-pull HTTP/1.1. 404", log)) == 2  # once a site
+    assert "covey-push" not in log
     assert same_results(tmp_path / "run", simulated)
 
 
