@@ -6,6 +6,7 @@ stopped before its first checkpoint.
 """
 
 import json
+import shlex
 import shutil
 from pathlib import Path
 
@@ -14,6 +15,9 @@ import pytest
 from rich.console import Console
 from safetensors.numpy import load_file
 
+from common.config import recipes
+from common.config.options import Plan
+from common.objectives import settle_parameters
 from common.record.reader import EVENTS, SETTINGS, read_run
 from deploy.cli.runs import conclude, resumed
 from deploy.coordinator.folder import init
@@ -21,6 +25,8 @@ from deploy.coordinator.recorded import recorded_runs, taken
 from deploy.coordinator.run_list import list_runs
 from deploy.engines.simulate import simulate
 from deploy.evaluation.trained import load_trained
+from server.report.settings import command
+from server.run.folder import RunFolder
 
 FIRST = Path(__file__).with_name("first")
 RUNS = ("finished", "stopped-after-round-1", "stopped-in-round-1")
@@ -48,6 +54,8 @@ def test_nothing_of_it_is_lost(name: str) -> None:
     settings = json.loads((FIRST / name / SETTINGS).read_text())
     told = json.loads(record.run.to_json())
     assert (told.pop("format"), told.pop("settled")) == (1, [])
+    assert record.run.settings() == Plan.from_json(json.dumps(settings.pop("plan")))
+    assert record.run.settings().model_dump(mode="json", by_alias=True) == told.pop("plan")
     assert told == settings
 
 
@@ -61,6 +69,26 @@ def test_its_report_and_its_table_have_every_figure(left) -> None:
     html = (folder / "report.html").read_text()
     assert f"{stage.figures['acc']:.3f}" in html and "Map of 60 embeddings" in html
     assert "round 2: no power" in html
+
+
+def test_its_command_gives_its_plan() -> None:
+    record = read_run(FIRST / "finished")
+    words = shlex.split(" ".join(command(record)))
+    assert words[:3] == ["covey", "simulate", "fedsimclr"]
+    options = {name[2:]: text for name, text in zip(words[3::2], words[4::2], strict=True)}
+    again = settle_parameters(recipes.load("fedsimclr").plan(options))
+    assert again.model_dump() == record.run.settings().model_dump()
+
+
+def test_an_option_that_has_come_since_is_at_its_default(left) -> None:
+    """So that the run goes on as the same plan."""
+    folder = left("stopped-after-round-1")
+    document = json.loads((folder / SETTINGS).read_text())
+    whole = read_run(folder).run.settings()
+    del document["plan"]["stages"][0]["proximal"], document["plan"]["byzantine"]
+    (folder / SETTINGS).write_text(json.dumps(document))
+    assert read_run(folder).run.settings() == whole
+    RunFolder(folder).begin(read_run(FIRST / folder.name).run)
 
 
 def test_it_is_listed(left, tmp_path: Path) -> None:
