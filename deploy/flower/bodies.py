@@ -64,6 +64,7 @@ class Incoming:
             IN_MEMORY, dir=str(spool.folder)
         )
         self._pending = bytearray()
+        self._counted = 0  # bytes of it that the spool knows of
         self._began = asyncio.get_running_loop().time()
         self._ended = False
 
@@ -120,6 +121,7 @@ class Incoming:
             raise HTTPException(400, str(error)) from None
         self._pending += chunk
         self._spool.used += len(chunk)
+        self._counted += len(chunk)
         if self._spool.used > MOST_IN_FILES:
             raise HTTPException(503, "too much is coming in at once")
         if len(self._pending) >= AT_ONCE:
@@ -137,7 +139,7 @@ class Incoming:
     def close(self) -> None:
         """Give up what has come in."""
         self._file.close()
-        self._spool.used -= self._scanner.seen
+        self._spool.used -= self._counted
 
     def __enter__(self) -> "Incoming":
         return self
