@@ -9,14 +9,11 @@ import re
 from pathlib import Path
 
 from client.workbench import Workbench
-from common.protocol.messages import MOST_CLASSES, SOLVING, Instruction
+from common.protocol.declaration import Brings, Given, Needs
+from common.protocol.messages import MOST_CLASSES, Instruction
 from common.utils.errors import UserError
 
-MOST_SETS = 64  # of centroids in one Lloyd step
 LONGEST_NAME = 100
-ANY_ROUND = (*SOLVING, "assess", "lloyd", "score")  # asked for between rounds
-NEED_MODEL = ("prepare", "train", *SOLVING)
-NEED_CENTROIDS = ("lloyd", "score")
 OF_A_RUN = re.compile(r"state-\d+\.(safetensors|broken)|assignments\.csv|\..*\.part")
 
 
@@ -48,7 +45,7 @@ def check_round(instruction: Instruction) -> None:
         raise UserError(f"the plan has no stage {stage}")
     first = plan.rounds_before(stage)
     last = first + plan.stages[stage].rounds
-    if not first + (instruction.kind not in ANY_ROUND) <= number <= last:
+    if not first + instruction.exchange.in_a_round <= number <= last:
         raise UserError(f"{instruction.kind}: stage {stage} has no round {number}")
     if not plan.clusters:
         raise UserError("the plan does not say how many clusters there are")
@@ -59,33 +56,46 @@ def check_round(instruction: Instruction) -> None:
 def check_parts(instruction: Instruction, bench: Workbench) -> None:
     """`UserError` unless what came with the instruction fits the model that the site has built."""
     _check_model(instruction, bench)
-    kind, clusters = instruction.kind, instruction.plan.clusters
-    stage = instruction.plan.stages[instruction.stage]
-    if kind in SOLVING and instruction.asked not in bench.objective.solves:
-        raise UserError(f"{stage.objective} solves nothing from {instruction.asked}")
-    width = bench.objective.width_for(instruction.asked, stage.embedding)
-    if kind == "train" and not bench.objective.trains:
-        raise UserError(f"{stage.objective} is not trained")
-    if kind == "prepare" and not bench.objective.prepares:
-        raise UserError(f"{stage.objective} prepares nothing")
-    if instruction.centroids is None:
-        if kind in NEED_CENTROIDS:
-            raise UserError(f"{kind}: the message has no centroids")
-    else:
-        shape = instruction.centroids.points.shape
-        most = MOST_SETS * clusters if kind == "lloyd" else clusters
-        whole = kind == "score" or shape[0] % clusters == 0
-        if not 1 <= shape[0] <= most or not whole or shape[1] != width:
-            raise UserError(f"centroids: {shape} for {clusters} clusters of width {width}")
+    _check_asked(instruction, bench)
+    width = bench.objective.width_for(
+        instruction.asked, instruction.plan.stages[instruction.stage].embedding
+    )
+    _check_centroids(instruction, width)
     if instruction.probe is not None:
         fitting = (width + 1, len(instruction.classes))
         if instruction.probe.shape != fitting:
             raise UserError(f"probe: {instruction.probe.shape} instead of {fitting}")
 
 
+def _check_asked(instruction: Instruction, bench: Workbench) -> None:
+    """That the stage's objective does what is asked for."""
+    name = instruction.plan.stages[instruction.stage].objective
+    exchange, objective = instruction.exchange, bench.objective
+    if exchange.solves and instruction.asked not in objective.solves:
+        raise UserError(f"{name} solves nothing from {instruction.asked}")
+    if exchange.brings is Brings.SHARED and not objective.trains:
+        raise UserError(f"{name} is not trained")
+    if exchange.brings is Brings.PREPARED and not objective.prepares:
+        raise UserError(f"{name} prepares nothing")
+
+
+def _check_centroids(instruction: Instruction, width: int) -> None:
+    exchange, clusters = instruction.exchange, instruction.plan.clusters
+    if instruction.centroids is None:
+        if exchange.centroids is not Given.PERHAPS:
+            raise UserError(f"{exchange.kind}: the message has no centroids")
+        return
+    number, wide = instruction.centroids.points.shape
+    whole = exchange.centroids is Given.ONE_SET or number % clusters == 0
+    if not 1 <= number <= exchange.sets * clusters or not whole or wide != width:
+        shape = (number, wide)
+        raise UserError(f"centroids: {shape} for {clusters} clusters of width {width}")
+
+
 def _check_model(instruction: Instruction, bench: Workbench) -> None:
     layout, kind = bench.layout, instruction.kind
-    if kind in NEED_MODEL and layout.groups and not instruction.groups:
+    needed = instruction.exchange.needs is Needs.MODEL
+    if needed and layout.groups and not instruction.groups:
         raise UserError(f"{kind}: the message has no model")
     for name, array in instruction.groups.items():
         if name not in layout.groups:

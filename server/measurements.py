@@ -5,8 +5,7 @@ added up come the exact global ACC, NMI, ARI and purity; from moments the linear
 effective rank. No label and no embedding is ever here.
 """
 
-import math
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -15,11 +14,12 @@ from numpy.typing import NDArray
 from common import metrics
 from common.clustering.centroids import Centroids
 from common.config.options import Stage
-from common.protocol.messages import Counts, Floats, Reply
-from server.aggregation import ExactSum, Suspects
+from common.protocol.messages import Floats, Reply
+from server.aggregation import Suspects
 from server.aggregation.robust import Defence
 from server.clustering.merging import Merged
 from server.clustering.rules import CENTROID_RULES
+from server.totals import Table, Totals
 
 Sums = NDArray[np.float64]
 
@@ -27,137 +27,81 @@ RIDGE = 1e-4  # of the probe, relative to the mean squared embedding: only again
 
 
 class Measurements:
-    """One exchange's measurements. `width`: of the embeddings; `images`: the most there can be;
-    `defence`: against Byzantine sites (None: everything is added up)."""
+    """One exchange's measurements. `clusters`: of the federation; `classes`: over all sites;
+    `images`: the most there can be; `defence`: against Byzantine sites (None: there are none).
+
+    Only `fold` changes anything."""
 
     def __init__(
-        self, width: int, clusters: int, classes: int, images: int, defence: Defence | None = None
+        self, clusters: int, classes: int, images: int, defence: Defence | None = None
     ) -> None:
-        self.width, self.clusters, self.classes = width, clusters, classes
-        self._bound = float(images)
+        self.clusters = clusters
+        self.totals = Totals(classes, images, defence)
         self._defence = defence or Defence(Suspects())
-        self._kept: dict[str, list[tuple[int, Sums]]] = {}
-        self._steps: list[Counts] = []
-        self._examples: list[int] = []
-        self._centroids: list[tuple[str, Centroids]] = []
-        self._local: dict[str, Counts] = {}
-        self._tables: dict[str, Counts] = {}
-        self._sizes: dict[str, Counts] = {}
-        self._vectors: dict[str, ExactSum] = {}
-        self._sums: dict[str, list[float]] = {}
-        self._seconds: dict[str, list[float]] = {}
 
     def fold(self, reply: Reply) -> None:
         """Add one site's part."""
-        if reply.centroids is not None:
-            self._centroids.append((reply.site, reply.centroids))
-        if "local" in reply.tables:
-            self._local[reply.site] = reply.tables["local"]
-        for name, table in reply.tables.items():
-            if name != "local":
-                self._add_table(name, table)
-        vectors: dict[str, NDArray[np.float64]] = dict(reply.vectors)
-        self._examples.append(reply.examples)
-        if "lloyd" in reply.tables:
-            self._steps.append(reply.tables["lloyd"].sum(axis=1))
-        for name, moment in reply.moments.items():
-            if moment.size and self._is_defended(name):
-                self._kept.setdefault(name, []).append((reply.examples, moment))
-            else:
-                vectors[name] = moment.ravel()
-        for name, vector in vectors.items():
-            if vector.size:
-                total = self._vectors.setdefault(name, ExactSum(vector.size, 4 * self._bound))
-                total.add(vector)
-        for name, value in reply.sums.items():
-            self._sums.setdefault(name, []).append(value)
-        for name, value in reply.seconds.items():
-            self._seconds.setdefault(name, []).append(value)
+        self.totals.fold(reply)
 
-    def sum(self, name: str) -> float | None:
-        """The sites' sum of `name`; None where no site sent it."""
-        return math.fsum(self._sums[name]) if name in self._sums else None
-
-    def inertia(self, number: int) -> float | None:
-        """The sites' inertia by set `number` of a step's centroids."""
-        name = f"inertia.{number}"
-        if self._defence.centroids and name in self._sums:
-            return self._defence.inertia(self._sums[name], self._examples)
-        return self.sum(name)
+    def inertias(self, sets: int) -> Sums:
+        """The sites' inertia (sets,) by each of the sets of centroids of a step."""
+        found = [self.totals.voted_number(f"inertia.{number}") for number in range(sets)]
+        return np.array(found, np.float64)
 
     def share(self, part: str, whole: str) -> float | None:
         """Σ part / Σ whole; None where a site sent neither."""
-        top, bottom = self.sum(part), self.sum(whole)
+        top, bottom = self.totals.number(part), self.totals.number(whole)
         return top / bottom if top is not None and bottom else None
 
     def losses(self) -> dict[str, float]:
         """Mean loss terms per image seen."""
-        seen = self.sum("seen") or 1.0
-        names = sorted(name for name in self._sums if name.startswith("loss."))
-        return {name.removeprefix("loss."): math.fsum(self._sums[name]) / seen for name in names}
-
-    def seconds(self) -> dict[str, float]:
-        """Mean over the sites of each phase's seconds."""
-        return {k: math.fsum(v) / len(v) for k, v in sorted(self._seconds.items())}
+        seen = self.totals.number("seen") or 1.0
+        return {name: total / seen for name, total in self.totals.family("loss").items()}
 
     @property
     def centroids(self) -> list[tuple[str, Centroids]]:
         """The sites' own centroids, by name, sorted; defended ones with the counts that they are
         believed."""
-        return sorted(self._defence.believed(self._centroids), key=lambda item: item[0])
+        return sorted(self._defence.believed(self.totals.lists), key=lambda item: item[0])
 
     def merge(self, rule: str, previous: Centroids | None, seed: int) -> Merged | None:
-        """The sites' centroids as one set, and where each local cluster went: their tables are
-        added up under the global clusters. None if no site sent any."""
-        if not self._centroids:
+        """The sites' centroids as one set, and where each local cluster went; None if no site sent
+        any."""
+        if not self.totals.lists:
             return None
-        merged = CENTROID_RULES[rule](self.centroids, previous, self.clusters, seed)
-        for site, table in self._local.items():
-            regrouped = np.zeros((self.clusters, table.shape[1]), np.int64)
-            np.add.at(regrouped, merged.members[site], table)
-            self._add_table("centroids", regrouped)
-        return merged
+        return CENTROID_RULES[rule](self.centroids, previous, self.clusters, seed)
 
-    def sizes(self, by: str) -> list[int]:
-        """Images in each cluster, by what assigned them."""
-        return [int(n) for n in self._sizes[by]] if by in self._sizes else []
-
-    def table(self, by: str) -> Counts | None:
-        """Contingency counts (K, C) over the sites that have labels."""
-        return self._tables.get(by)
-
-    def clustering(self, by: str) -> dict[str, float]:
-        """ACC, NMI, ARI and purity where there are labels; assignment entropy always."""
-        scores: dict[str, float] = {}
-        table = self.table(by)
-        if table is not None and table.sum():
-            scores |= metrics.clustering_scores(table)
-        if by in self._sizes and self._sizes[by].sum():
-            scores["entropy"] = metrics.assignment_entropy(self._sizes[by])
-        return scores
+    def assigned(self, by: str, merged: Merged | None = None) -> Table | None:
+        """Images by (global cluster, class), by what assigned them: "head", or "centroids", which
+        are the sites' own tables, row by row under the cluster that `merged` says. None where no
+        site counted any."""
+        if by != "head" and merged is not None:
+            return self.totals.regrouped(merged.members, self.clusters)
+        return self.totals.table(by)
 
     def agreement(self) -> dict[str, float]:
         """NMI between the clusters of one view of each image and those of another, over all sites:
         it needs no label. 0 where all lie in one cluster, and nothing is told apart."""
-        table = self._tables.get("views")
-        if table is None or not table.sum():
+        views = self.totals.table("views")
+        if views is None or views.cells is None or not views.cells.sum():
             return {}
-        told_apart = min(np.count_nonzero(table.sum(axis)) for axis in (0, 1)) > 1
-        return {"agreement": metrics.nmi(table) if told_apart else 0.0}
+        told_apart = min(np.count_nonzero(views.cells.sum(axis)) for axis in (0, 1)) > 1
+        return {"agreement": metrics.nmi(views.cells) if told_apart else 0.0}
 
     def spread(self) -> dict[str, float]:
         """`std`: mean per-dimension standard deviation of the unit-length embeddings times √d:
         about 1 when healthy, 0 when collapsed."""
-        images = self.sum("images")
-        if not images or "sum" not in self._vectors:
+        images = self.totals.number("images")
+        total, squares = self.totals.sum("sum"), self.totals.sum("squares")
+        if not images or total is None or squares is None:
             return {}
-        mean = self._vectors["sum"].total() / images
-        variance = self._vectors["squares"].total() / images - mean**2
+        mean = total / images
+        variance = squares / images - mean**2
         return {"std": metrics.healthy_std(np.sqrt(variance.clip(min=0)))}
 
     def rank(self) -> dict[str, float]:
         """`effective_rank` of the embeddings' covariance over all sites."""
-        gram = self.moment("gram")
+        gram = self.totals.sum("gram")
         if gram is None or gram[-1, -1] < 2:
             return {}
         mean = gram[-1, :-1] / gram[-1, -1]
@@ -166,53 +110,40 @@ class Measurements:
 
     def probe(self) -> Floats | None:
         """The linear probe (d + 1, C): least squares over the union of the sites, from sums."""
-        gram = self.moment("gram")
-        cross = self.moment("cross")
+        gram = self.totals.sum("gram")
+        cross = self.totals.sum("cross")
         if gram is None or cross is None:
             return None
         return metrics.solve_probe(gram, cross, RIDGE).astype(np.float32)
 
-    def moment(self, name: str) -> Sums | None:
-        """The sum of a moment over the sites: `gram` (d + 1, d + 1), `cross` (d + 1, C), `within`
-        and `affinity` (d, d), `sums` (K, d); None where no site sent it. A defended one is what it
-        would be if all sites were like those that are believed."""
-        if name in self._kept:
-            kept = self._kept[name]
-            if name == "sums":
-                return self._defence.steps([sums for _, sums in kept], self._steps)
-            return self._defence.total(kept)
-        if name not in self._vectors:
-            return None
-        total = self._vectors[name].total()
-        if name == "cross":
-            return total.reshape(self.width + 1, -1)
-        return total.reshape(-1, self.width + (name == "gram"))
 
-    def moments(self, names: Collection[str]) -> dict[str, Sums]:
-        """Those moments that replies without were refused."""
-        found = {name: self.moment(name) for name in names}
-        return {name: moment for name, moment in found.items() if moment is not None}
+def clustering(assigned: Table | None) -> dict[str, float]:
+    """ACC, NMI, ARI and purity where there are labels; assignment entropy always."""
+    scores: dict[str, float] = {}
+    if assigned is None:
+        return scores
+    if assigned.cells is not None and assigned.cells.sum():
+        scores |= metrics.clustering_scores(assigned.cells)
+    if assigned.sizes.sum():
+        scores["entropy"] = metrics.assignment_entropy(assigned.sizes)
+    return scores
 
-    def _is_defended(self, name: str) -> bool:
-        return self._defence.centroids if name == "sums" else bool(self._defence.aggregation)
 
-    def _add_table(self, name: str, table: Counts) -> None:
-        sizes = table.sum(axis=1)
-        self._sizes[name] = self._sizes.get(name, np.zeros_like(sizes)) + sizes
-        if name == "views" or (self.classes and table.shape[1] == self.classes):
-            self._tables[name] = self._tables.get(name, np.zeros_like(table)) + table
+def sizes_of(assigned: Table | None) -> list[int]:
+    """Images in each cluster."""
+    return [] if assigned is None else [int(n) for n in assigned.sizes]
 
 
 def clusterer(stage: Stage, measured: Measurements) -> str:
     """What assigns images to clusters: "head" where the stage says so and there is one."""
-    return "head" if stage.clusters_from == "head" and measured.sizes("head") else "centroids"
+    return "head" if stage.clusters_from == "head" and measured.assigned("head") else "centroids"
 
 
 def final_figures(assessed: Measurements, scored: Measurements, by: str) -> dict[str, Any]:
     """A stage's figures of merit, from its last two exchanges."""
     return drop_none(
         {
-            **scored.clustering(by),
+            **clustering(scored.assigned(by)),
             "knn": assessed.share("knn_correct", "held"),
             "linear": scored.share("probe_correct", "held"),
             "silhouette": scored.share("silhouette", "images"),

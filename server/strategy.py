@@ -8,7 +8,7 @@ begins.
 
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
-from typing import Any, cast
+from typing import Any
 
 from flwr.app import ArrayRecord, ConfigRecord, Message, MetricRecord
 from flwr.serverapp import Grid
@@ -16,6 +16,7 @@ from flwr.serverapp.strategy import Result, Strategy
 
 from common import metrics
 from common.config.options import Plan
+from common.protocol.exchanges import EXCHANGES
 from common.protocol.messages import Kind
 from common.record.schema import RoundEvent, StageEvent, WarningEvent
 from common.utils.errors import UserError
@@ -24,10 +25,9 @@ from server.aggregation.optimisers import OPTIMISERS
 from server.clustering import lloyd
 from server.clustering.rules import STEPPING, shared_landmarks
 from server.conversation.asking import Asking, Question
-from server.conversation.exchange import Cost, Exchange, account
+from server.conversation.inquiry import Cost, Inquiry, account
 from server.conversation.roster import Roster
-from server.conversation.validation import MOMENTS
-from server.measurements import clusterer, final_figures
+from server.measurements import clusterer, clustering, final_figures, sizes_of
 from server.model import GlobalModel
 from server.run.folder import Checkpoint, RunFolder
 
@@ -48,7 +48,7 @@ class CoveyStrategy(Strategy):
         run, progress = folder.name, folder.progress
         self.asking = Asking(plan, run, roster, self.model, self.warn, progress)
         self.state = folder.checkpoint() or Checkpoint(0, 0, {})
-        self._training: Exchange | None = None
+        self._training: Inquiry | None = None
         self._solved: list[Cost] = []  # of what the stage began with, until it is accounted for
 
     def start(  # type: ignore[override]
@@ -78,13 +78,15 @@ class CoveyStrategy(Strategy):
         objective = self.model.objective(index)
         for asked in objective.solves:
             kind, _, step = asked.partition(".")
-            exchange = self._ask(grid, cast(Kind, kind), self.state.round, step=int(step or 0))
+            exchange = self._ask(grid, kind, self.state.round, step=int(step or 0))
             if kind == "landmarks":
                 most = objective.solving_width("affinity")
                 seed = derive_seed(self.plan.seed, "landmarks", index)
                 sums = {"points": shared_landmarks(exchange.measured.centroids, most, seed)}
             else:
-                sums = exchange.measured.moments(MOMENTS[kind])
+                totals = exchange.measured.totals
+                found = {each.name: totals.sum(each.name) for each in EXCHANGES[kind].sums}
+                sums = {name: total for name, total in found.items() if total is not None}
             groups = self.model.solve(index, self.state.groups, asked, sums)
             self.state = replace(self.state, groups=groups)
             self._solved.append(exchange.cost)
@@ -109,7 +111,8 @@ class CoveyStrategy(Strategy):
         seed = derive_seed(self.plan.seed, "merge", number)
         merged = measured.merge(stage.centroids, self.state.centroids, seed)
         by = clusterer(stage, measured)
-        received = measured.clustering(by) | measured.spread()
+        assigned = measured.assigned(by, merged)
+        received = clustering(assigned) | measured.spread()
         self.folder.log(
             RoundEvent(
                 round=number,
@@ -118,7 +121,7 @@ class CoveyStrategy(Strategy):
                 stage_round=stage_round,
                 loss=measured.losses(),
                 received=received,
-                cluster_sizes=measured.sizes(by),
+                cluster_sizes=sizes_of(assigned),
                 **account(exchange, spent),
             )
         )
@@ -152,7 +155,8 @@ class CoveyStrategy(Strategy):
         scored = self._ask(grid, "score", number, probe=measured.probe())
         by = clusterer(stage, scored.measured)
         figures = final_figures(measured, scored.measured, by)
-        table = scored.measured.table(by)
+        assigned = scored.measured.assigned(by)
+        cells = None if assigned is None else assigned.cells
         self.folder.log(
             StageEvent(
                 stage=index,
@@ -160,8 +164,8 @@ class CoveyStrategy(Strategy):
                 round=number,
                 by=by,
                 figures=figures,
-                cluster_sizes=scored.measured.sizes(by),
-                table=None if table is None else table.tolist(),
+                cluster_sizes=sizes_of(assigned),
+                table=None if cells is None else cells.tolist(),
                 **account(scored, spent),
             )
         )
@@ -186,7 +190,7 @@ class CoveyStrategy(Strategy):
         self.state = state
         self.folder.save(state)
 
-    def _ask(self, grid: Grid, kind: Kind, number: int, **more: Any) -> Exchange:
+    def _ask(self, grid: Grid, kind: Kind, number: int, **more: Any) -> Inquiry:
         """One exchange about the state as it is (`Asking.hold`)."""
         return self.asking.hold(grid, self.state, Question(kind, number, **more))
 
@@ -209,7 +213,7 @@ class CoveyStrategy(Strategy):
         if self._training is None:
             raise ValueError("configure_train comes first")
         exchange, self._training = self._training, None
-        exchange.fold(_named(exchange.nodes, replies))
+        exchange.fold(_named(exchange.whom.nodes, replies))
         if not exchange.answered:
             return None, None
         arrays = ArrayRecord(list(exchange.update.result().values()))

@@ -12,14 +12,6 @@ from common.protocol.messages import Reply
 from common.utils.errors import plain
 from common.utils.files import append_line
 
-MOMENTS = {
-    "gram": "moments",
-    "cross": "class moments",
-    "within": "moments of differences between views",
-    "affinity": "moments of weights over landmarks",
-    "sums": "sums by cluster",
-}
-
 
 def enter(path: Path, run: str, reply: Reply, data: bytes) -> None:
     """Append what `reply` is (the server's `run`, kind, round, its parts with their shapes) and the
@@ -40,9 +32,10 @@ def parts(reply: Reply) -> dict[str, list[int]]:
     """Name -> shape of every array in a reply."""
     arrays: dict[str, NDArray[Any]] = {}
     arrays |= {f"parameters of {name}": array for name, array in reply.groups.items()}
-    arrays |= {f"table of {name}": array for name, array in reply.tables.items()}
-    arrays |= {f"{name} of embeddings": array for name, array in reply.vectors.items()}
+    for declared in reply.exchange.sums:
+        given = getattr(reply, declared.part)
+        if declared.name in given:
+            arrays[declared.words] = given[declared.name]
     if reply.centroids is not None:
         arrays["centroids"], arrays["counts"] = reply.centroids.points, reply.centroids.counts
-    arrays |= {f"{MOMENTS.get(name, name)}": array for name, array in reply.moments.items()}
     return {name: list(array.shape) for name, array in arrays.items()}

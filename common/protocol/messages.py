@@ -9,7 +9,7 @@ format, never pickled). Imports no torch: the client's shim reads this file.
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal, cast, get_args
+from typing import Any, cast
 
 import numpy as np
 from flwr.app import Array, ArrayRecord, ConfigRecord, RecordDict
@@ -18,6 +18,8 @@ from numpy.typing import NDArray
 from common.clustering.centroids import Centroids
 from common.config.options import Plan
 from common.protocol import records
+from common.protocol.declaration import Exchange
+from common.protocol.exchanges import EXCHANGES
 from common.protocol.records import HEADER, MessageError, decode, encode
 
 __all__ = ["Instruction", "Kind", "MessageError", "Reply", "decode", "encode", "wire_size"]
@@ -26,34 +28,8 @@ Floats = NDArray[np.float32]
 Counts = NDArray[np.int64]
 Groups = Mapping[str, Floats]
 
-Kind = Literal[
-    "hello",
-    "prepare",
-    "train",
-    "patches",
-    "moments",
-    "landmarks",
-    "affinity",
-    "assess",
-    "lloyd",
-    "score",
-]
-"""What a site is asked for:
-
-- hello: who are you, what do your images look like
-- prepare: what the objective shares before a round, from the model that all received
-- train: measure the state that you received, then train it on your images
-- patches: sums over the patches that one layer of the encoder sees, from which the server sets it
-- moments: sums over two views of each image, from which the server solves a projection
-- landmarks: centroids of many small local clusters, in the space so projected
-- affinity: sums of products of two views' weights over all sites' landmarks
-- assess: a stage has ended: local centroids and moments of the final state, no training
-- lloyd: given sets of centroids, the sum and the number of the images nearest to each
-- score: given the merged centroids and the probe solved from the moments, count what is right
-"""
-
-SOLVING: tuple[Kind, ...] = ("patches", "moments", "landmarks", "affinity")
-"""What a stage may begin with, where its objective `solves` something."""
+Kind = str
+"""What a site is asked for: the name of one of `EXCHANGES` (common/protocol/exchanges.py)."""
 
 MOST_CLASSES = 10_000  # over all sites
 NEEDS_MODEL = "the site does not remember this state: send the model"
@@ -92,7 +68,12 @@ class Instruction:
     @property
     def asked(self) -> str:
         """What an objective calls this exchange (`Objective.solves`): "moments", "patches.2"."""
-        return f"{self.kind}.{self.step}" if self.step and self.kind in SOLVING else self.kind
+        return f"{self.kind}.{self.step}" if self.step and self.exchange.solves else self.kind
+
+    @property
+    def exchange(self) -> Exchange:
+        """What is declared of this kind."""
+        return EXCHANGES[self.kind]
 
     def to_record(self) -> RecordDict:
         """As Flower's RecordDict."""
@@ -143,16 +124,9 @@ class Instruction:
 class Reply:
     """What a site answers.
 
-    `examples` is the number of images behind `groups`. `tables` are contingency counts
-    (clusters, classes), by what assigned the images: "centroids" or "head"; and with "views"
-    (clusters, clusters) of two augmented views of each image. `sums` are plain sums
-    over the site's images (losses, correct answers, their numbers), `seconds` wall time by phase,
-    `vectors` and `moments` float64 sums of one and of two dimensions over embeddings h (d,) of unit
-    length. With a 1 appended to h: `gram` Σ h hᵀ (d + 1, d + 1); `cross` Σ h yᵀ (d + 1, C) with y
-    one-hot, without classes of fewer than `min-count` images; `within` Σ (h_a - h_b)(h_a - h_b)ᵀ
-    (d, d) over two views a and b of each image; `sums` Σ h (K, d) of the images nearest to each
-    centroid.
-    `info` what `hello` tells (names, sizes, versions).
+    `examples` is the number of images behind `groups`. `tables`, `vectors` and `moments` are the
+    sums that the kind declares: counts, and float64 of one and of two dimensions. `sums` are single
+    numbers that are added up, `seconds` wall time by phase, `info` what `hello` tells.
     """
 
     kind: Kind
@@ -168,6 +142,11 @@ class Reply:
     sums: Mapping[str, float] = field(default_factory=dict)
     seconds: Mapping[str, float] = field(default_factory=dict)
     info: Mapping[str, str | int | list[str]] = field(default_factory=dict)
+
+    @property
+    def exchange(self) -> Exchange:
+        """What is declared of this kind."""
+        return EXCHANGES[self.kind]
 
     def to_record(self) -> RecordDict:
         """As Flower's RecordDict."""
@@ -259,6 +238,6 @@ def _centroids(record: RecordDict) -> Centroids | None:
 
 def _kind(header: Mapping[str, Any]) -> Kind:
     kind = records.get(header, "kind", str)
-    if kind not in get_args(Kind):
+    if kind not in EXCHANGES:
         raise MessageError(f"header.kind: unknown kind {kind!r}")
-    return cast(Kind, kind)
+    return kind

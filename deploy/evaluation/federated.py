@@ -23,7 +23,7 @@ from common.data.planned import planned_data
 from common.protocol.messages import Reply
 from common.utils.errors import UserError
 from deploy.evaluation.trained import Trained
-from server.measurements import Measurements
+from server.measurements import Measurements, clustering
 
 FROZEN = ("clustering", "knn", "linear")
 """Protocols under which the encoder stays as it is: what sums over sites are enough for."""
@@ -65,11 +65,12 @@ def evaluate_federated(
         "clustering_space": trained.space,
         "compare": _comparison(trained),
     }
-    measured = Measurements(trained.encoder.feature_dim, trained.plan.clusters, classes, images)
+    measured = Measurements(trained.plan.clusters, classes, images)
     for site in sites:
-        measured.fold(_look(trained, site, classes))
+        for reply in _look(trained, site, classes):
+            measured.fold(reply)
     if "clustering" in protocols:
-        figures["centroids"] = measured.clustering("centroids")
+        figures["centroids"] = clustering(measured.assigned("centroids"))
     if "knn" in protocols:
         figures["knn"] = measured.share("knn_correct", "held")
     if "linear" in protocols:
@@ -127,8 +128,8 @@ def _open(trained: Trained, name: str, data: ImageData) -> _Site:
     return _Site(name, h, z, own.labels, own.train, own.held)
 
 
-def _look(trained: Trained, site: _Site, classes: int) -> Reply:
-    """What a site would send: sums and counts."""
+def _look(trained: Trained, site: _Site, classes: int) -> tuple[Reply, Reply]:
+    """What a site would send: sums of an assessment, counts of a score."""
     train, held = site.train, site.held
     sums = {
         "held": len(held),
@@ -136,15 +137,11 @@ def _look(trained: Trained, site: _Site, classes: int) -> Reply:
             site.h[train], site.labels[train], site.h[held], site.labels[held]
         ),
     }
+    moments = measure.moments(site.h[train], site.labels[train], classes, trained.plan.min_count)
     assert trained.centroids is not None
     assigned = nearest(site.z, trained.centroids)
-    k = len(trained.centroids)
-    return Reply(
-        kind="assess",
-        site=site.name,
-        round=0,
-        examples=len(train),
-        sums=sums,
-        tables={"centroids": measure.count_table(assigned, site.labels, k, classes)},
-        moments=measure.moments(site.h[train], site.labels[train], classes, trained.plan.min_count),
+    counts = measure.count_table(assigned, site.labels, len(trained.centroids), classes)
+    return (
+        Reply("assess", site.name, 0, len(train), sums=sums, moments=moments),
+        Reply("score", site.name, 0, len(train), tables={"centroids": counts}),
     )

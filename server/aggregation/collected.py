@@ -31,6 +31,10 @@ class Suspects:
         """How many of the sites that were not refused may be Byzantine."""
         return max(0, self.assumed - len(self.exposed))
 
+    def expose(self, site: str) -> None:
+        """This one is Byzantine, as what it answered shows."""
+        self.exposed.add(site)
+
     def require(self, answers: int, margin: int, rule: str) -> int:
         """The f sites that may be Byzantine; `UserError` with fewer than the 2f + `margin` answers
         that `rule` needs for what it promises."""

@@ -33,13 +33,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from common.clustering.centroids import Centroids, unit
+from common.protocol.exchanges import MOST_SETS
 from common.protocol.messages import Floats
 from common.utils.seeds import derive_seed
 from server.clustering.merging import identify
 from server.clustering.rules import merge_centroids
 from server.measurements import Measurements
 
-RESTARTS = 64  # sites take no more (`MOST_SETS` in client/validation.py)
 KEPT = 8  # sets that go on to the end
 STEPS = 12  # at most, with all sites: from merged local centroids little moves later
 STEPS_OF_EACH = 25  # exchanges that each site is in, where only a part is asked at a time
@@ -68,15 +68,15 @@ class Clustering:
 def starts(
     local: Sequence[tuple[str, Centroids]], first: Centroids, k: int, seed: int
 ) -> Clustering:
-    """`RESTARTS` sets of k centroids: `first`, and k-means of the sites' local centroids from other
-    seeds with a single start each."""
+    """`MOST_SETS` sets of k centroids: `first`, and k-means of the sites' local centroids from
+    other seeds with a single start each."""
     sets = [first]
-    for number in range(1, RESTARTS):
+    for number in range(1, MOST_SETS):
         merged = merge_centroids(local, None, k, derive_seed(seed, "restart", number), restarts=1)
         sets.append(merged.centroids)
     points = np.concatenate([centroids.points for centroids in sets])
     counts = np.concatenate([centroids.counts for centroids in sets]).astype(np.float64)
-    return Clustering(points, points * counts[:, None], counts, np.zeros(RESTARTS))
+    return Clustering(points, points * counts[:, None], counts, np.zeros(MOST_SETS))
 
 
 def steps(participation: float) -> int:
@@ -90,16 +90,15 @@ def step(now: Clustering, measured: Measurements, share: float) -> Clustering:
     """The next sets of centroids. `share` q in [0, 1]: of the federation's images, those that
     `measured` is of. A site leaves out clusters below its `min-count`."""
     kept = 1 - share
-    found, sizes = measured.moment("sums"), measured.sizes("lloyd")
-    inertia = [measured.inertia(number) for number in range(len(now.inertia))]
-    assert found is not None  # replies without these are refused
+    found, counted = measured.totals.sum("sums"), measured.totals.table("lloyd")
+    assert found is not None and counted is not None  # replies without these are refused
     sums = kept * now.sums + found
     still = np.linalg.norm(sums, axis=1, keepdims=True) == 0
     return Clustering(
         np.where(still, now.points, unit(sums)),
         sums,
-        kept * now.counts + sizes,
-        kept * now.inertia + np.array(inertia, np.float64),
+        kept * now.counts + counted.sizes,
+        kept * now.inertia + measured.inertias(len(now.inertia)),
     )
 
 

@@ -13,21 +13,21 @@ from flwr.serverapp import Grid
 
 from common.clustering.centroids import Centroids, of_width
 from common.config.options import Plan
-from common.protocol.layout import digest_of, module_of
+from common.protocol.declaration import Asks
+from common.protocol.exchanges import EXCHANGES
+from common.protocol.layout import digest_of
 from common.protocol.messages import Floats, Groups, Instruction, Kind
 from common.utils.errors import UserError
 from server.conversation.closing import Closing
-from server.conversation.exchange import Exchange
+from server.conversation.inquiry import Inquiry, Participants
 from server.conversation.roster import Roster
+from server.conversation.validation import Expected
 from server.model import GlobalModel
 from server.run.folder import Checkpoint
 from server.run.progress import WAIT, Progress, ProgressFile
 
 ATTEMPTS = 3  # at an exchange whose quorum was missed, before the run fails
-ROUNDS = ("prepare", "train")  # of a training round
-IN_PART = ("prepare", "train", "lloyd")  # asked of as many sites as the plan's participation says
 LOOK = 1.0  # seconds between two looks whether sites are back
-REMEMBERED = ("lloyd", "score")  # after `assess`, from which the sites have their embeddings
 
 
 @dataclass(frozen=True)
@@ -60,21 +60,21 @@ class Asking:
         self._warn = warn
         self._digested: tuple[Groups, str] = ({}, "")
 
-    def hold(self, grid: Grid, state: Checkpoint, question: Question) -> Exchange:
+    def hold(self, grid: Grid, state: Checkpoint, question: Question) -> Inquiry:
         """One exchange with quorum: asks again, a few times, while too few answer, then raises
         `UserError`."""
         kind, number = question.kind, question.number
         reasons: dict[str, str] = {}
         for attempt in range(1, ATTEMPTS + 1):
             self._await_sites(question)
-            exchange = self._hold(grid, state, question)
-            reasons |= exchange.refused
-            for site, reason in sorted(exchange.refused.items()):
+            inquiry = self._hold(grid, state, question)
+            reasons |= inquiry.refused
+            for site, reason in sorted(inquiry.refused.items()):
                 self._warn(f"round {number}: {site} refused: {reason}", number)
-            asked, answered = len(exchange.nodes), len(exchange.answered)
-            if answered >= exchange.needed:
-                return exchange
-            few = answered < exchange.closing.least
+            asked, answered = len(inquiry.whom.nodes), len(inquiry.answered)
+            if answered >= inquiry.needed:
+                return inquiry
+            few = answered < inquiry.closing.least
             wanting = f"the quorum {self._plan.quorum:g}" if few else "the stage's robust rules"
             self._warn(
                 f"round {number} ({kind}): {answered} of {asked} sites gave a usable answer, "
@@ -86,10 +86,10 @@ class Asking:
             f"round {number}: the quorum was missed {ATTEMPTS} times ({why or 'no answers'})"
         )
 
-    def _hold(self, grid: Grid, state: Checkpoint, question: Question) -> Exchange:
+    def _hold(self, grid: Grid, state: Checkpoint, question: Question) -> Inquiry:
         """One exchange, and what it says of the sites' being there."""
-        exchange = self.open(state, question)
-        training = question.kind in ROUNDS
+        inquiry = self.open(state, question)
+        training = inquiry.asked.exchange.in_a_round
         self._progress.begin(
             Progress(
                 question.kind,
@@ -97,13 +97,13 @@ class Asking:
                 question.number if training else 0,
                 self._plan.rounds if training else 0,
                 question.step,
-                len(exchange.nodes),
+                len(inquiry.whom.nodes),
             )
         )
-        exchange.hold(grid, self._progress.count)
-        late = exchange.seconds >= self._plan.deadline
-        self._roster.settle(exchange.answered, exchange.waiting, late)
-        return exchange
+        inquiry.hold(grid, self._progress.count)
+        late = inquiry.seconds >= self._plan.deadline
+        self._roster.settle(inquiry.answered, inquiry.waiting, late)
+        return inquiry
 
     def _await_sites(self, question: Question) -> None:
         """Wait, for as long as the deadline, until enough sites are there for a quorum."""
@@ -128,17 +128,17 @@ class Asking:
     def _wanted(self, kind: Kind, there: int) -> tuple[int, float]:
         """With so many sites there: the answers that are wanted, and the quorum of them. Sites that
         were to be there and are not count."""
-        share = self._plan.share if kind in IN_PART else int
+        share = self._plan.share if EXCHANGES[kind].asks is Asks.SHARE else int
         expected = max(there, self._plan.expected_sites)
         return share(there), max(1.0, self._plan.quorum * share(expected))
 
-    def open(self, state: Checkpoint, question: Question) -> Exchange:
+    def open(self, state: Checkpoint, question: Question) -> Inquiry:
         """An exchange that nobody has been asked in yet."""
         kind, stage = question.kind, state.closed
         online = self._roster.refresh()
         names = sorted(online)
         wanted, least = self._wanted(kind, len(names))
-        if kind in IN_PART:
+        if EXCHANGES[kind].asks is Asks.SHARE:
             names = self._roster.choose(question.number, names, question.step)
         layout = self._model.layout(stage)
         asked = Instruction(
@@ -156,17 +156,14 @@ class Asking:
         )
         width = self._model.width(stage, asked.asked)
         asked = replace(asked, centroids=question.centroids or of_width(state.centroids, width))
-        nodes = {name: online[name] for name in names}
-        objective = self._model.objective(stage)
-        prepared = objective.prepares
-        landmarks_of = objective.landmarks_of if kind == "landmarks" else None
-        returned = (prepared,) if kind == "prepare" else ()
         sites = self._roster.sites
-        closing = Closing(wanted, least, self._roster.tardy)
-        absent = sites.keys() - online.keys()
-        known = {name for name in state.groups if remembered(kind, name, prepared)}
-        return Exchange(
-            asked, nodes, sites, layout, width, returned, closing, absent, known, landmarks_of
+        absent = frozenset(sites.keys() - online.keys())
+        objective = self._model.objective(stage)
+        return Inquiry(
+            asked,
+            Participants({name: online[name] for name in names}, sites, absent),
+            Expected(layout, width, objective.prepares, objective.landmarks_of),
+            Closing(wanted, least, frozenset(self._roster.tardy)),
         )
 
     def _digest(self, groups: Groups) -> str:
@@ -174,10 +171,3 @@ class Asking:
         if self._digested[0] is not groups:
             self._digested = (groups, digest_of(groups))
         return self._digested[1]
-
-
-def remembered(kind: Kind, group: str, prepared: str) -> bool:
-    """Whether the sites have a group from the message before: all, where they have their embeddings
-    by this model; all but what was `prepared`, where they have prepared it."""
-    trained = kind == "train" and bool(prepared) and module_of(group) != prepared
-    return kind in REMEMBERED or trained

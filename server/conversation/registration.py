@@ -11,6 +11,7 @@ from typing import TypeGuard
 
 from flwr.app import Message
 
+from common.protocol.exchanges import EXCHANGES
 from common.protocol.messages import MOST_CLASSES, MessageError, Reply
 from common.record.schema import SiteFacts
 from common.utils.errors import UserError
@@ -21,7 +22,8 @@ LARGEST_SIDE = 4096  # pixels, as the run option `side`
 LONGEST_NAME = 200
 Shape = tuple[int, int]
 """Channels and side in pixels of all images of a site."""
-TEXTS = ("kind", "fingerprint", "device", "python", "torch")
+NO_TEXTS = ("channels", "side", "classes")
+TEXTS = tuple(name for name in EXCHANGES["hello"].tells if name not in NO_TEXTS)
 
 
 @dataclass(frozen=True)

@@ -20,7 +20,8 @@ from common.config import recipes
 from common.data import load
 from common.objectives import build_stage
 from common.protocol import layout
-from common.protocol.messages import SOLVING, Instruction, Reply, decode, encode
+from common.protocol.exchanges import EXCHANGES
+from common.protocol.messages import Instruction, Reply, decode, encode
 from common.utils.errors import UserError, plain
 from server.conversation.guard import limited_memory
 from tests.intruders.mutations import Mutator
@@ -47,7 +48,7 @@ STARTED = {
     "parameters": "hidden=16 width=8,widest=600",
 }
 PREPARED = "train, prepared"  # what was prepared alone: the rest came before
-KINDS = ("hello", "train", "assess", "lloyd", "score", *SOLVING, "prepare", PREPARED)
+KINDS = (*EXCHANGES, PREPARED)
 CHANGES = ("os.mkdir", "os.rename", "os.remove", "os.rmdir", "os.symlink", "os.link", "os.chmod")
 RUNS = (
     "exec",
@@ -135,7 +136,7 @@ def untrained(task):
 def instruction(kind):
     """One that a server would send."""
     stage, number, recipe, more = 0, 1, "fedsimclr", {}
-    if kind in SOLVING:
+    if kind != PREPARED and EXCHANGES[kind].solves:
         stage, number, recipe = 1, 2, "fedsimclr-projection"
         more = SOLVED | (STARTED if kind == "patches" else {})
     elif kind in ("prepare", PREPARED):

@@ -17,16 +17,17 @@ from common.utils.errors import UserError
 from deploy.engines.in_process import InProcessGrid
 from server.clustering import lloyd
 from server.clustering.rules import shared_landmarks
-from server.conversation.exchange import Exchange, account
 from server.conversation.guard import limited_memory
+from server.conversation.inquiry import Inquiry, Participants, account
 from server.conversation.registration import SiteInfo, read_greeting
-from server.conversation.validation import Refused
-from server.measurements import drop_none, final_figures
+from server.conversation.validation import Expected, Refused
+from server.measurements import clustering, drop_none, final_figures, sizes_of
 from tests.intruders.mutations import Mutator
 
 WIDTH, CLUSTERS, IMAGES = 3, 2, 20
 PLAN = recipes.load("fedmcc").plan({"clusters": CLUSTERS, "deadline": 5})
 LAYOUT = Layout({"encoder": (("weight", (4,)),)})
+EXPECTED = Expected(LAYOUT, WIDTH, landmarks_of=lambda images: images // 10)
 SETS = lloyd.KEPT
 CENTROIDS = {
     "lloyd": Centroids(
@@ -101,8 +102,7 @@ SITES = {name: SiteInfo(name, IMAGES, 1, 8, ("a", "b"), {}) for name in ("bad", 
 
 def exchange(kind, message):
     """One that the good site has answered."""
-    few = (lambda images: images // 10) if kind == "landmarks" else None
-    opened = Exchange(asked(kind), {"bad": 2, "good": 3}, SITES, LAYOUT, WIDTH, landmarks_of=few)
+    opened = Inquiry(asked(kind), Participants({"bad": 2, "good": 3}, SITES), EXPECTED)
     message.content = good(kind, "good").to_record()
     opened.fold([("good", message)])
     assert opened.answered == ["good"], opened.refused
@@ -112,14 +112,16 @@ def exchange(kind, message):
 def state(opened):
     """Every number that the exchange has added up, as bytes."""
     parts = [repr(sorted(opened.answered)), str(opened.update.examples), str(opened.bytes_up)]
-    measured = vars(opened.measured)
-    sums = {**vars(opened.update)["_sums"], **measured["_vectors"]}
+    totals = vars(opened.measured.totals)
+    sums = {**vars(opened.update)["_sums"], **totals["_exact"]}
     for name, total in sorted(sums.items()):
         parts += [name, total.total().tobytes().hex(), total._low.tobytes().hex()]
-    for name in ("_sums", "_seconds"):
-        parts.append(repr(sorted(measured[name].items())))
-    for name in ("_tables", "_sizes", "_local"):
-        parts += [f"{k}{v.tobytes().hex()}" for k, v in sorted(measured[name].items())]
+    for name in ("_numbers", "_seconds"):
+        parts.append(repr(sorted(totals[name].items())))
+    for name, table in sorted(totals["_tables"].items()):
+        cells = b"" if table.cells is None else table.cells.tobytes()
+        parts += [name, table.sizes.tobytes().hex(), cells.hex()]
+    parts += [f"{k}{v.tobytes().hex()}" for k, v in sorted(totals["own_tables"].items())]
     parts += [f"{k}{v.points.tobytes().hex()}{v.counts}" for k, v in opened.measured.centroids]
     return "".join(parts)
 
@@ -139,8 +141,9 @@ def conclude(kind, opened):
     """All that the server computes from an exchange: it must come to an end in numbers."""
     measured = opened.measured
     figures = [
-        measured.losses(), measured.spread(), measured.rank(), measured.clustering("centroids"),
-        measured.clustering("head"), measured.seconds(), measured.sizes("head"), account(opened),
+        measured.losses(), measured.spread(), measured.rank(), account(opened),
+        *(clustering(measured.assigned(by)) for by in ("centroids", "head")),
+        sizes_of(measured.assigned("head")), measured.totals.seconds(),
         drop_none(final_figures(measured, measured, "head")),
     ]  # fmt: skip
     probe = measured.probe()
@@ -149,12 +152,13 @@ def conclude(kind, opened):
         merged = measured.merge(rule, None, 0)
         if merged is not None:
             figures += [merged.centroids.points, merged.centroids.counts]
+            figures.append(clustering(measured.assigned("centroids", merged)))
     if kind == "landmarks":
         figures.append(shared_landmarks(measured.centroids, 3, 0))
     if kind == "patches":
-        figures.append(leading(torch.from_numpy(measured.moment("gram")), 2).numpy())
+        figures.append(leading(torch.from_numpy(measured.totals.sum("gram")), 2).numpy())
     if kind == "affinity":
-        figures.append(solve_spectrum(torch.from_numpy(measured.moment(kind)), 2, 1.0).numpy())
+        figures.append(solve_spectrum(torch.from_numpy(measured.totals.sum(kind)), 2, 1.0).numpy())
     if kind in ("train", "prepare"):
         figures.append(opened.update.result())
     if kind == "lloyd":
@@ -164,7 +168,8 @@ def conclude(kind, opened):
         )
         figures.append(vars(lloyd.step(sets, measured, 0.5)))
     assert finite(figures), figures
-    for name in (*measured._sums, *measured._seconds, *measured._tables):
+    totals = vars(measured.totals)
+    for name in (*totals["_numbers"], *totals["_seconds"], *totals["_tables"]):
         assert NAME.fullmatch(name), name
 
 
@@ -197,7 +202,7 @@ def bombard(count, seed=0):
     bases["hello"] = encode(greeting().to_record())
     mutator = Mutator(seed, list(bases.values()))
     message = next(
-        iter(Exchange(asked("train"), {"bad": 2}, SITES, LAYOUT, WIDTH).messages().values())
+        iter(Inquiry(asked("train"), Participants({"bad": 2}, SITES), EXPECTED).messages().values())
     )
     opened = {kind: exchange(kind, message) for kind in PARTS}
     before = {kind: state(opened[kind]) for kind in PARTS}

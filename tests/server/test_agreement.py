@@ -30,7 +30,7 @@ DIGITS = {"dataset": "digits", "images": 200, "sites": 1, "clusters": 10, "batch
 
 
 def measured(*tables: list[list[int]]) -> Measurements:
-    found = Measurements(4, K, classes=0, images=100)
+    found = Measurements(K, classes=0, images=100)
     for number, table in enumerate(tables):
         views = np.array(table, np.int64)
         found.fold(Reply("score", f"site-{number}", 1, 10, tables={"views": views}))

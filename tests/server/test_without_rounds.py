@@ -177,7 +177,7 @@ def test_each_step_asks_its_own_seeded_part_of_the_sites(tmp_path: Path, monkeyp
 
     def watched(self, state, question, **kwargs):
         exchange = original(self, state, question, **kwargs)
-        asked.append((question.kind, tuple(exchange.nodes)))
+        asked.append((question.kind, tuple(exchange.whom.nodes)))
         return exchange
 
     monkeypatch.setattr(Asking, "open", watched)
@@ -200,7 +200,7 @@ def test_each_step_asks_its_own_seeded_part_of_the_sites(tmp_path: Path, monkeyp
         (lambda reply: {"moments": {}}, "moments.sums: missing"),
         (
             lambda reply: {"sums": {**reply.sums, "inertia.0": -1000.0}},
-            "sums.inertia.0: no inertia of 50 images",
+            "sums.inertia.0: -1000, of 50 images",
         ),
     ],
 )

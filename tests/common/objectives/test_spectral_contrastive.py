@@ -20,7 +20,7 @@ from common.objectives.spectral_contrastive import (
 )
 from common.record.reader import read_run
 from deploy.engines.simulate import simulate
-from server.conversation.exchange import Exchange
+from server.conversation.inquiry import Inquiry
 
 
 def linear_spectral() -> Spectral:
@@ -153,14 +153,14 @@ def test_mistakes_are_named() -> None:
 
 
 def test_a_round_begins_with_the_mean_of_the_sites_moments(tmp_path: Path, monkeypatch) -> None:
-    held: list[Exchange] = []
-    original = Exchange.hold
+    held: list[Inquiry] = []
+    original = Inquiry.hold
 
     def watched(self, grid):
         original(self, grid)
         held.append(self)
 
-    monkeypatch.setattr(Exchange, "hold", watched)
+    monkeypatch.setattr(Inquiry, "hold", watched)
     plan = recipes.load("fedsimclr").plan(
         {
             "objective": "spectral",

@@ -16,8 +16,9 @@ from server.aggregation.collected import Collected
 from server.aggregation.robust import Defence, central, set_distance, voted_sums
 from server.clustering import lloyd
 from server.clustering.rules import merge_centroids
-from server.conversation.exchange import Exchange
+from server.conversation.inquiry import Inquiry, Participants
 from server.conversation.registration import SiteInfo
+from server.conversation.validation import Expected
 from server.measurements import Measurements
 from tests.server.aggregation.slow_rules import SENT
 
@@ -199,8 +200,9 @@ def asked(kind: str, **options) -> Instruction:
 )
 def test_what_the_sites_prepare_is_defended_like_what_they_train(kind: str, defended: bool) -> None:
     site = SiteInfo("site-0", 10, 1, 8, (), {})
-    exchange = Exchange(asked(kind), {"site-0": 2}, {"site-0": site}, Layout({}), D)
-    assert isinstance(exchange.update, Collected) == defended
+    whom = Participants({"site-0": 2}, {"site-0": site})
+    inquiry = Inquiry(asked(kind), whom, Expected(Layout({}), D))
+    assert isinstance(inquiry.update, Collected) == defended
 
 
 def step_reply(site: int, sums, counts, inertia: float, images: int = 200) -> Reply:
@@ -223,7 +225,7 @@ def test_byzantine_sites_do_not_move_a_step_of_lloyds_nor_decide_which_set_is_be
     truth = unit(np.eye(K, D) + 0.1)
     moved = {}
     for defence in (None, Defence(Suspects(3), centroids=True)):
-        measured = Measurements(D, K, 0, 2000, defence)
+        measured = Measurements(K, 0, 2000, defence)
         for site in range(7):
             measured.fold(step_reply(site, truth * 50.0, np.full(K, 50), inertia=20.0))
         for site in range(7, 10):
@@ -238,8 +240,7 @@ def test_defended_moments_give_the_probe_and_the_rank_as_plain_ones_do_where_sit
     None
 ):
     plain, defended = (
-        Measurements(D, K, 2, 2000, defence)
-        for defence in (None, Defence(Suspects(3), "multi-krum"))
+        Measurements(K, 2, 2000, defence) for defence in (None, Defence(Suspects(3), "multi-krum"))
     )
     cross = np.ones((D + 1, 2)) * 50
     _, gram = moments_of(4, sites=1)[0]

@@ -48,7 +48,7 @@ def measured(
 ) -> Measurements:
     """What the server folds when `sites` answer, in `order` of arrival."""
     k = len(now.counts) // len(now.inertia)
-    found = Measurements(D, k, classes=0, images=sum(map(len, sites)))
+    found = Measurements(k, classes=0, images=sum(map(len, sites)))
     for index in order or range(len(sites)):
         sets = torch.from_numpy(now.sent().points).split(k)
         steps = [lloyd_sums(sites[index], centres, min_count) for centres in sets]
@@ -130,7 +130,7 @@ def test_with_one_site_it_ends_where_that_sites_own_k_means_ends() -> None:
 def test_the_inertia_of_no_set_ever_grows(seed: int) -> None:
     sites = PARTITIONS["unequal"](images(seed))
     now = begin(sites, seed)
-    last = np.full(lloyd.RESTARTS, np.inf)
+    last = np.full(lloyd.MOST_SETS, np.inf)
     for _ in range(6):
         now = lloyd.step(now, measured(sites, now), share=1.0)
         assert (now.inertia <= last + 1e-5).all()
@@ -183,10 +183,10 @@ def test_what_was_not_asked_counts_as_it_was_last_seen_and_fades() -> None:
     now = begin([points])
     found = measured([points[:100]], now)
     moved = lloyd.step(now, found, share=0.25)
-    for c in range(K * lloyd.RESTARTS):
-        expected = 0.75 * now.sums[c] + found.moment("sums")[c]
+    for c in range(K * lloyd.MOST_SETS):
+        expected = 0.75 * now.sums[c] + found.totals.sum("sums")[c]
         np.testing.assert_allclose(moved.sums[c], expected, rtol=1e-12)
-        assert moved.counts[c] == 0.75 * now.counts[c] + found.sizes("lloyd")[c]
+        assert moved.counts[c] == 0.75 * now.counts[c] + found.totals.table("lloyd").sizes[c]
         np.testing.assert_allclose(moved.points[c], unit(expected[None])[0], atol=1e-6)
 
 
@@ -210,7 +210,7 @@ def test_sites_in_turn_lead_to_what_all_sites_together_lead_to() -> None:
     for _ in range(lloyd.steps(1 / K)):
         chosen = int(rng.integers(K))
         in_turn = lloyd.step(in_turn, measured([sites[chosen]], in_turn), share=1 / K)
-    assert in_turn.counts.reshape(-1, K).sum(1) == pytest.approx(np.full(lloyd.RESTARTS, N))
+    assert in_turn.counts.reshape(-1, K).sum(1) == pytest.approx(np.full(lloyd.MOST_SETS, N))
 
     def inertia(now: Clustering) -> float:
         centres = lloyd.best(now, None).points

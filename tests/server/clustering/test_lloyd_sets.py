@@ -26,8 +26,8 @@ def test_the_starts_are_the_merged_centroids_and_others_by_seed() -> None:
     sites = PARTITIONS["dealt"](images())
     one, same, other = begin(sites), begin(sites), begin(sites, seed=1)
     assert one.points.tobytes() == same.points.tobytes() != other.points.tobytes()
-    assert len(one.points) == K * lloyd.RESTARTS
-    assert one.counts.reshape(-1, K).sum(1).tolist() == [N] * lloyd.RESTARTS
+    assert len(one.points) == K * lloyd.MOST_SETS
+    assert one.counts.reshape(-1, K).sum(1).tolist() == [N] * lloyd.MOST_SETS
     assert len(np.unique(one.points.round(5), axis=0)) > 2 * K
 
 
@@ -40,7 +40,7 @@ def by_inertia(*inertia: float) -> Clustering:
 
 def test_the_worse_half_is_given_up_until_a_few_are_left() -> None:
     rng = np.random.default_rng(0)
-    now = by_inertia(*rng.permutation(lloyd.RESTARTS).astype(float))
+    now = by_inertia(*rng.permutation(lloyd.MOST_SETS).astype(float))
     sizes = []
     for number in range(1, 7):
         kept = lloyd.fewer(now, number, 1.0)
@@ -58,7 +58,7 @@ def test_the_worse_half_is_given_up_until_a_few_are_left() -> None:
 
 
 def test_with_a_part_of_the_sites_none_is_given_up_before_each_was_asked_twice() -> None:
-    now = by_inertia(*range(lloyd.RESTARTS))
+    now = by_inertia(*range(lloyd.MOST_SETS))
     asked = [len(lloyd.fewer(now, number, 0.3).inertia) for number in range(1, 15)]
     assert asked == [64] * 6 + [32] + [64] * 6 + [32]
 
@@ -82,7 +82,7 @@ def test_many_starts_find_what_few_miss(monkeypatch) -> None:
         return float(now.inertia.min())
 
     many = [ending(seed) for seed in range(4)]
-    monkeypatch.setattr(lloyd, "RESTARTS", lloyd.KEPT)
+    monkeypatch.setattr(lloyd, "MOST_SETS", lloyd.KEPT)
     few = [ending(seed) for seed in range(4)]
     assert all(a <= b for a, b in zip(many, few, strict=True))
     assert np.mean(many) < np.mean(few) - 0.1

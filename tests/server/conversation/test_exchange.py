@@ -12,13 +12,15 @@ from common.protocol.layout import Layout
 from common.protocol.messages import NEEDS_MODEL, Instruction, Reply, decode, encode, wire_size
 from common.utils.errors import UserError
 from deploy.engines.in_process import InProcessGrid
-from server.conversation.exchange import Exchange, account
+from server.conversation.inquiry import Inquiry, Participants, account
 from server.conversation.registration import SiteInfo
 from server.conversation.transport import hear, push
+from server.conversation.validation import Expected
 
 PLAN = recipes.load("fedmcc").plan({"clusters": 2, "deadline": 5})
 LAYOUT = Layout({"encoder": (("weight", (4,)),)})
 WIDTH = 3
+EXPECTED = Expected(LAYOUT, WIDTH)
 
 
 def instruction(kind="train") -> Instruction:
@@ -50,7 +52,7 @@ def good_reply(site: str, value: float, examples: int, kind="train") -> Reply:
     )
 
 
-def exchange_with(replies: dict[str, Reply | Exception], kind="train") -> Exchange:
+def inquiry_with(replies: dict[str, Reply | Exception], kind="train") -> Inquiry:
     def app_of(reply):
         def handle(_context, _record):
             if isinstance(reply, Exception):
@@ -62,16 +64,16 @@ def exchange_with(replies: dict[str, Reply | Exception], kind="train") -> Exchan
     grid = InProcessGrid({site: app_of(reply) for site, reply in replies.items()})
     nodes = {node.name: node.node_id for node in grid.get_nodes()}
     sites = {name: SiteInfo(name, 100, 1, 8, ("a", "b"), {}) for name in nodes}
-    exchange = Exchange(instruction(kind), nodes, sites, LAYOUT, WIDTH)
-    exchange.hold(grid)
-    return exchange
+    inquiry = Inquiry(instruction(kind), Participants(nodes, sites), EXPECTED)
+    inquiry.hold(grid)
+    return inquiry
 
 
 def test_the_mean_is_weighted_by_examples() -> None:
-    exchange = exchange_with({"a": good_reply("a", 1.0, 10), "b": good_reply("b", 4.0, 20)})
-    assert exchange.answered == ["a", "b"]
-    assert exchange.update.result()["encoder"].tolist() == [3.0] * 4
-    assert exchange.measured.losses() == {"loss": 2.0}
+    inquiry = inquiry_with({"a": good_reply("a", 1.0, 10), "b": good_reply("b", 4.0, 20)})
+    assert inquiry.answered == ["a", "b"]
+    assert inquiry.update.result()["encoder"].tolist() == [3.0] * 4
+    assert inquiry.measured.losses() == {"loss": 2.0}
 
 
 NAN = np.full(4, np.nan, np.float32)
@@ -117,7 +119,7 @@ BAD = {
     "unknown sums": (replace(GOOD, vectors={"labels": np.ones(3)}), "vectors.labels"),
     "a table of other classes": (
         replace(GOOD, tables={"local": np.ones((2, 7), np.int64)}),
-        "7 classes instead of 2",
+        "tables.local: shape (2, 7) instead of (2, 2)",
     ),
     "a mistake at the site": (UserError("the disk is full"), "the disk is full"),
 }
@@ -126,12 +128,12 @@ BAD = {
 @pytest.mark.parametrize("case", BAD)
 def test_a_bad_reply_is_refused_by_name_and_the_round_goes_on(case: str) -> None:
     reply, reason = BAD[case]
-    exchange = exchange_with({"bad": reply, "good": good_reply("good", 2.0, 10)})
-    assert exchange.answered == ["good"]
-    assert list(exchange.refused) == ["bad"]
-    assert reason in exchange.refused["bad"]
-    assert exchange.update.result()["encoder"].tolist() == [2.0] * 4
-    assert account(exchange)["refused"] == exchange.refused
+    inquiry = inquiry_with({"bad": reply, "good": good_reply("good", 2.0, 10)})
+    assert inquiry.answered == ["good"]
+    assert list(inquiry.refused) == ["bad"]
+    assert reason in inquiry.refused["bad"]
+    assert inquiry.update.result()["encoder"].tolist() == [2.0] * 4
+    assert account(inquiry)["refused"] == inquiry.refused
 
 
 def test_an_assessment_needs_moments_that_fit() -> None:
@@ -140,10 +142,10 @@ def test_an_assessment_needs_moments_that_fit() -> None:
     good = replace(good_reply("good", 0, 10, "assess"), moments=moments, sums=sums, groups={})
     bad = replace(good, site="bad", moments={"gram": np.eye(2), "cross": np.zeros((2, 2))})
     none = replace(good, site="none", moments={})
-    exchange = exchange_with({"good": good, "bad": bad, "none": none}, kind="assess")
-    assert exchange.answered == ["good"]
-    assert "moments.gram" in exchange.refused["bad"]
-    assert exchange.refused["none"] == "moments.gram: missing"
+    inquiry = inquiry_with({"good": good, "bad": bad, "none": none}, kind="assess")
+    assert inquiry.answered == ["good"]
+    assert "moments.gram" in inquiry.refused["bad"]
+    assert inquiry.refused["none"] == "moments.gram: missing"
 
 
 @pytest.mark.parametrize("remembers", [True, False, None])
@@ -165,14 +167,15 @@ def test_a_site_that_lacks_what_is_left_out_is_sent_it_once(remembers: bool | No
     nodes = {node.name: node.node_id for node in grid.get_nodes()}
     sites = {name: SiteInfo(name, 100, 1, 8, ("a", "b"), {}) for name in nodes}
     asked = instruction()
-    exchange = Exchange(asked, nodes, sites, LAYOUT, WIDTH, remembered=asked.groups)
-    exchange.hold(grid)
+    expected = Expected(LAYOUT, WIDTH, prepared="moment")  # the encoder came with `prepare`
+    inquiry = Inquiry(asked, Participants(nodes, sites), expected)
+    inquiry.hold(grid)
     assert sent == {"good": [set()], "other": [set()] if remembers else [set(), {"encoder"}]}
-    assert sorted(exchange.answered) == (["good"] if remembers is None else ["good", "other"])
-    assert exchange.refused == ({"other": NEEDS_MODEL} if remembers is None else {})
-    assert not exchange.waiting
+    assert sorted(inquiry.answered) == (["good"] if remembers is None else ["good", "other"])
+    assert inquiry.refused == ({"other": NEEDS_MODEL} if remembers is None else {})
+    assert not inquiry.waiting
     lean, whole = (wire_size(a.to_record()) for a in (replace(asked, groups={}), asked))
-    assert exchange.cost.bytes_down == 2 * lean + (0 if remembers else whole)
+    assert inquiry.cost.bytes_down == 2 * lean + (0 if remembers else whole)
 
 
 class SlowGrid(InProcessGrid):
@@ -195,16 +198,11 @@ def test_the_deadline_closes_the_round_with_who_answered() -> None:
     grid = SlowGrid(apps)
     nodes = {node.name: node.node_id for node in grid.get_nodes()}
     sites = {name: SiteInfo(name, 100, 1, 8, (), {}) for name in nodes}
-    exchange = Exchange(
-        replace(instruction(), plan=PLAN.model_copy(update={"deadline": 0.3})),
-        nodes,
-        sites,
-        LAYOUT,
-        WIDTH,
-    )
-    exchange.hold(grid)
-    assert (exchange.answered, exchange.missing) == (["fast"], ["slow"])
-    assert 0.3 <= exchange.seconds < 2
+    asked = replace(instruction(), plan=PLAN.model_copy(update={"deadline": 0.3}))
+    inquiry = Inquiry(asked, Participants(nodes, sites), EXPECTED)
+    inquiry.hold(grid)
+    assert (inquiry.answered, inquiry.missing) == (["fast"], ["slow"])
+    assert 0.3 <= inquiry.seconds < 2
 
 
 def test_answers_are_handed_on_one_by_one_before_the_next_is_pulled() -> None:
@@ -220,7 +218,7 @@ def test_answers_are_handed_on_one_by_one_before_the_next_is_pulled() -> None:
     grid = Watched(apps)
     nodes = {node.name: node.node_id for node in grid.get_nodes()}
     sites = {name: SiteInfo(name, 100, 1, 8, (), {}) for name in nodes}
-    held = Exchange(instruction(), nodes, sites, LAYOUT, WIDTH)
+    held = Inquiry(instruction(), Participants(nodes, sites), EXPECTED)
     for _site, message in hear(grid, push(grid, held.messages()), 5):
         events.append("handed on")
         assert not message.has_error()

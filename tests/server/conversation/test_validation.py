@@ -8,11 +8,11 @@ import pytest
 from common.clustering.centroids import Centroids
 from common.protocol.messages import Reply
 from deploy.engines.in_process import InProcessGrid
-from server.conversation.exchange import Exchange
+from server.conversation.inquiry import Inquiry, Participants
 from server.conversation.validation import Refused
 from tests.intruders.replies import (
     CLUSTERS,
-    LAYOUT,
+    EXPECTED,
     PARTS,
     POINTS,
     SITES,
@@ -25,6 +25,7 @@ from tests.intruders.replies import (
 )
 
 HUGE = 2**62
+ALONE = Participants({"bad": 2}, SITES)
 
 
 def part(kind: str, **parts: object) -> Reply:
@@ -63,7 +64,7 @@ WRONG = {
     "a table of another kind": (part("score", tables={"lloyd": TABLE}), "tables.lloyd: not asked"),
     "a table of views by other clusters": (
         part("score", tables={"views": np.ones((CLUSTERS, 3), np.int64)}),
-        "tables.views: 3 clusters instead of 2",
+        "tables.views: shape (2, 3) instead of (2, 2)",
     ),
     "more views than images": (
         part("score", tables={"views": np.full((CLUSTERS, CLUSTERS), 9)}),
@@ -126,7 +127,7 @@ WRONG = {
 def test_what_cannot_be_added_up_is_refused_and_changes_no_bit(case: str) -> None:
     wrong, why = WRONG[case]
     InProcessGrid({})
-    message = Exchange(asked(wrong.kind), {"bad": 2}, SITES, LAYOUT, WIDTH).messages()["bad"]
+    message = Inquiry(asked(wrong.kind), ALONE, EXPECTED).messages()["bad"]
     opened = exchange(wrong.kind, message)
     before = state(opened)
     message.content = wrong.to_record()
@@ -139,7 +140,7 @@ def test_what_cannot_be_added_up_is_refused_and_changes_no_bit(case: str) -> Non
 @pytest.mark.parametrize("kind", PARTS)
 def test_what_is_asked_for_passes(kind: str) -> None:
     InProcessGrid({})
-    message = Exchange(asked(kind), {"bad": 2}, SITES, LAYOUT, WIDTH).messages()["bad"]
+    message = Inquiry(asked(kind), ALONE, EXPECTED).messages()["bad"]
     opened = exchange(kind, message)
     before = state(opened)
     message.content = good(kind).to_record()

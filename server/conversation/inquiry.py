@@ -1,4 +1,4 @@
-"""One exchange with the sites: what was asked of whom, and what came of it.
+"""One exchange being held with the sites: what is asked of whom, and what comes of it.
 
 Replies are folded as they arrive and dropped; a bad one is refused by name and the others go on.
 """
@@ -13,8 +13,9 @@ from flwr.app import Message, RecordDict
 from flwr.serverapp import Grid
 
 from common.config.byzantine import answers_needed
-from common.protocol.layout import Layout, module_of
-from common.protocol.messages import NEEDS_MODEL, Instruction, Reply, wire_size
+from common.protocol.declaration import Brings
+from common.protocol.layout import module_of
+from common.protocol.messages import NEEDS_MODEL, Groups, Instruction, Reply, wire_size
 from server.aggregation import ROBUST, Aggregation, aggregation
 from server.aggregation.robust import Defence
 from server.conversation.closing import Closing
@@ -24,60 +25,53 @@ from server.conversation.validation import Expected, Refused, read_reply
 from server.measurements import Measurements
 
 
-class Exchange:
-    """Asks `nodes` (site -> node id) the same thing. `layout`: of what is sent; `width`: of the
-    embeddings; `returned`: the modules that answers bring back, if not all; `closing`: when it is
-    over before the plan's deadline (None: when all have answered); `absent`: the sites of the
-    federation that could not be asked; `remembered`: the groups that the sites should have from an
-    earlier message, which are sent to those alone that do not; `landmarks_of`: how many centroids
-    a site with so many images may send, where that is not as many as there are clusters."""
+@dataclass(frozen=True)
+class Participants:
+    """Who is asked: `nodes` (site -> node id) of the `sites` that have joined (site -> what it said
+    of itself); `absent`: those of the federation that could not be asked."""
+
+    nodes: Mapping[str, int]
+    sites: Mapping[str, SiteInfo]
+    absent: frozenset[str] = frozenset()
+
+    @property
+    def images(self) -> int:
+        """Of all that are asked."""
+        return sum(self.sites[name].examples for name in self.nodes)
+
+
+class Inquiry:
+    """Asks `whom` the same thing, `asked`; answers must fit `expected`. `closing`: when it is over
+    before the plan's deadline (None: when all have answered)."""
 
     def __init__(
         self,
         asked: Instruction,
-        nodes: Mapping[str, int],
-        sites: Mapping[str, SiteInfo],
-        layout: Layout,
-        width: int,
-        returned: Collection[str] = (),
+        whom: Participants,
+        expected: Expected,
         closing: Closing | None = None,
-        absent: Collection[str] = (),
-        remembered: Collection[str] = (),
-        landmarks_of: Callable[[int], int] | None = None,
     ) -> None:
         self.asked = asked
-        groups = {name: g for name, g in asked.groups.items() if name not in remembered}
-        self._first = replace(asked, groups=groups)
+        self.whom = whom
+        self.closing = closing or Closing(len(whom.nodes), len(whom.nodes))
+        self._expected = expected
         self._reminded: set[str] = set()
-        self.nodes = nodes
-        self._sites = sites
-        self._width = width
-        self._landmarks_of = landmarks_of
-        brings = asked.kind in ("train", "prepare")
-        back = {
-            name: array
-            for name, array in asked.groups.items()
-            if brings and (not returned or module_of(name) in returned)
-        }
-        self._sizes = {name: len(array) for name, array in back.items()}
-        images = sum(sites[name].examples for name in nodes)
         stage = asked.plan.stages[asked.stage]
         self._defence = Defence.of(stage, asked.plan.byzantine)
         self.measured = Measurements(
-            width, asked.plan.clusters, len(asked.classes), images, self._defence
+            asked.plan.clusters, len(asked.classes), whom.images, self._defence
         )
-        ruled = asked.kind == "train" or (asked.kind == "prepare" and stage.aggregation in ROBUST)
+        brings, rule = asked.exchange.brings, stage.aggregation
+        ruled = brings is Brings.SHARED or (brings is Brings.PREPARED and rule in ROBUST)
         self.update: Aggregation = aggregation(
-            stage.aggregation if ruled else "mean",
-            layout,
-            back,
-            max(images, 1),
+            rule if ruled else "mean",
+            expected.layout,
+            expected.brought_back(asked),
+            max(whom.images, 1),
             self._defence.suspects,
         )
         self.answered: list[str] = []
         self.refused: dict[str, str] = {}
-        self.closing = closing or Closing(len(nodes), len(nodes))
-        self.absent = frozenset(absent)
         self.waiting: dict[str, str] = {}  # message id -> site
         self.bytes_down = self.bytes_up = 0
         self.seconds = 0.0
@@ -85,14 +79,14 @@ class Exchange:
     @property
     def missing(self) -> list[str]:
         """Sites that could not be asked, or neither answered nor were refused."""
-        silent = self.nodes.keys() - set(self.answered) - self.refused.keys()
-        return sorted(self.absent | silent)
+        silent = self.whom.nodes.keys() - set(self.answered) - self.refused.keys()
+        return sorted(self.whom.absent | silent)
 
     @property
     def needed(self) -> float:
         """Answers without which it does not count: those of the quorum, and those that robust rules
         need against the sites that may still be Byzantine."""
-        if self.asked.kind == "score":
+        if not self.asked.exchange.robust:
             return self.closing.least
         stage = self.asked.plan.stages[self.asked.stage]
         return max(self.closing.least, answers_needed(stage, self._defence.suspects.left))
@@ -100,27 +94,43 @@ class Exchange:
     @property
     def cost(self) -> "Cost":
         """What it took; all that is kept of one whose sums have been used."""
-        phases = self.measured.seconds()
+        phases = self.measured.totals.seconds()
         return Cost(self.bytes_down, self.bytes_up, self.seconds, phases)
 
     @property
     def share(self) -> float:
         """Of the images of all sites that have joined, those of the sites that answered."""
-        answered = sum(self._sites[name].examples for name in self.answered)
-        return answered / sum(site.examples for site in self._sites.values())
+        sites = self.whom.sites
+        answered = sum(sites[name].examples for name in self.answered)
+        return answered / sum(site.examples for site in sites.values())
 
     def hold(self, grid: Grid, count: Callable[[int], None] = lambda _answered: None) -> None:
         """Ask, and fold until all have answered, `closing` says so, or the plan's deadline has
         passed; `waiting` then has what was not answered. `count` is told how many have answered."""
         started = time.monotonic()
-        self.waiting = push(grid, self._messages(self._first.to_record(), self.nodes))
+        self.waiting = push(grid, self._messages(self._lean.to_record(), self.whom.nodes))
         heard = hear(grid, self.waiting, self.asked.plan.deadline, self._is_over)
         self.fold(self._reminding(grid, heard), count)
         self.seconds = time.monotonic() - started
 
     def messages(self) -> dict[str, Message]:
         """One message per site with all that it needs, for a loop other than `hold`."""
-        return self._messages(self._whole, self.nodes)
+        return self._messages(self._whole, self.whom.nodes)
+
+    @property
+    def _lean(self) -> Instruction:
+        """What is asked, without the groups that the sites should have from the message before.
+        Those are all, where they have their embeddings by this model, and all but what was
+        prepared, where they have prepared it."""
+        prepared = self._expected.prepared
+        if self.asked.exchange.after:
+            groups: Groups = {}
+        elif self.asked.exchange.brings is Brings.SHARED and prepared:
+            sent = self.asked.groups.items()
+            groups = {name: array for name, array in sent if module_of(name) == prepared}
+        else:
+            return self.asked
+        return replace(self.asked, groups=groups)
 
     @cached_property
     def _whole(self) -> RecordDict:
@@ -130,12 +140,11 @@ class Exchange:
     def _messages(self, record: RecordDict, sites: Collection[str]) -> dict[str, Message]:
         """One message per site; all share one record, which Flower uploads once. A site that was
         away does not work on it when the round is long over."""
-        kind = "train" if self.asked.kind == "train" else "evaluate"
+        call = self.asked.exchange.call
         self.bytes_down += wire_size(record) * len(sites)
         group, ttl = str(self.asked.round), self.asked.plan.deadline + CLOCKS
-        return {
-            site: Message(record, self.nodes[site], kind, group_id=group, ttl=ttl) for site in sites
-        }
+        nodes = self.whom.nodes
+        return {s: Message(record, nodes[s], call, group_id=group, ttl=ttl) for s in sites}
 
     def _reminding(
         self, grid: Grid, heard: Iterable[tuple[str, Message]]
@@ -166,7 +175,7 @@ class Exchange:
             except Refused as why:
                 self.refused[site] = str(why)
                 if not message.has_error():
-                    self._defence.suspects.exposed.add(site)
+                    self._defence.suspects.expose(site)
             else:
                 self.bytes_up += wire_size(message.content)
                 self.answered.append(site)
@@ -174,13 +183,9 @@ class Exchange:
             del message  # the next is pulled only after this one's memory is free
 
     def _fold_one(self, site: str, message: Message) -> None:
-        images = self._sites[site].examples
-        centroids = self.asked.centroids
-        sent = 0 if centroids is None else len(centroids.counts)
-        most = self._landmarks_of(images) if self._landmarks_of else None
-        expected = Expected(self._sizes, self._width, images, sent, most)
-        reply: Reply = read_reply(message, site, self.asked, expected)
-        if reply.kind in ("train", "prepare"):
+        images = self.whom.sites[site].examples
+        reply: Reply = read_reply(message, site, self.asked, self._expected, images)
+        if self.asked.exchange.brings is not Brings.NOTHING:
             try:
                 self.update.fold(reply.groups, reply.examples)
             except ValueError as error:
@@ -198,7 +203,7 @@ class Cost:
     phases: dict[str, float]
 
 
-def account(last: Exchange, before: Sequence[Cost] = ()) -> dict[str, Any]:
+def account(last: Inquiry, before: Sequence[Cost] = ()) -> dict[str, Any]:
     """Who answered the `last` exchange of one event of the run; its bytes and seconds with those
     of the exchanges `before` it."""
     costs = [*before, last.cost]

@@ -1,0 +1,63 @@
+"""What several exchanges bring back: sums, numbers and lists that are declared once.
+
+h is an embedding of unit length, with a 1 appended where a shape says d+1.
+"""
+
+from common.protocol.declaration import (
+    CLASSES,
+    CLUSTERS,
+    OWN,
+    WIDTH,
+    WIDTH_AND_ONE,
+    Behind,
+    List,
+    Number,
+    Property,
+    Sum,
+)
+
+LARGEST_LOSS = 1e30  # of which any number of sites can be added up
+SECOND_MOMENT = (Property.SYMMETRIC, Property.SQUARES)
+
+IMAGES = Number("images", "the site's images")
+SOME_IMAGES = Number("images", "the site's images", needed=True)
+HELD = Number("held", "images that the probe and the vote were tried on")
+HEAD = Sum(
+    "head",
+    "table of head",
+    "images by (the cluster head's choice, class)",
+    (CLUSTERS, CLASSES),
+    behind=Behind.ONE,
+    counts=True,
+    optional=True,
+)
+LOCAL = Sum(
+    "local",
+    "table of local",
+    "images by (own cluster, class)",
+    (OWN, CLASSES),
+    behind=Behind.ONE,
+    counts=True,
+    optional=True,
+)
+SPREAD = (
+    Sum("sum", "sum of embeddings", "Σ h", (WIDTH,)),
+    Sum("squares", "squares of embeddings", "Σ h², number by number", (WIDTH,)),
+)
+OWN_CENTROIDS = List(
+    "centroids",
+    "centroids",
+    "unit-length centres of the site's own clusters, with counts",
+    "the sites' clusters have to be found in each other before anything can be added up",
+)
+GRAM = Sum(
+    "gram",
+    "moments",
+    "Σ h hᵀ",
+    (WIDTH_AND_ONE, WIDTH_AND_ONE),
+    norm=2.0,
+    properties=SECOND_MOMENT,
+)
+LOSSES = Number(
+    "loss.*", "the objective's losses", low=-LARGEST_LOSS, high=LARGEST_LOSS, counts=False
+)
