@@ -23,6 +23,7 @@ from common.utils.errors import UserError
 from common.utils.files import note
 from common.utils.home import covey_home
 from common.utils.names import place
+from common.utils.version import covey_version
 from server.conversation.guard import guarded
 from server.conversation.registration import SiteInfo
 from server.conversation.roster import Roster
@@ -156,14 +157,6 @@ def _partition(path: Path) -> Spread | None:
     partition = Partition.load(path)
     sizes = tuple(len(part) for part in partition.sites)
     return Spread(spec=partition.spec, hash=partition.hash, sizes=sizes)
-
-
-def covey_version() -> str:
-    """The installed version, or "unknown" in a bare checkout."""
-    try:
-        return importlib.metadata.version("covey")
-    except importlib.metadata.PackageNotFoundError:
-        return "unknown"
 
 
 def _run_folder(config: Mapping[str, Any]) -> Path:

@@ -5,6 +5,8 @@ a data set, add an entry to `common/data/known.py` and its licence to `docs/rese
 Importing this imports no torch.
 """
 
+import os
+
 from common.data.folder import read_folder
 from common.data.images import ImageData, Kind, draw
 from common.data.known import DATASETS, Dataset, data_root
@@ -50,6 +52,6 @@ def _read(spec: str, *, test: bool) -> ImageData | None:
         return read_npz(path, test=test)
     if path.exists():
         raise UserError(f"{spec} is neither a folder of images nor an .npz file")
-    if len(path.parts) > 1 or path.is_absolute():
+    if os.sep in spec:
         raise UserError(f"there is no file or folder {spec}")
     raise unknown("data set", spec, DATASETS)

@@ -11,11 +11,15 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from common.data.images import ImageData, Indices, Pixels, class_name, draw_order
 from common.utils.errors import UserError
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
 
 SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".webp", ".tif", ".tiff", ".gif"})
 LARGEST_SIDE = 224  # unless a side is asked for: what encoders are usually trained at
@@ -32,13 +36,16 @@ class _Found:
     grey: bool
 
 
-def read_folder(folder: Path, *, images: int = 0, seed: int = 0, side: int = 0) -> ImageData:
+def read_folder(
+    folder: Path, *, images: int = 0, seed: int = 0, side: int = 0, channels: int = 0
+) -> ImageData:
     """The images of `folder`, centre-cropped to a square and scaled to one side.
 
     side: `side` if given, else the most common shorter side (of equally common ones the smallest),
-    at most 224. Grey if every image is, else RGB. `images` > 0 draws that many readable ones by
-    `seed`. Files that cannot be read are named in `unreadable`. `UserError` where no image is left,
-    where images lie both beside and inside subfolders, or where there are fewer than asked for.
+    at most 224. `channels`: 1 for grey, 3 for RGB; 0: grey if every image is, else RGB. `images`
+    > 0 draws that many readable ones by `seed`. Files that cannot be read are named in
+    `unreadable`. `UserError` where no image is left, where images lie both beside and inside
+    subfolders, or where there are fewer than asked for.
     """
     names, outside = _list(folder)
     with ThreadPoolExecutor() as pool:
@@ -48,7 +55,7 @@ def read_folder(folder: Path, *, images: int = 0, seed: int = 0, side: int = 0) 
         if not found:
             raise _nothing(folder, broken, outside)
         side = side or min(_most_common([image.shorter for image in found]), LARGEST_SIDE)
-        grey = all(image.grey for image in found)
+        grey = channels == 1 or (channels == 0 and all(image.grey for image in found))
         order = (
             draw_order(len(found), images, seed, str(folder)) if images else np.arange(len(found))
         )
@@ -146,20 +153,27 @@ def _decode(
 
 def _read(path: Path, side: int, grey: bool) -> Pixels | None:
     """One file as (C, side, side); None if it is cut or damaged."""
-    from PIL import Image, ImageOps  # noqa: PLC0415
+    from PIL import Image  # noqa: PLC0415
 
     try:
         with Image.open(path) as opened:
             opened.draft(None, (side, side))  # JPEG: decode at a fraction of a large photograph
-            image = ImageOps.exif_transpose(opened)
-            if image.mode.startswith("I"):  # 16 bits, which PIL would clip to 255
-                wide = np.asarray(image).astype(np.int64).clip(0, 65535)
-                image = Image.fromarray((wide // 256).astype(np.uint8))
-            image = image.convert("L" if grey else "RGB")
-            image = ImageOps.fit(image, (side, side), Image.Resampling.BILINEAR)
-            pixels = np.asarray(image, dtype=np.uint8)
+            return fitted(opened, side, grey)
     except (OSError, ValueError, SyntaxError, EOFError, Image.DecompressionBombError):
         return None
+
+
+def fitted(opened: "Image", side: int, grey: bool) -> Pixels:
+    """The middle square of a PIL image, upright, as (C, side, side)."""
+    from PIL import Image, ImageOps  # noqa: PLC0415
+
+    image = ImageOps.exif_transpose(opened)
+    if image.mode.startswith("I"):  # 16 bits, which PIL would clip to 255
+        wide = np.asarray(image).astype(np.int64).clip(0, 65535)
+        image = Image.fromarray((wide // 256).astype(np.uint8))
+    image = image.convert("L" if grey else "RGB")
+    image = ImageOps.fit(image, (side, side), Image.Resampling.BILINEAR)
+    pixels = np.asarray(image, dtype=np.uint8)
     return pixels[None] if grey else pixels.transpose(2, 0, 1)
 
 

@@ -47,7 +47,7 @@ def read_npz(
         key = "x_test" if test else "images" if plain else "x_train"
         if key not in file:
             return None
-        images = _pixels(file[key], path, key)
+        images = pixels(file[key], f"{path}: {key}")
         own = "labels" if plain and not test else "y_test" if test else "y_train"
         values = _label_values(file[own], path, own, len(images)) if own in file else None
         if values is None:
@@ -84,24 +84,24 @@ def _open(path: Path) -> Iterator[NpzFile]:
         ) from None
 
 
-def _pixels(array: NDArray[Any], path: Path, key: str) -> Pixels:
-    """(N, C, S, S) uint8 from any of the layouts."""
+def pixels(array: NDArray[Any], what: str) -> Pixels:
+    """(N, C, S, S) uint8 from any of the layouts; `UserError` calls the array `what`."""
     if not isinstance(array, np.ndarray):  # a member of the archive that is no array at all
-        raise ValueError(f"{key} is not an array")
+        raise ValueError(f"{what} is not an array")
     shape = array.shape
     if array.dtype.kind not in "iu" or (array.size and not 0 <= array.min() <= array.max() <= 255):
-        raise UserError(f"{path}: {key} must be integers from 0 to 255, not {array.dtype}")
+        raise UserError(f"{what} must be integers from 0 to 255, not {array.dtype}")
     if array.ndim == 3:
         array = array[:, None]
     elif array.ndim == 4 and array.shape[3] in (1, 3) and array.shape[1] not in (1, 3):
         array = array.transpose(0, 3, 1, 2)
     if array.ndim != 4 or array.shape[1] not in (1, 3) or array.shape[2] != array.shape[3]:
         raise UserError(
-            f"{path}: {key} has shape {shape}; expected square images as "
+            f"{what} has shape {shape}; expected square images as "
             "(N, H, W), (N, H, W, C) or (N, C, H, W) with 1 or 3 channels"
         )
     if not len(array):
-        raise UserError(f"{path}: {key} has no images")
+        raise UserError(f"{what} has no images")
     return np.ascontiguousarray(array, dtype=np.uint8)
 
 
