@@ -15,7 +15,7 @@ from common.data.planned import planned_data, planned_partition
 from common.objectives.base import Batch
 from common.protocol import layout
 from common.utils.seeds import generator
-from tests.small_runs import Groups, plan, run, same, start_of, training_rows
+from tests.builders.runs import Groups, plan, run, same, start_of, training_rows
 
 # One site with everything
 

@@ -16,7 +16,7 @@ from common.data.planned import planned_data, planned_partition
 from common.protocol import layout
 from common.utils.seeds import generator
 from server.aggregation import optimisers
-from tests.small_runs import Groups, parameters, plan, run, same, start_of
+from tests.builders.runs import Groups, parameters, plan, run, same, start_of
 
 # Local merging
 

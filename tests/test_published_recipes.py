@@ -27,6 +27,7 @@ from common.utils.errors import UserError
 from deploy.cli.runs import new_folder
 from deploy.engines.simulate import simulate
 from server import app
+from tests.builders.records import events
 
 ROOT = Path(__file__).parents[1]
 NAMES = [name for name in recipes.names() if name.startswith(recipes.PUBLISHED)]
@@ -55,11 +56,6 @@ HEADS = {  # the same heads, but narrow
 
 def plan_of(name: str, **options: str) -> Plan:
     return recipes.load(f"{recipes.PUBLISHED}{name}").plan(options)
-
-
-def events(folder: Path, kind: str) -> list[dict]:
-    lines = (folder / "metrics.jsonl").read_text().splitlines()
-    return [event for event in map(json.loads, lines) if event["event"] == kind]
 
 
 def test_there_is_a_protocol_for_each_published_recipe_and_no_other() -> None:

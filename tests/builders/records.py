@@ -1,5 +1,6 @@
-"""Parts of a run's record, whole but for what a test says."""
+"""Parts of a run's record, whole but for what a test says; and what a run has written so far."""
 
+import json
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -56,3 +57,12 @@ def write_record(folder: Path, run: Run | None, events: Iterable[Event] = ()) ->
     lines = "".join(event.to_json() + "\n" for event in events)
     (folder / EVENTS).write_text(lines, encoding="utf-8")
     return folder
+
+
+def events(folder: Path, kind: str) -> list[dict[str, Any]]:
+    """A run's events of one kind as they lie in the file, with their figures beside the rest; a
+    last line that is being written is not one yet."""
+    path = folder / EVENTS
+    lines = path.read_text().splitlines(keepends=True) if path.exists() else []
+    found = [json.loads(line) for line in lines if line.endswith("\n")]
+    return [event | event.get("figures", {}) for event in found if event["event"] == kind]

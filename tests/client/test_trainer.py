@@ -10,20 +10,18 @@ import pytest
 import torch
 
 from client.dataset import shuffled_batches
-from client.site import open_site
 from client.storage.ledger import parts
 from client.tasks import train as training
 from client.trainer import Trainer
 from client.workbench import Workshop, pick_device
 from common.config import recipes
 from common.data import load
-from common.objectives import TRAINED, build_stage
+from common.objectives import TRAINED
 from common.protocol import layout
 from common.protocol.messages import NEEDS_MODEL, Instruction, Reply, decode, encode
 from common.utils.errors import UserError
-
-CPU = torch.device("cpu")
-CLASSES = tuple("0123456789")
+from tests.builders.sites import CLASSES, CPU, instruction, trainer
+from tests.builders.sites import site as opened
 
 
 def plan(recipe="fedsimclr", **options):
@@ -31,25 +29,8 @@ def plan(recipe="fedsimclr", **options):
     return recipes.load(recipe).plan(settings | options)
 
 
-def trainer(folder: Path, images: int = 100) -> Trainer:
-    return Trainer("ward", load("digits", images=images), folder, Workshop(CPU))
-
-
 def ask(kind="train", round_number=1, the_plan=None, **parts) -> Instruction:
-    the_plan = the_plan or plan()
-    stage, _ = the_plan.stage_of(max(1, round_number))
-    shared = build_stage(the_plan, stage, 1, 8, 10).shared()
-    return Instruction(
-        kind,
-        "run",
-        round_number,
-        the_plan,
-        stage,
-        layout.layout_of(shared).digest,
-        groups=layout.flatten(shared),
-        classes=CLASSES,
-        **parts,
-    )
+    return instruction(the_plan or plan(), kind, round_number, **parts)
 
 
 def test_training_changes_every_group_and_counts_the_training_images(tmp_path: Path) -> None:
@@ -271,7 +252,7 @@ def test_an_impossible_device_is_one_line() -> None:
 
 
 def test_the_ledger_says_what_left(tmp_path: Path) -> None:
-    site = open_site("ward", load("digits", images=60), tmp_path, Workshop(CPU))
+    site = opened(tmp_path)
     answer = site.handle(encode(ask().to_record()))
     reply = Reply.from_record(decode(answer))
     (line,) = map(json.loads, (tmp_path / "left.jsonl").read_text().splitlines())

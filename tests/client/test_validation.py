@@ -6,22 +6,17 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
 
-from client.site import Site, open_site
+from client.site import Site
 from client.validation import run_folder
-from client.workbench import Workshop, check_size
+from client.workbench import check_size
 from common.clustering.centroids import Centroids
-from common.data import load
 from common.protocol.messages import Instruction, encode
 from common.utils.errors import UserError
+from tests.builders.sites import site
 from tests.intruders.instructions import Beyond, instruction, watched
 
 TRAIN = instruction("train")
-
-
-def site(folder: Path) -> Site:
-    return open_site("ward", load("digits", images=60), folder, Workshop(torch.device("cpu")))
 
 
 def asked(the_site: Site, sent: Instruction) -> bytes:

@@ -1,6 +1,5 @@
 """A `covey run` in a process of its own, watched from outside as an operator would."""
 
-import json
 import os
 import signal
 import subprocess
@@ -70,13 +69,6 @@ class CoveyRun:
         """Whatever happened in a test: nothing of it goes on."""
         self.process.kill()
         self.process.wait()
-
-
-def events(folder: Path, kind: str) -> list[dict]:
-    path = folder / "metrics.jsonl"
-    lines = path.read_text().splitlines(keepends=True) if path.exists() else []
-    found = [json.loads(line) for line in lines if line.endswith("\n")]
-    return [event for event in found if event["event"] == kind]
 
 
 def answers(folder: Path, site: str, kind: str) -> int:

@@ -15,7 +15,8 @@ from deploy.flower.control import UnreachableError
 from deploy.flower.lines import JOINED
 from deploy.identity.invitation import Invitation
 from deploy.processes.supervisor import free_port
-from tests.deploy.helpers import cpu_seconds, events, find, processes
+from tests.builders.records import events
+from tests.deploy.helpers import cpu_seconds, find, processes
 from tests.faults.cable import LOOPBACK, Cable
 from tests.faults.command import PATIENCE, Command, until
 

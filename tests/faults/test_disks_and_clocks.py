@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from deploy.identity import certificates
-from tests.deploy.helpers import events
+from tests.builders.records import events
 from tests.faults.command import until
 from tests.faults.federation import Federation, Site, lost
 

@@ -14,7 +14,6 @@ from torch import Tensor
 from client import dataset
 from client.dataset import Dataset, take, view_batches
 from client.tasks import train as training
-from client.trainer import Trainer
 from client.workbench import Workshop
 from common.augmentations import build_views
 from common.config import recipes
@@ -22,16 +21,15 @@ from common.config.options import Plan
 from common.data import load
 from common.objectives import TRAINED, build_stage
 from common.objectives.base import Batch, LocalRound
-from common.protocol import layout
-from common.protocol.messages import Instruction, Reply
+from common.protocol.messages import Reply
 from common.record.reader import read_run
 from deploy.engines.simulate import simulate
+from tests.builders.sites import instruction, trainer
 from tests.deploy.helpers import covey
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
 GPU, CPU = torch.device("cuda"), torch.device("cpu")
 SMALL = {"dataset": "digits", "images": 240, "sites": 2, "clusters": 10, "batch-size": 32}
-CLASSES = tuple("0123456789")
 
 
 @pytest.fixture(autouse=True)
@@ -75,14 +73,8 @@ def test_losses_and_gradients_are_those_of_a_cpu(name: str) -> None:
     assert (here[1] - on_cpu[1]).norm() <= 1e-2 * on_cpu[1].norm()
 
 
-def ask(the_plan: Plan) -> Instruction:
-    shared = build_stage(the_plan, 0, 1, 8, 10).shared()
-    digest, groups = layout.layout_of(shared).digest, layout.flatten(shared)
-    return Instruction("train", "run", 1, the_plan, 0, digest, groups=groups, classes=CLASSES)
-
-
 def trained(folder: Path, the_plan: Plan) -> Reply:
-    return Trainer("ward", load("digits", images=240), folder, Workshop(GPU)).handle(ask(the_plan))
+    return trainer(folder, images=240, device=GPU).handle(instruction(the_plan))
 
 
 def unwaiting(*args) -> Iterator[Batch]:
@@ -125,7 +117,7 @@ def test_images_that_the_gpu_has_no_room_for_come_through_pinned_memory() -> Non
 
 
 def test_where_the_images_are_held_changes_no_bit_of_a_view() -> None:
-    bench = Workshop(GPU).bench(ask(plan("fedsimclr")), 1, 8, "digits")
+    bench = Workshop(GPU).bench(instruction(plan("fedsimclr")), 1, 8, "digits")
     held = torch.from_numpy(load("digits", images=100).images)
     rows = torch.arange(100, device=GPU)
     found = []
@@ -149,7 +141,7 @@ def test_views_are_float32_in_range_and_repeatable(kind: str, channels: int) -> 
 
 
 def test_mixed_precision_is_on_and_parameters_stay_float32(tmp_path: Path) -> None:
-    bench = Workshop(GPU).bench(ask(plan("fedsimclr")), 1, 8, "digits")
+    bench = Workshop(GPU).bench(instruction(plan("fedsimclr")), 1, 8, "digits")
     with bench.precision():
         assert (torch.ones(2, 2, device=GPU) @ torch.ones(2, 2, device=GPU)).dtype is torch.bfloat16
     reply = trained(tmp_path, plan("fedsimclr"))

@@ -7,29 +7,25 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
-import torch
 import torchvision.models  # noqa: F401 (a plan may name its networks: not while watched)
 
 import client.trainer
 import client.workbench
-from client.site import open_site
 from client.tasks import TASKS
-from client.workbench import Workshop
 from common.clustering.centroids import Centroids
 from common.config import recipes
-from common.data import load
 from common.objectives import build_stage
 from common.protocol import layout
 from common.protocol.exchanges import EXCHANGES
 from common.protocol.messages import Instruction, Reply, decode, encode
 from common.utils.errors import UserError, plain
 from server.conversation.guard import limited_memory
+from tests.builders.sites import CLASSES, site
 from tests.intruders.mutations import Mutator
 from tests.intruders.replies import BATCH, Tally
 
 MEMORY = 1 << 28  # bytes: models of up to `NUMBERS` parameters are built, one after the other
 NUMBERS = 2**21
-CLASSES = tuple("0123456789")
 OPTIONS = {
     "clusters": 10,
     "rounds": 2,
@@ -173,10 +169,10 @@ def bombard(count, folder, monkeypatch, seed=0):
     monkeypatch.setattr(client.trainer, "TASKS", dict.fromkeys(TASKS, untrained))
     monkeypatch.setattr(client.workbench, "MOST_NUMBERS", NUMBERS)
     home = folder / "covey-site-ward"
-    site = open_site("ward", load("digits", images=60), home, Workshop(torch.device("cpu")))
+    ward = site(home)
     bases = {kind: encode(instruction(kind).to_record()) for kind in KINDS}
     for kind, base in bases.items():
-        assert decode(site.handle(base))["header"]["kind"] == kind.partition(",")[0]
+        assert decode(ward.handle(base))["header"]["kind"] == kind.partition(",")[0]
     mutator = Mutator(seed, list(bases.values()))
     tally = Tally()
     for start in range(0, count, BATCH):
@@ -184,7 +180,7 @@ def bombard(count, folder, monkeypatch, seed=0):
             for number in range(start, min(count, start + BATCH)):
                 spoiled = mutator.spoil(bases[KINDS[number // IN_A_ROW % len(KINDS)]])
                 try:
-                    site.handle(spoiled)
+                    ward.handle(spoiled)
                 except UserError as why:
                     tally.refuse(plain(str(why)))
                 else:

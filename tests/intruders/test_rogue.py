@@ -5,7 +5,8 @@ import re
 
 import pytest
 
-from tests.deploy.helpers import events, until
+from tests.builders.records import events
+from tests.deploy.helpers import until
 from tests.intruders.place import PATIENCE
 from tests.intruders.rogue import TRICKS, Rogue
 

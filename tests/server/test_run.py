@@ -22,6 +22,7 @@ from server import app as server_app
 from server.conversation.roster import Roster
 from server.run.folder import RunFolder
 from server.strategy import CoveyStrategy
+from tests.builders.records import events
 from tests.server.unlabelled import without_labels
 
 SMALL = {"dataset": "digits", "images": 240, "sites": 3, "local-epochs": 1, "batch-size": 32}
@@ -31,12 +32,6 @@ def plan(recipe="fedmcc", **options):
     return recipes.load(recipe).plan(
         {**SMALL, "rounds": "2,2" if recipe == "fedmcc" else "2", **options}
     )
-
-
-def events(folder: Path, kind: str) -> list[dict]:
-    lines = (folder / "metrics.jsonl").read_text().splitlines()
-    found = [event for event in map(json.loads, lines) if event["event"] == kind]
-    return [event | event.get("figures", {}) for event in found]
 
 
 @pytest.fixture(scope="module")

@@ -30,6 +30,7 @@ from server.clustering import lloyd
 from server.conversation.asking import Asking
 from server.report import write_report
 from server.strategy import CoveyStrategy
+from tests.builders.records import events
 
 SMALL = {"dataset": "digits", "images": 150, "sites": 3, "local-epochs": 1, "batch-size": 50}
 ROUNDS = {"kfed": "1,0", "fedkmeans": "1,0", "fedkmeans-pixels": "0"}
@@ -37,12 +38,6 @@ ROUNDS = {"kfed": "1,0", "fedkmeans": "1,0", "fedkmeans-pixels": "0"}
 
 def plan(recipe: str, **options):
     return recipes.load(recipe).plan({**SMALL, "rounds": ROUNDS[recipe], **options})
-
-
-def events(folder: Path, kind: str) -> list[dict]:
-    lines = (folder / "metrics.jsonl").read_text().splitlines()
-    found = [event for event in map(json.loads, lines) if event["event"] == kind]
-    return [event | event.get("figures", {}) for event in found]
 
 
 @pytest.fixture(scope="module")

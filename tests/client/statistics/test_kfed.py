@@ -10,10 +10,7 @@ from client.statistics.clusters import nearest
 from client.statistics.kfed import beyond_doubt, k_fed_clusters, means, project
 from common.utils.seeds import generator
 
-
-@pytest.fixture(autouse=True)
-def _one_thread() -> None:
-    torch.set_num_threads(1)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 def chance(seed: int = 0) -> torch.Generator:

@@ -14,10 +14,7 @@ from common.clustering import kmeans as module
 from common.clustering.kmeans import kmeans
 from common.utils.seeds import generator
 
-
-@pytest.fixture(autouse=True)
-def _one_thread() -> None:
-    torch.set_num_threads(1)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 def chance(seed: int = 0) -> torch.Generator:

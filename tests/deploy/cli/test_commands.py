@@ -12,8 +12,9 @@ from deploy.flower.bundle import write_bundle
 from deploy.processes.supervisor import free_port
 from deploy.site.folder import SiteFolder
 from deploy.site.left import read_ledger
+from tests.builders.records import events
 from tests.deploy import helpers
-from tests.deploy.helpers import events, processes
+from tests.deploy.helpers import processes
 from tests.deploy.machines import Covey, write_images
 
 LONG = ("--local-epochs", "20", "--rounds", "40")  # a round of many seconds

@@ -22,11 +22,11 @@ from deploy.cli.run_options import run_config
 from deploy.engines import run_locally as engine
 from deploy.engines.federation import SiteSpec
 from deploy.engines.simulate import simulate
+from tests.builders.records import events
 from tests.deploy.helpers import (
     CoveyRun,
     answers,
     cpu_seconds,
-    events,
     find,
     processes,
     same_results,

@@ -6,7 +6,6 @@ import json
 import os
 import socket
 import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -17,6 +16,7 @@ from deploy.flower import commands as flower
 from deploy.flower.bundle import write_bundle
 from deploy.identity.certificates import make_site_key
 from deploy.processes.supervisor import LOOPBACK, environment, free_port
+from tests.deploy.helpers import until
 
 PATIENCE = 60.0
 WORDS = "path with spaces/and 'both' \"quotes\" \\ = #"
@@ -35,13 +35,6 @@ def processes(sessions):
         if int(fields[3]) in sessions and fields[0] != "Z":
             found.append(f"{entry.name} {command}")
     return found
-
-
-def until(condition):
-    end = time.monotonic() + PATIENCE
-    while not condition():
-        assert time.monotonic() < end, "waited in vain"
-        time.sleep(0.1)
 
 
 @pytest.fixture

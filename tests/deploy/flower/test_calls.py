@@ -30,6 +30,7 @@ from tests.deploy.flower.place import (
     running,
     signed,
 )
+from tests.deploy.helpers import until
 
 
 @pytest.fixture(scope="module")
@@ -42,13 +43,6 @@ def place(tmp_path_factory):
 def pool():
     with ThreadPoolExecutor(8) as executor:
         yield executor
-
-
-def until(condition, patience: float = PATIENCE) -> None:
-    end = time.monotonic() + patience
-    while not condition():
-        assert time.monotonic() < end
-        time.sleep(0.02)
 
 
 def at_once(place: Place, monkeypatch) -> None:

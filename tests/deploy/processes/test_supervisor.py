@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from deploy.processes.supervisor import Restart, Supervisor, environment, free_ports
+from tests.deploy.helpers import until
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="looks into /proc")
 
@@ -26,13 +27,6 @@ STUBBORN = (
     "print('up', flush=True)\n"
     "time.sleep(300)\n"
 )
-
-
-def until(condition, patience=PATIENCE):
-    end = time.monotonic() + patience
-    while not condition():
-        assert time.monotonic() < end, "waited in vain"
-        time.sleep(0.02)
 
 
 def living(sessions):

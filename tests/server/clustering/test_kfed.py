@@ -18,9 +18,7 @@ K, D = 6, 10
 Local = list[tuple[str, Centroids]]
 
 
-@pytest.fixture(autouse=True)
-def _one_thread() -> None:
-    torch.set_num_threads(1)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 def few_each(seed: int, sites: int = 8, each: int = 2, noise: float = 0.03) -> Local:

@@ -22,9 +22,7 @@ from server.measurements import Measurements
 K, D, N = 5, 6, 240
 
 
-@pytest.fixture(autouse=True)
-def _one_thread() -> None:
-    torch.set_num_threads(1)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 def images(seed: int = 0) -> Tensor:

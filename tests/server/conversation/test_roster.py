@@ -21,9 +21,8 @@ from server.conversation import asking, roster
 from server.conversation.closing import Closing
 from server.conversation.roster import Roster
 from server.run.folder import Checkpoint, RunFolder
-from tests.builders.records import a_run
+from tests.builders.records import a_run, events
 from tests.server.fleet import Fleet
-from tests.server.test_run import events
 
 PLAN = recipes.load("fedsimclr").plan({"sites": 3, "deadline": 0.4})
 HELLO = Reply("hello", "", 0, examples=9, info={"channels": 1, "side": 8, "classes": []})

@@ -18,8 +18,8 @@ from server.app import run
 from server.conversation import roster
 from server.conversation.roster import Roster
 from server.run.folder import RunFolder
+from tests.builders.records import events
 from tests.server.fleet import Fleet
-from tests.server.test_run import events
 
 SMALL, LARGE, GREY = (3, 8), (3, 16), (1, 8)
 

@@ -9,7 +9,7 @@ import pytest
 from deploy.engines.simulate import simulate
 from server.run import progress
 from server.run.progress import FILE, JOIN, Progress, ProgressFile, read_progress
-from tests.small_runs import plan
+from tests.builders.runs import plan
 
 TRAINING = Progress("train", "representation", 3, 10, 0, 4)
 
