@@ -12,6 +12,7 @@ import pytest
 from safetensors.numpy import load_file
 
 from deploy.cli import main as cli
+from tests.builders.records import events as events
 
 ROOT = Path(__file__).resolve().parents[2]
 PATIENCE = 240.0  # seconds: the machine may be busy
