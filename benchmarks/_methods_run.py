@@ -17,8 +17,8 @@ from _methods_figures import Row, figures
 
 from common.config import recipes
 from common.config.options import Plan, Stage
-from common.objectives import settle_parameters
 from common.record.reader import has_run, read_settings
+from common.stages import settle_parameters
 from common.utils.files import write_atomic
 from deploy.engines.simulate import simulate
 
@@ -29,16 +29,16 @@ REFERENCES: dict[str, tuple[str, Options]] = {  # the recipe that each runs, wit
     "standalone": ("fedsimclr", {"participation": 1.0}),
     "pixels": ("fedkmeans-pixels", {}),
 }
-UNSTARTED: Options = {"objective": "frozen,spectral,landmarks", "normalisation": "group"}
-PROJECTED: Options = UNSTARTED | {"objective": "frozen,spectral,projection"}  # no landmarks either
-SPECTRAL: Options = {"objective": "spectral", "normalisation": "group"}
+UNSTARTED: Options = {"solver": "frozen,,landmark-spectral", "normalisation": "group"}
+PROJECTED: Options = UNSTARTED | {"solver": "frozen,,projection"}  # no landmarks either
+SPECTRAL: Options = {"objective": "spectral-contrastive", "normalisation": "group"}
 CONTROLS: dict[str, tuple[str, Options]] = {  # which part of `covey` does what
     "centralised-spectral": ("fedsimclr", POOLED | SPECTRAL),
     "centralised-covey": ("covey", POOLED),
     "centralised-covey-projection": ("covey", POOLED | PROJECTED),
     "covey-landmarks": ("covey", UNSTARTED),
     "covey-projection": ("covey", PROJECTED),
-    "fedsimclr-landmarks": ("fedsimclr-projection", {"objective": "simclr,landmarks"}),
+    "fedsimclr-landmarks": ("fedsimclr-projection", {"solver": ",landmark-spectral"}),
     "covey-projection+batch": ("covey", PROJECTED | {"normalisation": "batch"}),
     "fedsimclr+group": ("fedsimclr", {"normalisation": "group"}),
     "fedsimclr-projection+group": ("fedsimclr-projection", {"normalisation": "group"}),

@@ -27,11 +27,11 @@ from client.workbench import Workshop, pick_device
 from common.config import recipes
 from common.config.options import Plan
 from common.data import ImageData, load
-from common.objectives import build_stage
 from common.objectives.base import Batch
 from common.protocol import layout
 from common.protocol.layout import layout_of
 from common.protocol.messages import Instruction
+from common.stages import build_stage
 
 
 def main(

@@ -10,7 +10,7 @@ from torch import Tensor
 from client.dataset import take
 from common.augmentations import Views
 from common.config.options import Plan
-from common.objectives.base import Objective
+from common.models.model import Model
 
 CHUNK = 1024  # images in one forward; rows in one block of similarities
 
@@ -57,47 +57,47 @@ class Memory:
 
 @torch.no_grad()
 def embed(
-    objective: Objective, views: Views, images: Tensor, embedding: str, device: torch.device
+    model: Model, views: Views, images: Tensor, embedding: str, device: torch.device
 ) -> Embedded:
     """Forward all images (N, C, H, W) uint8 in evaluation mode, without augmentation."""
-    found = outputs(objective, views, images, torch.arange(len(images)), device)
-    return _joined([_embedded(objective, h, embedding) for h in found])
+    found = outputs(model, views, images, torch.arange(len(images)), device)
+    return _joined([_embedded(model, h, embedding) for h in found])
 
 
 @torch.no_grad()
 def embed_views(
-    objective: Objective, views: Views, images: Tensor, embedding: str, chance: torch.Generator
+    model: Model, views: Views, images: Tensor, embedding: str, chance: torch.Generator
 ) -> tuple[Embedded, Embedded]:
     """The same of two views of each image."""
-    found = view_outputs(objective, views, images, torch.arange(len(images)), chance)
-    pairs = [[_embedded(objective, h, embedding) for h in both.chunk(2)] for both in found]
+    found = view_outputs(model, views, images, torch.arange(len(images)), chance)
+    pairs = [[_embedded(model, h, embedding) for h in both.chunk(2)] for both in found]
     a, b = (_joined(parts) for parts in zip(*pairs, strict=True))
     return a, b
 
 
 def outputs(
-    objective: Objective, views: Views, images: Tensor, rows: Tensor, device: torch.device
+    model: Model, views: Views, images: Tensor, rows: Tensor, device: torch.device
 ) -> Iterator[Tensor]:
     """Encoder outputs of the `rows` of images in evaluation mode, chunk by chunk."""
-    objective.eval()
+    model.eval()
     for chunk in rows.to(images.device).split(CHUNK):
         plain = views.plain(take(images, chunk, device))
-        yield objective.encoder(plain.contiguous(memory_format=torch.channels_last))
+        yield model.encoder(plain.contiguous(memory_format=torch.channels_last))
 
 
 def view_outputs(
-    objective: Objective, views: Views, images: Tensor, rows: Tensor, chance: torch.Generator
+    model: Model, views: Views, images: Tensor, rows: Tensor, chance: torch.Generator
 ) -> Iterator[Tensor]:
     """The same of two views of each, the second ones after all the first ones of a chunk."""
-    objective.eval()
+    model.eval()
     for chunk in rows.to(images.device).split(CHUNK):
         batch = take(images, chunk, chance.device)
-        yield objective.encoder(torch.cat(views.pair(batch, chance)))
+        yield model.encoder(torch.cat(views.pair(batch, chance)))
 
 
-def _embedded(objective: Objective, h: Tensor, embedding: str) -> Embedded:
-    assignments = objective.assignments(h)
-    out = objective.projector(h) if embedding == "projector" else h
+def _embedded(model: Model, h: Tensor, embedding: str) -> Embedded:
+    assignments = model.assignments(h)
+    out = model.projector(h) if embedding == "projector" else h
     head = None if assignments is None else assignments.argmax(dim=1)
     return Embedded(F.normalize(out.float(), dim=1), head)
 

@@ -55,7 +55,7 @@ class Trainer:
         store = StateStore(run_folder(self.folder, instruction.run))
         own, plan = self.images.data, instruction.plan
         bench = self.workshop.bench(instruction, own.channels, own.side, own.kind)
-        instruction = self.workshop.whole(instruction, bench.objective.prepares)
+        instruction = self.workshop.whole(instruction, bench.prepares)
         check_parts(instruction, bench)
         if instruction.kind == "prepare":
             self.workshop.receive(instruction.groups)

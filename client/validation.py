@@ -9,8 +9,10 @@ import re
 from pathlib import Path
 
 from client.workbench import Workbench
+from common.objectives.base import Objective
 from common.protocol.declaration import Brings, Given, Needs
 from common.protocol.messages import MOST_CLASSES, Instruction
+from common.solvers.base import statistics_of, width_of
 from common.utils.errors import UserError
 
 LONGEST_NAME = 100
@@ -57,9 +59,8 @@ def check_parts(instruction: Instruction, bench: Workbench) -> None:
     """`UserError` unless what came with the instruction fits the model that the site has built."""
     _check_model(instruction, bench)
     _check_asked(instruction, bench)
-    width = bench.objective.width_for(
-        instruction.asked, instruction.plan.stages[instruction.stage].embedding
-    )
+    stage = instruction.plan.stages[instruction.stage]
+    width = width_of(bench.model, instruction.asked, stage.embedding)
     _check_centroids(instruction, width)
     if instruction.probe is not None:
         fitting = (width + 1, len(instruction.classes))
@@ -68,14 +69,14 @@ def check_parts(instruction: Instruction, bench: Workbench) -> None:
 
 
 def _check_asked(instruction: Instruction, bench: Workbench) -> None:
-    """That the stage's objective does what is asked for."""
-    name = instruction.plan.stages[instruction.stage].objective
-    exchange, objective = instruction.exchange, bench.objective
-    if exchange.solves and instruction.asked not in objective.solves:
+    """That the stage's objective or solver does what is asked for."""
+    name = instruction.plan.stages[instruction.stage].method
+    exchange = instruction.exchange
+    if exchange.solves and instruction.asked not in statistics_of(bench.model):
         raise UserError(f"{name} solves nothing from {instruction.asked}")
-    if exchange.brings is Brings.SHARED and not objective.trains:
+    if exchange.brings is Brings.SHARED and not isinstance(bench.model, Objective):
         raise UserError(f"{name} is not trained")
-    if exchange.brings is Brings.PREPARED and not objective.prepares:
+    if exchange.brings is Brings.PREPARED and not bench.prepares:
         raise UserError(f"{name} prepares nothing")
 
 

@@ -1,7 +1,7 @@
 """The model on the device, kept warm between rounds and, in a simulation, between sites.
 
-A `Workbench` is everything that a round needs and that depends on the plan alone: the objective
-with its encoder and heads, the views, the layout of what is shared. Nothing of a site stays in it:
+A `Workbench` is everything that a round needs and that depends on the plan alone: the stage's model
+(its objective or solver), the views, the layout of what is shared. Nothing of a site stays in it:
 `set_up` writes every tensor anew before each use.
 """
 
@@ -14,11 +14,12 @@ from torch import Tensor
 from client.merge import MERGES, Memory, Merging
 from common.augmentations import Views, build_views
 from common.config.options import Plan, Stage
-from common.objectives import build_stage
+from common.models.model import Model
 from common.objectives.base import Objective
 from common.protocol import layout
 from common.protocol.layout import BUFFERS, Layout, digest_of, module_of
 from common.protocol.messages import NEEDS_MODEL, Floats, Groups, Instruction
+from common.stages import build_stage
 from common.utils.errors import UserError
 
 MOST_NUMBERS = 2**29  # in a model with its targets and queues: 2 GiB of float32
@@ -29,13 +30,25 @@ OWN, MEMORY, ROUND = "own/", "memory/", "round"  # in a site's state: what a mer
 class Workbench:
     """The built modules of one stage on one device."""
 
-    objective: Objective
+    model: Model
     views: Views
     layout: Layout
     initial: Mapping[str, Tensor]
     device: torch.device
     wanted_precision: str
     local_statistics: bool
+
+    @property
+    def objective(self) -> Objective:
+        """The model of a stage that is trained; `UserError` where it is not."""
+        if not isinstance(self.model, Objective):
+            raise UserError(f"{self.model.name} is not trained")
+        return self.model
+
+    @property
+    def prepares(self) -> str:
+        """The module that a round of the stage begins with (`Objective.prepares`), if any."""
+        return self.model.prepares if isinstance(self.model, Objective) else ""
 
     def precision(self) -> torch.autocast:
         """Mixed precision where the plan wants it."""
@@ -47,9 +60,9 @@ class Workbench:
         What has no state yet (a site's first round, a new stage's target) starts from what was
         received.
         """
-        self.objective.load_state_dict(dict(self.initial))
-        layout.load(self.objective.shared(), groups)
-        self.objective.restart_local()
+        self.model.load_state_dict(dict(self.initial))
+        layout.load(self.model.shared(), groups)
+        self.model.restart_local()
         with torch.no_grad():
             for name, tensor in self.own_tensors().items():
                 if name in state and state[name].shape == tensor.shape:
@@ -59,11 +72,11 @@ class Workbench:
         """What stays at the site, by name: local modules, and running statistics kept local."""
         tensors = {
             f"{module}/{name}": tensor
-            for module, part in self.objective.local().items()
+            for module, part in self.model.local().items()
             for name, tensor in part.state_dict(keep_vars=False).items()
         }
         if self.local_statistics:
-            for group, members in layout.tensors(self.objective.shared()).items():
+            for group, members in layout.tensors(self.model.shared()).items():
                 if group.endswith(BUFFERS):
                     tensors |= {f"{group}/{name}": tensor for name, tensor in members.items()}
         return tensors
@@ -78,7 +91,7 @@ class Workbench:
 
         return MERGES[stage.merge](
             Merging(
-                modules=self.objective.shared(),
+                modules=self.model.shared(),
                 own=kept(OWN),
                 memory=kept(MEMORY),
                 missed=ROUND in state and int(state[ROUND]) != number - 1,
@@ -92,7 +105,7 @@ class Workbench:
             return {}
         own = {
             f"{OWN}{module}/{name}": parameter.detach()
-            for module, part in self.objective.shared().items()
+            for module, part in self.model.shared().items()
             for name, parameter in part.named_parameters()
         }
         kept = {f"{MEMORY}{name}": tensor for name, tensor in memory.items()}
@@ -101,7 +114,7 @@ class Workbench:
     def shared_groups(self, modules: Collection[str] = ()) -> dict[str, Floats]:
         """What is sent: one flat array per group of `modules`, or of all that is shared; running
         statistics only where averaged."""
-        shared = self.objective.shared()
+        shared = self.model.shared()
         groups = layout.flatten({n: m for n, m in shared.items() if not modules or n in modules})
         if self.local_statistics:
             groups = {name: g for name, g in groups.items() if not name.endswith(BUFFERS)}
@@ -126,13 +139,13 @@ class Workshop:
         key = (plan.to_json(), stage, channels, side, kind)
         if self._bench is None or key != self._key:
             check_size(plan, stage, channels, side)
-            objective = build_stage(plan, stage, channels, side, plan.clusters)
-            objective.to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+            model = build_stage(plan, stage, channels, side, plan.clusters)
+            model.to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
             self._bench = Workbench(
-                objective=objective,
+                model=model,
                 views=build_views(plan.views, kind, side),
-                layout=layout.layout_of(objective.shared()),
-                initial={k: v.clone() for k, v in objective.state_dict().items()},
+                layout=layout.layout_of(model.shared()),
+                initial={k: v.clone() for k, v in model.state_dict().items()},
                 device=self.device,
                 wanted_precision=plan.precision,
                 local_statistics=plan.batchnorm == "local",
@@ -168,8 +181,8 @@ def check_size(plan: Plan, stage: int, channels: int, side: int) -> None:
     memory."""
     try:
         with torch.device("meta"):
-            objective = build_stage(plan, stage, channels, side, plan.clusters)
-            numbers = sum(tensor.numel() for tensor in objective.state_dict().values())
+            model = build_stage(plan, stage, channels, side, plan.clusters)
+            numbers = sum(tensor.numel() for tensor in model.state_dict().values())
     except (RuntimeError, ArithmeticError, TypeError) as error:
         why = str(error).partition("\n")[0]
         raise UserError(f"stage {stage}: its model cannot be built: {why}") from None

@@ -17,8 +17,8 @@ from common.config import recipes
 from common.config.checks import check_plan
 from common.config.options import Plan
 from common.data.partition import Partition
-from common.objectives import settle_parameters
 from common.record.schema import Run, Spread, WarningEvent
+from common.stages import settle_parameters
 from common.utils.errors import UserError
 from common.utils.files import note
 from common.utils.home import covey_home
@@ -117,7 +117,7 @@ def _publish(strategy: CoveyStrategy) -> None:
     tensors = strategy.model.encoder_tensors(last, state.groups)
     folder.write("encoder.safetensors", save(tensors, metadata=facts))
     if plan.stages[last].embedding == "projector":
-        state_dict = strategy.model.objective(last).projector.state_dict()  # filled with the above
+        state_dict = strategy.model.of(last).projector.state_dict()  # filled with the above
         projector = {name: tensor.float().numpy() for name, tensor in state_dict.items()}
         folder.write("projector.safetensors", save(projector, metadata=facts))
     if state.centroids is not None:

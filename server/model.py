@@ -3,7 +3,7 @@
 The server builds a stage's modules for their shapes and initial values; it never runs them.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 import numpy as np
 import torch
@@ -11,10 +11,12 @@ from numpy.typing import NDArray
 
 from common.clustering.centroids import Centroids
 from common.config.options import Plan
-from common.objectives import build_stage
+from common.models.model import Model
 from common.objectives.base import Objective
 from common.protocol import layout
 from common.protocol.messages import Floats, Groups
+from common.solvers.base import Landmarks, Statistic, statistics_of, width_of
+from common.stages import build_stage
 
 
 class GlobalModel:
@@ -23,10 +25,10 @@ class GlobalModel:
     def __init__(self, plan: Plan, channels: int, side: int) -> None:
         self._plan = plan
         self._channels, self._side = channels, side
-        self._built: tuple[int, Objective] | None = None
+        self._built: tuple[int, Model] | None = None
 
-    def objective(self, stage: int) -> Objective:
-        """The stage's objective, initialised from the plan's seed."""
+    def of(self, stage: int) -> Model:
+        """The stage's modules, initialised from the plan's seed."""
         if self._built is None or self._built[0] != stage:
             plan = self._plan
             built = build_stage(plan, stage, self._channels, self._side, plan.clusters)
@@ -35,7 +37,7 @@ class GlobalModel:
 
     def layout(self, stage: int) -> layout.Layout:
         """Names and shapes of what the stage shares."""
-        return layout.layout_of(self.objective(stage).shared())
+        return layout.layout_of(self.of(stage).shared())
 
     def parameters(self, stage: int) -> int:
         """Numbers in what the stage shares."""
@@ -44,7 +46,21 @@ class GlobalModel:
 
     def width(self, stage: int, asked: str) -> int:
         """Numbers in one embedding, or in one of the points that something is solved from."""
-        return self.objective(stage).width_for(asked, self._plan.stages[stage].embedding)
+        return width_of(self.of(stage), asked, self._plan.stages[stage].embedding)
+
+    def prepares(self, stage: int) -> str:
+        """The module that the stage's rounds begin with (`Objective.prepares`), if any."""
+        model = self.of(stage)
+        return model.prepares if isinstance(model, Objective) else ""
+
+    def statistics(self, stage: int) -> Mapping[str, Statistic]:
+        """What the stage's solver asks the sites for; nothing of a stage that is trained."""
+        return statistics_of(self.of(stage))
+
+    def landmarks_of(self, stage: int, asked: str) -> Callable[[int], int] | None:
+        """How many landmarks a site with so many images may send; None where it sends others."""
+        statistic = self.statistics(stage).get(asked)
+        return statistic.at_most if isinstance(statistic, Landmarks) else None
 
     def enter(self, stage: int, learned: Groups, centroids: Centroids | None) -> dict[str, Floats]:
         """The state that a stage starts from: from the seed, with what was learned before it.
@@ -52,11 +68,12 @@ class GlobalModel:
         All sites start from the same heads, or averaging would mix permuted clusters. A head takes
         encoder outputs, so it starts from centroids only where those are of encoder outputs.
         """
-        objective = self.objective(stage)
+        model = self.of(stage)
         before = self._plan.stages[stage - 1] if stage else None
-        if centroids is not None and before is not None and before.embedding == "encoder":
-            objective.start_from(torch.from_numpy(centroids.points))
-        initial = layout.flatten(objective.shared())
+        on_outputs = before is not None and before.embedding == "encoder"
+        if centroids is not None and on_outputs and isinstance(model, Objective):
+            model.start_from(torch.from_numpy(centroids.points))
+        initial = layout.flatten(model.shared())
         groups = {
             name: learned[name] if name in learned and learned[name].shape == array.shape else array
             for name, array in initial.items()
@@ -68,17 +85,18 @@ class GlobalModel:
     def solve(
         self, stage: int, groups: Groups, asked: str, sums: Mapping[str, NDArray[np.float64]]
     ) -> dict[str, Floats]:
-        """The groups after the stage's objective has solved its closed form from what all sites
-        sent (`Objective.solve`)."""
-        objective = self.objective(stage)
-        layout.load(objective.shared(), groups)
-        objective.solve(asked, {name: torch.from_numpy(value) for name, value in sums.items()})
-        solved = layout.flatten(objective.shared())
+        """The groups after the closed form of the statistic that was `asked` for, from what all
+        sites have sent."""
+        model = self.of(stage)
+        layout.load(model.shared(), groups)
+        found = {name: torch.from_numpy(value) for name, value in sums.items()}
+        self.statistics(stage)[asked].solve(found)
+        solved = layout.flatten(model.shared())
         return {name: solved[name] for name in groups}
 
     def encoder_tensors(self, stage: int, groups: Groups) -> dict[str, Floats]:
         """The encoder's tensors by name, for publishing."""
-        objective = self.objective(stage)
+        objective = self.of(stage)
         layout.load(objective.shared(), groups)
         state = objective.encoder.state_dict()
         return {name: tensor.float().numpy() for name, tensor in state.items()}

@@ -19,6 +19,7 @@ from common.config.options import Plan
 from common.protocol.exchanges import EXCHANGES
 from common.protocol.messages import Kind
 from common.record.schema import RoundEvent, StageEvent, WarningEvent
+from common.solvers.base import Landmarks
 from common.utils.errors import UserError
 from common.utils.seeds import derive_seed
 from server.aggregation.optimisers import OPTIMISERS
@@ -75,13 +76,11 @@ class CoveyStrategy(Strategy):
         groups = self.model.enter(index, self.state.groups, self.state.centroids)
         self.state = replace(self.state, groups=groups, memory={})
         self._solved = []
-        objective = self.model.objective(index)
-        for asked in objective.solves:
+        for asked, statistic in self.model.statistics(index).items():
             kind, _, step = asked.partition(".")
             exchange = self._ask(grid, kind, self.state.round, step=int(step or 0))
-            if kind == "landmarks":
-                most = objective.solving_width("affinity")
-                seed = derive_seed(self.plan.seed, "landmarks", index)
+            if isinstance(statistic, Landmarks):
+                seed, most = derive_seed(self.plan.seed, "landmarks", index), statistic.in_all
                 sums = {"points": shared_landmarks(exchange.measured.centroids, most, seed)}
             else:
                 totals = exchange.measured.totals
@@ -94,8 +93,7 @@ class CoveyStrategy(Strategy):
     def _prepare(self, grid: Grid, number: int) -> list[Cost]:
         """Before a round of an objective that `prepares`: the mean of what the sites share first,
         from the model that all have received; what it cost."""
-        module = self.model.objective(self.state.closed).prepares
-        if not module:
+        if not self.model.prepares(self.state.closed):
             return []
         exchange = self._ask(grid, "prepare", number)
         groups = {**self.state.groups, **exchange.update.result()}
@@ -235,7 +233,7 @@ class CoveyStrategy(Strategy):
         """Say the plan in a line per stage."""
         for stage in self.plan.stages:
             rounds = f"{stage.rounds} rounds" if stage.rounds else "no training"
-            print(f"{stage.name}: {stage.objective}, {rounds}", flush=True)
+            print(f"{stage.name}: {stage.method}, {rounds}", flush=True)
 
     def warn(self, text: str, number: int) -> None:
         """Say it, and write it into the run's metrics."""

@@ -47,9 +47,9 @@ from common.clustering.centroids import Centroids, unit
 from common.config import recipes
 from common.config.options import Plan
 from common.data.planned import planned_data
-from common.objectives import build_stage
 from common.protocol import layout
 from common.protocol.messages import MessageError, Reply
+from common.stages import build_stage
 from deploy.engines import simulate as simulate_module
 from deploy.engines.in_process import InProcessGrid
 from deploy.engines.simulate import simulate

@@ -16,8 +16,8 @@ from pathlib import Path
 import pytest
 
 from common.config import recipes
-from common.objectives import build_stage
 from common.record.reader import read_run
+from common.stages import build_stage
 from deploy.cli.recipes import FAMILIES
 from tests.builders.pages import anchors, printed_steps
 from tests.wheel import packages

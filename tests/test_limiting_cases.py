@@ -55,9 +55,9 @@ def test_fedu_with_a_threshold_of_0_keeps_the_sites_own_predictor(
     original = training.train_round
 
     def watched(bench, *rest):
-        models.append(layout.flatten(bench.objective.shared()))
+        models.append(layout.flatten(bench.model.shared()))
         totals = original(bench, *rest)
-        models.append(layout.flatten(bench.objective.shared()))
+        models.append(layout.flatten(bench.model.shared()))
         return totals
 
     monkeypatch.setattr(training, "train_round", watched)

@@ -4,7 +4,6 @@ Everything that leaves this file towards the server is a sum, a count or a centr
 site has them, are used for evaluation only and never leave it.
 """
 
-import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -12,72 +11,15 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from numpy.typing import NDArray
-from torch import Tensor, nn
+from torch import Tensor
 
-from client.embedding import CHUNK, outputs, view_outputs
+from client.embedding import CHUNK
 from client.statistics.clusters import local_clusters
 from client.statistics.kfed import k_fed_clusters
-from common.augmentations import Views
-from common.objectives.base import Objective
 from common.protocol.messages import Counts, Floats
 
-PATCHED = 2**24  # numbers in the patches that are laid out at once (64 MB)
 NEIGHBOURS = 20  # of the kNN vote, or fewer where a site has few images
 KNN_TEMPERATURE = 0.07  # weights exp(cos/τ): Wu et al., CVPR 2018 (arXiv 1805.01978), section 3.4
-
-
-@torch.no_grad()
-def solving_points(
-    objective: Objective,
-    views: Views,
-    images: Tensor,
-    rows: Tensor,
-    asked: str,
-    device: torch.device,
-) -> Tensor:
-    """What is summed for `Objective.solve`, (n, d), of the n `rows` without augmentation."""
-    chunks = outputs(objective, views, images, rows, device)
-    return torch.cat([objective.solving_points(asked, h) for h in chunks])
-
-
-@torch.no_grad()
-def patch_moments(
-    objective: Objective,
-    views: Views,
-    images: Tensor,
-    rows: Tensor,
-    asked: str,
-    device: torch.device,
-) -> NDArray[np.float64]:
-    """`gram` (d + 1, d + 1), Σ x xᵀ with x = [P, 1/√L] of each image's patches P (L, d), scaled to
-    ‖P‖_F = 1, that a layer of the encoder sees in the `rows` without augmentation."""
-    layer = objective.layer(asked)
-    width = objective.solving_width(asked) + 1
-    gram = torch.zeros(width, width, dtype=torch.float64, device=device)
-
-    def add(_: nn.Module, inputs: tuple[Tensor, ...]) -> None:
-        windows = inputs[0][0, 0].numel() // math.prod(layer.stride)
-        for few in inputs[0].split(max(1, PATCHED // (width * windows))):
-            gram.add_(_patch_gram(few.float(), layer))
-
-    hook = layer.register_forward_pre_hook(add)
-    try:
-        for _ in outputs(objective, views, images, rows, device):
-            pass
-    finally:
-        hook.remove()
-    return gram.cpu().numpy()
-
-
-def _patch_gram(maps: Tensor, layer: nn.Conv2d) -> Tensor:
-    """Σ x xᵀ (d + 1, d + 1) of the layer's input `maps` (n, C, H, W): see `patch_moments`."""
-    assert not isinstance(layer.padding, str)
-    with torch.autocast(maps.device.type, enabled=False):
-        patches = F.unfold(maps, layer.kernel_size, layer.dilation, layer.padding, layer.stride)
-        patches = patches / patches.norm(dim=(1, 2), keepdim=True).clamp_min(1e-12)
-        x = F.pad(patches, (0, 0, 0, 1), value=patches.shape[2] ** -0.5)
-        x = x.transpose(0, 1).flatten(1)
-        return (x @ x.T).double()
 
 
 CLUSTERINGS = {
@@ -128,68 +70,6 @@ def moments(
     one_hot = F.one_hot(labels, max(classes, 1)).double()
     one_hot = one_hot * (one_hot.sum(0) >= min_count)
     return {"gram": gram, "cross": (h.T @ one_hot).cpu().numpy()}
-
-
-@torch.no_grad()
-def _view_points(
-    objective: Objective,
-    views: Views,
-    images: Tensor,
-    rows: Tensor,
-    asked: str,
-    chance: torch.Generator,
-) -> Iterator[tuple[Tensor, Tensor]]:
-    """`Objective.solving_points` (n, d) of two views of the `rows`, chunk by chunk."""
-    for h in view_outputs(objective, views, images, rows, chance):
-        x_a, x_b = objective.solving_points(asked, h).chunk(2)
-        yield x_a, x_b
-
-
-# Below, products of a chunk in float32, also where the encoder has mixed precision; sums over
-# chunks in float64.
-
-
-def view_moments(
-    objective: Objective,
-    views: Views,
-    images: Tensor,
-    rows: Tensor,
-    chance: torch.Generator,
-) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """`gram` (d + 1, d + 1) of encoder outputs scaled to unit length, over two views of each image
-    of `rows`, halved, and `within` (d, d) of the differences between the two views."""
-    width = objective.encoder.feature_dim
-    gram = torch.zeros(width + 1, width + 1, dtype=torch.float64, device=chance.device)
-    within = torch.zeros(width, width, dtype=torch.float64, device=chance.device)
-    for h_a, h_b in _view_points(objective, views, images, rows, "moments", chance):
-        difference, ones = h_a - h_b, F.pad(torch.cat([h_a, h_b]), (0, 1), value=1.0)
-        with torch.autocast(chance.device.type, enabled=False):
-            gram += (ones.T @ ones).double() / 2
-            within += (difference.T @ difference).double()
-    return gram.cpu().numpy(), within.cpu().numpy()
-
-
-def view_affinity(
-    objective: Objective,
-    views: Views,
-    images: Tensor,
-    rows: Tensor,
-    min_count: int,
-    chance: torch.Generator,
-) -> NDArray[np.float64]:
-    """Σ ½(a_a a_bᵀ + a_b a_aᵀ) (M, M) of the weights of two views of each image of `rows`. A
-    landmark that fewer than `min_count` of the images have weight on is left out: no entry tells of
-    a handful of them."""
-    width = objective.solving_width("affinity")
-    total = torch.zeros(width, width, dtype=torch.float64, device=chance.device)
-    near = torch.zeros(width, dtype=torch.long, device=chance.device)
-    for a, b in _view_points(objective, views, images, rows, "affinity", chance):
-        near += ((a > 0) | (b > 0)).sum(dim=0)
-        with torch.autocast(chance.device.type, enabled=False):
-            total += (a.T @ b).double()
-    kept = near >= min_count
-    total *= kept[:, None] & kept
-    return ((total + total.T) / 2).cpu().numpy()
 
 
 @dataclass(frozen=True)

@@ -1,29 +1,35 @@
 """Sums over the training images from which the server solves a closed form."""
 
-from client.statistics import measure
+from typing import TypeVar
+
+from client.statistics import solving
 from client.statistics.clusters import local_clusters
 from client.tasks.task import Task
 from common.protocol.messages import Reply
+from common.solvers.base import Affinity, Landmarks, Moments, Patches, Statistic, statistics_of
+
+Kind = TypeVar("Kind", bound=Statistic)
 
 
 def patches(task: Task) -> Reply:
     """Moments of the patches that one layer of the encoder sees."""
-    asked, device = task.instruction.asked, task.bench.device
-    gram = task.in_training_images(measure.patch_moments, asked, device)
+    statistic, device = _asked(task, Patches), task.bench.device
+    gram = task.in_training_images(solving.patch_moments, statistic, device)
     return task.reply(moments={"gram": gram})
 
 
 def moments(task: Task) -> Reply:
     """Moments of embeddings and of the differences between two views' embeddings."""
-    gram, within = task.in_training_images(measure.view_moments, task.generator("moments"))
+    statistic, generator = _asked(task, Moments), task.generator("moments")
+    gram, within = task.in_training_images(solving.view_moments, statistic, generator)
     return task.reply(moments={"gram": gram, "within": within})
 
 
 def landmarks(task: Task) -> Reply:
     """Centroids of many small clusters of the site's own."""
-    asked, device = task.instruction.asked, task.bench.device
-    points = task.in_training_images(measure.solving_points, asked, device)
-    k = task.bench.objective.landmarks_of(len(points))
+    statistic, device = _asked(task, Landmarks), task.bench.device
+    points = task.in_training_images(solving.plain_points, statistic, device)
+    k = statistic.at_most(len(points))
     with task.phase("cluster"):
         found = local_clusters(points, k, task.min_count, task.generator("landmarks"))
     return task.reply(centroids=found.centroids if len(found.centroids.counts) else None)
@@ -31,7 +37,13 @@ def landmarks(task: Task) -> Reply:
 
 def affinity(task: Task) -> Reply:
     """Products of two views' weights over all sites' landmarks."""
-    found = task.in_training_images(
-        measure.view_affinity, task.min_count, task.generator("affinity")
-    )
+    statistic, generator = _asked(task, Affinity), task.generator("affinity")
+    found = task.in_training_images(solving.view_affinity, statistic, task.min_count, generator)
     return task.reply(moments={"affinity": found})
+
+
+def _asked(task: Task, kind: type[Kind]) -> Kind:
+    """The statistic of the stage's solver that the message asks for."""
+    statistic = statistics_of(task.bench.model)[task.instruction.asked]
+    assert isinstance(statistic, kind)
+    return statistic

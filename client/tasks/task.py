@@ -98,13 +98,13 @@ class Task:
     def _embed_by(self, how: Callable[..., Found], *more: object) -> Found:
         bench, images = self.bench, self.data.images
         with self.phase("embed"), bench.precision():
-            return how(bench.objective, bench.views, images, self.stage.embedding, *more)
+            return how(bench.model, bench.views, images, self.stage.embedding, *more)
 
     def in_training_images(self, measured: Callable[..., Found], *more: object) -> Found:
         """What `measured` finds in the training images by the model as it is."""
         bench, images = self.bench, self.data.images
         with self.phase("embed"), bench.precision():
-            return measured(bench.objective, bench.views, images, self.data.train, *more)
+            return measured(bench.model, bench.views, images, self.data.train, *more)
 
     def local_round(self, purpose: str) -> LocalRound:
         """What an objective may look at; its chance is for `purpose`."""

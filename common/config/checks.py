@@ -7,7 +7,9 @@ from common.config.byzantine import check_byzantine
 from common.config.options import Plan
 from common.data.partition import parse
 from common.models.encoders import build_encoder
-from common.objectives import OBJECTIVES, build_objective
+from common.objectives import OBJECTIVES
+from common.objectives.base import Objective
+from common.stages import build_model
 from common.utils.errors import UserError, unknown
 
 OWN = "own"  # the partition of sites that hold their own images: there is nothing to spread
@@ -16,22 +18,22 @@ PARTICULAR = {kind.aggregation for kind in OBJECTIVES.values()}  # aggregations 
 
 
 def check_plan(plan: Plan) -> None:
-    """`UserError` if the plan names an unknown encoder, objective, parameter, view preset or
-    partition, or asks for what its number of sites does not allow."""
+    """`UserError` if the plan names an unknown encoder, objective, solver, parameter, view preset
+    or partition, or asks for what its number of sites does not allow."""
     check_byzantine(plan)
     encoder = build_encoder(plan.encoder, channels=1, side=32, seed=0)
     for stage in plan.stages:
-        objective = build_objective(stage, copy.copy(encoder), clusters=2)
-        if stage.rounds and not objective.trains:
+        model = build_model(stage, copy.copy(encoder), clusters=2)
+        if stage.rounds and not isinstance(model, Objective):
             raise UserError(
-                f"stage {stage.name!r}: {stage.objective} has nothing to train: rounds must be 0, "
+                f"stage {stage.name!r}: {stage.method} is solved, not trained: rounds must be 0, "
                 f"not {stage.rounds}"
             )
-        needed = objective.aggregation
+        needed = model.aggregation if isinstance(model, Objective) else ""
         if needed != stage.aggregation and (needed or stage.aggregation in PARTICULAR):
             raise UserError(
                 f"stage {stage.name!r}: aggregation {stage.aggregation!r} does not go with "
-                f"objective {stage.objective!r}"
+                f"{'objective' if stage.objective else 'solver'} {stage.method!r}"
             )
     if plan.views not in ("auto", *PRESETS):
         raise unknown("view preset", plan.views, ("auto", *PRESETS))

@@ -8,10 +8,12 @@ A `Plan` is a recipe with all options settled. It travels to the sites with ever
 written to `run.json`. This file imports no torch: the command line and the client's shim read it.
 """
 
+from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
+from common.config.earlier import stage_of_today
 from common.utils.errors import UserError
 
 MIN_COUNT = 5  # images behind a count, a sum or a centroid that may leave a site
@@ -32,14 +34,21 @@ Scalar = str | int | float | bool
 
 
 class Stage(_Options):
-    """A number of rounds with one objective, one aggregation and one centroid aggregation.
+    """A number of rounds with one objective, or one solver; one aggregation, one centroid rule.
 
     On the command line an option of a stage takes one value for every stage, or one per stage
     separated by commas (`--rounds 8,4`).
     """
 
     name: str = Field(description="what the tables call this stage")
-    objective: str = Field(description="the local loss (`common/objectives/`)")
+    objective: str = Field(
+        default="", description="what is trained: a local loss (`common/objectives/`)"
+    )
+    solver: str = Field(
+        default="",
+        description="instead of an objective, what is solved from sums over all sites when the "
+        "stage begins (`common/solvers/`); such a stage has no rounds",
+    )
     rounds: int = Field(
         default=10,
         ge=0,
@@ -118,13 +127,34 @@ class Stage(_Options):
     )
     parameters: dict[str, Scalar] = Field(
         default_factory=dict,
-        description="the objective's own parameters, as 'temperature=0.2 momentum=0.99'",
+        description="the method's own parameters, as 'temperature=0.2 momentum=0.99'",
     )
 
-    @field_validator("parameters", mode="before")
+    @model_validator(mode="before")
     @classmethod
-    def _parse_parameters(cls, value: object) -> object:
-        return parse_parameters(value) if isinstance(value, str) else value
+    def _read(cls, given: object) -> object:
+        """Parameters may come as text, names as an earlier version had them."""
+        if not isinstance(given, Mapping):
+            return given
+        found = dict(given)
+        if isinstance(found.get("parameters"), str):
+            found["parameters"] = parse_parameters(found["parameters"])
+        found = stage_of_today(found)
+        if found.get("solver"):
+            found.setdefault("rounds", 0)
+        return found
+
+    @model_validator(mode="after")
+    def _of_one_method(self) -> "Stage":
+        if bool(self.objective) == bool(self.solver):
+            has = "both an objective and a solver" if self.solver else "no objective and no solver"
+            raise UserError(f"stage {self.name!r} has {has}")
+        return self
+
+    @property
+    def method(self) -> str:
+        """The name of what is trained or solved."""
+        return self.objective or self.solver
 
 
 class RunOptions(_Options):
@@ -280,5 +310,8 @@ def _scalar(text: str) -> Scalar:
 def one_line(error: ValidationError) -> str:
     """The first complaint of a pydantic error as one line that names the option and the value."""
     first = error.errors()[0]
+    own = first.get("ctx", {}).get("error")
+    if isinstance(own, UserError):
+        return str(own)
     where = ".".join(kebab(str(part)) for part in first["loc"]) or "options"
     return f"{where}: {first['msg'][0].lower()}{first['msg'][1:]} (got {first['input']!r})"

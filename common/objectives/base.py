@@ -15,18 +15,14 @@ recipes find it by that. In a round the trainer calls
     objective.end_round(site)
 """
 
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, fields
-from itertools import pairwise
-from typing import Any, ClassVar, NamedTuple
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
-from common.config.options import Scalar, kebab
-from common.models.encoders import Encoder
-from common.utils.errors import UserError, unknown
+from common.models.model import Model
 
 
 class Batch(NamedTuple):
@@ -75,26 +71,8 @@ class LocalRound:
     min_count: int = 1
 
 
-@dataclass(frozen=True)
-class NoParameters:
-    """An objective without parameters of its own."""
-
-
-class Objective(nn.Module):
+class Objective(Model):
     """A local loss with its own heads. Subclasses are one file each."""
-
-    name: ClassVar[str]
-    """What a stage's `objective` calls it; a class without one is for others to build on."""
-
-    parameters_type: ClassVar[type[Any]] = NoParameters
-    """A frozen dataclass of numbers with defaults: the objective's own parameters."""
-
-    trains: bool = True
-    """Whether there is a loss; a stage of an objective without one has rounds = 0."""
-
-    solves: tuple[str, ...] = ()
-    """The exchanges that a stage begins with, each of which `solve` is called after: of a `Kind`,
-    and where there are several of one, "<kind>.1", "<kind>.2", ..."""
 
     prepares: str = ""
     """The shared module that a round begins with: every site fills it in `prepare`, from the model
@@ -102,9 +80,6 @@ class Objective(nn.Module):
 
     aggregation: str = ""
     """The one aggregation that this objective goes with; empty: any that needs no objective."""
-
-    encoder: Encoder
-    projector: nn.Module
 
     def represent(self, batch: Batch) -> Representations:
         """Both views through the networks, in one forward of the encoder.
@@ -138,160 +113,10 @@ class Objective(nn.Module):
     def end_round(self, site: LocalRound) -> None:
         """Called after a round's last step, before what is shared is sent."""
 
-    def shared(self) -> dict[str, nn.Module]:
-        """The modules that the federation averages, by name."""
-        return {"encoder": self.encoder, "projector": self.projector}
-
-    def local(self) -> dict[str, nn.Module]:
-        """The modules that stay at the site between rounds (targets, queues), by name."""
-        return {}
-
     def received(self) -> dict[str, nn.Module]:
         """Frozen copies that `begin_round` fills and nobody keeps (the model as received)."""
         return {}
 
-    def solve(self, asked: str, sums: Mapping[str, Tensor]) -> None:
-        """Called on the server when a stage begins, once for each of `solves`, in that order: set
-        what has a closed form from what all sites sent, float64, of their x = `solving_points`.
-        "moments": `gram` (d + 1, d + 1), Σ x xᵀ with a 1 appended to x, and `within` (d, d),
-        Σ (x_a - x_b)(x_a - x_b)ᵀ over two views; "landmarks": `points` (m, d), centroids of x, at
-        most `landmarks_of` each site's images from it; "affinity": `affinity` (d, d),
-        Σ ½(x_a x_bᵀ + x_b x_aᵀ) over two views;
-        "patches": `gram` (d + 1, d + 1), of the patches that `layer` sees (`components.py`)."""
-
-    def solving_points(self, asked: str, h: Tensor) -> Tensor:
-        """What a site sums for `solve`, (N, d): of encoder outputs h (N, d'), at unit length for
-        "moments" and "landmarks", not negative and with a sum of 1 for "affinity"."""
-        return F.normalize(h.float(), dim=1)
-
-    def solving_width(self, asked: str) -> int:
-        """Numbers in one of `solving_points`."""
-        return self.encoder.feature_dim
-
-    def width_for(self, asked: str, embedding: str) -> int:
-        """Numbers in what an exchange is about: `solving_width` or `width`."""
-        return self.solving_width(asked) if asked in self.solves else self.width(embedding)
-
-    def layer(self, asked: str) -> nn.Conv2d:
-        """The encoder's layer that an exchange of "patches" is about."""
-        raise NotImplementedError
-
-    def landmarks_of(self, images: int) -> int:
-        """How many centroids a site with so many images sends for "landmarks", at most."""
-        return 0
-
     def start_from(self, centroids: Tensor) -> None:
         """Called once, on the server, when a stage begins after one whose clusters were of encoder
         outputs: its global centroids (K, d)."""
-
-    def restart_local(self) -> None:
-        """Reset what is local from what is shared: at a site's first round in a run."""
-
-    def width(self, embedding: str) -> int:
-        """Numbers in one image's embedding: "encoder" output or "projector" output."""
-        if embedding == "encoder":
-            return self.encoder.feature_dim
-        linear = [m for m in self.projector.modules() if isinstance(m, nn.Linear)]
-        return linear[-1].out_features
-
-    def assignments(self, h: Tensor) -> Tensor | None:
-        """Soft cluster assignments (N, K) of encoder outputs, or None without a cluster head."""
-        return None
-
-
-class Around(Objective):
-    """An objective around another one, `inner`: everything is `inner`'s but what is overridden."""
-
-    def __init__(self, inner: Objective) -> None:
-        super().__init__()
-        self.inner = inner
-        self.trains, self.solves, self.prepares = inner.trains, inner.solves, inner.prepares
-        self.aggregation = inner.aggregation
-        self.encoder = inner.encoder
-        self.projector = inner.projector
-
-    def represent(self, batch: Batch) -> Representations:
-        return self.inner.represent(batch)
-
-    def terms(self, seen: Representations) -> dict[str, Tensor]:
-        return self.inner.terms(seen)
-
-    def prepare(self, site: LocalRound) -> None:
-        self.inner.prepare(site)
-
-    def begin_round(self, site: LocalRound) -> None:
-        self.inner.begin_round(site)
-
-    def begin_epoch(self, site: LocalRound) -> None:
-        self.inner.begin_epoch(site)
-
-    def after_step(self, progress: float) -> None:
-        self.inner.after_step(progress)
-
-    def end_round(self, site: LocalRound) -> None:
-        self.inner.end_round(site)
-
-    def shared(self) -> dict[str, nn.Module]:
-        return self.inner.shared()
-
-    def local(self) -> dict[str, nn.Module]:
-        return self.inner.local()
-
-    def received(self) -> dict[str, nn.Module]:
-        return self.inner.received()
-
-    def solve(self, asked: str, sums: Mapping[str, Tensor]) -> None:
-        self.inner.solve(asked, sums)
-
-    def solving_points(self, asked: str, h: Tensor) -> Tensor:
-        return self.inner.solving_points(asked, h)
-
-    def solving_width(self, asked: str) -> int:
-        return self.inner.solving_width(asked)
-
-    def layer(self, asked: str) -> nn.Conv2d:
-        return self.inner.layer(asked)
-
-    def landmarks_of(self, images: int) -> int:
-        return self.inner.landmarks_of(images)
-
-    def start_from(self, centroids: Tensor) -> None:
-        self.inner.start_from(centroids)
-
-    def restart_local(self) -> None:
-        self.inner.restart_local()
-
-    def width(self, embedding: str) -> int:
-        return self.inner.width(embedding)
-
-    def assignments(self, h: Tensor) -> Tensor | None:
-        return self.inner.assignments(h)
-
-
-def read_parameters(kind: type[Any], given: Mapping[str, Scalar], objective: str) -> Any:
-    """Fill the dataclass `kind` from kebab-case names; `UserError` for an unknown name or type."""
-    known = {kebab(f.name): f for f in fields(kind)}
-    values: dict[str, Scalar] = {}
-    for name, value in given.items():
-        if name not in known:
-            raise unknown(f"parameter of objective {objective!r}", name, known)
-        wanted: type[Any] = type(known[name].default)
-        number = isinstance(value, int | float) and not isinstance(value, bool)
-        if not isinstance(value, wanted) and not (wanted is float and number):
-            raise UserError(f"parameters: {name} must be {wanted.__name__} (got {value!r})")
-        values[known[name].name] = wanted(value)
-    return kind(**values)
-
-
-def mlp(*widths: int, last_norm: bool = False) -> nn.Sequential:
-    """Linear layers with BatchNorm and ReLU between them; `last_norm`: BatchNorm without affine
-    parameters after the last (as SimCLR's and SimSiam's projectors have)."""
-    layers: list[nn.Module] = []
-    for index, (inner, outer) in enumerate(pairwise(widths)):
-        last = index == len(widths) - 2
-        layers.append(nn.Linear(inner, outer, bias=last and not last_norm))
-        if not last:
-            layers += [nn.BatchNorm1d(outer), nn.ReLU(inplace=True)]
-        elif last_norm:
-            layers.append(nn.BatchNorm1d(outer, affine=False))
-    return nn.Sequential(*layers)

@@ -11,7 +11,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from common.models.encoders import Encoder
-from common.objectives.base import Representations, mlp
+from common.models.heads import mlp
+from common.objectives.base import Representations
 from common.objectives.target import TargetObjective
 
 

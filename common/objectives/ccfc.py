@@ -29,7 +29,8 @@ from torch import Tensor, nn
 
 from common.clustering.kmeans import kmeans
 from common.models.encoders import Encoder
-from common.objectives.base import LocalRound, Objective, Representations, mlp
+from common.models.heads import mlp
+from common.objectives.base import LocalRound, Objective, Representations
 from common.objectives.byol import prediction_error
 from common.objectives.target import ReceivedModel
 

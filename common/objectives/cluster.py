@@ -24,7 +24,9 @@ from torch import Tensor, nn
 
 from common.losses.nt_xent import nt_xent, product
 from common.models.encoders import Encoder
-from common.objectives.base import Around, Objective, Representations, mlp
+from common.models.heads import mlp
+from common.objectives.base import Objective, Representations
+from common.objectives.wrapper import Wrapper
 from common.utils.errors import unknown
 
 FLAT = 1e-3  # length below which a column of assignments, less its mean, counts as constant
@@ -74,7 +76,7 @@ HEADS: dict[str, Callable[[int, int, float], nn.Module]] = {
 }
 
 
-class Cluster(Around):
+class Cluster(Wrapper):
     """Contrastive clustering on top of `inner`, a stage-1 objective."""
 
     def __init__(

@@ -38,10 +38,11 @@ from common.models.quantisation import (
     forward_quantised,
     last_linear,
 )
-from common.objectives.base import Around, Batch, Objective, Representations
+from common.objectives.base import Batch, Objective, Representations
 from common.objectives.byol import BYOL, prediction_error
 from common.objectives.regularised import Regularised
 from common.objectives.simclr import SimCLR
+from common.objectives.wrapper import Wrapper
 from common.utils.errors import UserError, unknown
 
 
@@ -89,7 +90,7 @@ class AtPrecisions(Representations):
     passed: dict[Seen, Passed]
 
 
-class ContrastiveQuant(Around):
+class ContrastiveQuant(Wrapper):
     """The loss of `inner` summed over a variant's pairs, for an objective without a predictor."""
 
     def __init__(self, settings: Parameters, inner: Objective) -> None:
@@ -184,7 +185,7 @@ OVER: dict[type[Any], Callable[[Parameters, Any], ContrastiveQuant]] = {
 
 def contrastive_quant(
     encoder: Encoder, settings: Parameters, clusters: int, first: Objective
-) -> Around:
+) -> Wrapper:
     """Contrastive Quant over `first`. A regulariser on `first` becomes one on the whole: it needs
     one pair of views, not every pair of the list."""
     if isinstance(first, Regularised):

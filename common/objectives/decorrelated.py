@@ -22,7 +22,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from common.models.encoders import Encoder
-from common.objectives.base import Around, Objective, Representations
+from common.objectives.base import Objective, Representations
+from common.objectives.wrapper import Wrapper
 
 
 @dataclass(frozen=True)
@@ -33,7 +34,7 @@ class Parameters:
     decorrelation_weight: float = 0.1
 
 
-class Decorrelated(Around):
+class Decorrelated(Wrapper):
     """`inner` with its projections decorrelated; everything else is `inner`'s."""
 
     def __init__(

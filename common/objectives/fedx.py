@@ -24,7 +24,8 @@ from torch import Tensor, nn
 
 from common.losses.nt_xent import nt_xent
 from common.models.encoders import Encoder
-from common.objectives.base import LocalRound, Objective, Representations, mlp
+from common.models.heads import mlp
+from common.objectives.base import LocalRound, Objective, Representations
 from common.objectives.target import ReceivedModel
 
 

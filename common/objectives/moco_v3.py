@@ -13,7 +13,8 @@ from torch import Tensor, nn
 
 from common.losses.nt_xent import symmetric_info_nce
 from common.models.encoders import Encoder
-from common.objectives.base import Representations, mlp
+from common.models.heads import mlp
+from common.objectives.base import Representations
 from common.objectives.target import TargetObjective
 
 

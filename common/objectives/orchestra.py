@@ -32,7 +32,8 @@ from torch import Tensor, nn
 
 from common.losses.sinkhorn import sinkhorn
 from common.models.encoders import Encoder
-from common.objectives.base import LocalRound, Representations, mlp
+from common.models.heads import mlp
+from common.objectives.base import LocalRound, Representations
 from common.objectives.target import TargetObjective, move_towards
 from common.utils.errors import UserError
 

@@ -9,12 +9,13 @@ Source: Miao and Koyuncu, IEEE JSTSP 18(6), 2024 (the claim that a contrastive r
 from torch import Tensor
 
 from common.losses.nt_xent import symmetric_info_nce
-from common.objectives.base import Around, Objective, Representations
+from common.objectives.base import Objective, Representations
+from common.objectives.wrapper import Wrapper
 
 TEMPERATURE = 0.2  # as in `momentum-contrast`
 
 
-class Regularised(Around):
+class Regularised(Wrapper):
     """`inner` with λ times the contrastive loss added; everything else is `inner`'s."""
 
     def __init__(self, inner: Objective, weight: float) -> None:

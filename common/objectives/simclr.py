@@ -11,7 +11,8 @@ from torch import Tensor
 
 from common.losses.nt_xent import nt_xent
 from common.models.encoders import Encoder
-from common.objectives.base import Objective, Representations, mlp
+from common.models.heads import mlp
+from common.objectives.base import Objective, Representations
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,8 @@ from dataclasses import dataclass
 from torch import Tensor, nn
 
 from common.models.encoders import Encoder
-from common.objectives.base import Objective, Representations, mlp
+from common.models.heads import mlp
+from common.objectives.base import Objective, Representations
 from common.objectives.byol import cosine_distance
 
 

@@ -29,7 +29,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from common.models.encoders import Encoder
-from common.objectives.base import LocalRound, Objective, Representations, mlp
+from common.models.heads import mlp
+from common.objectives.base import LocalRound, Objective, Representations
 
 
 @dataclass(frozen=True)
@@ -51,10 +52,10 @@ class SecondMoment(nn.Module):
         self.value = nn.Parameter(torch.zeros(width, width), requires_grad=False)
 
 
-class Spectral(Objective):
+class SpectralContrastive(Objective):
     """Two views attract; the second moment of all sites' images repels."""
 
-    name = "spectral"
+    name = "spectral-contrastive"
     parameters_type = Parameters
     prepares = "moment"
 

@@ -20,7 +20,8 @@ from torch import Tensor, nn
 
 from common.losses.sinkhorn import sinkhorn
 from common.models.encoders import Encoder
-from common.objectives.base import LocalRound, Objective, Representations, mlp
+from common.models.heads import mlp
+from common.objectives.base import LocalRound, Objective, Representations
 from common.utils.errors import UserError
 
 

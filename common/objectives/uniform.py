@@ -21,7 +21,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from common.models.encoders import Encoder
-from common.objectives.base import Around, Objective, Representations
+from common.objectives.base import Objective, Representations
+from common.objectives.wrapper import Wrapper
 
 
 @dataclass(frozen=True)
@@ -34,7 +35,7 @@ class Parameters:
     directions: int = 50  # the authors' default for a sliced distance
 
 
-class Uniform(Around):
+class Uniform(Wrapper):
     """`inner` with its projections pulled towards the uniform distribution on the sphere."""
 
     def __init__(

@@ -15,8 +15,9 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from common.models.encoders import Encoder
+from common.models.heads import mlp
 from common.objectives.barlow_twins import off_diagonal
-from common.objectives.base import Objective, Representations, mlp
+from common.objectives.base import Objective, Representations
 
 
 @dataclass(frozen=True)

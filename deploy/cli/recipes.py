@@ -42,7 +42,7 @@ def list_recipes(console: Console) -> list[dict[str, Any]]:
             "family": one.family,
             "shared": one.shared,
             "source": one.source,
-            "stages": [stage.objective for stage in one.plan().stages],
+            "stages": [stage.method for stage in one.plan().stages],
         }
         for one in known
     ]

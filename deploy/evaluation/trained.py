@@ -21,10 +21,10 @@ from common.augmentations import Views, build_views
 from common.config.options import Plan
 from common.data import ImageData
 from common.models.encoders import Encoder
-from common.objectives import build_stage
-from common.objectives.base import Objective
+from common.models.model import Model
 from common.record.reader import SETTINGS, read_settings
 from common.record.schema import Run
+from common.stages import build_stage
 from common.utils.errors import UserError
 from common.utils.files import read_note, utf8_path
 from common.utils.seeds import generator
@@ -41,7 +41,7 @@ class Trained:
 
     run: Run
     plan: Plan
-    objective: Objective
+    model: Model
     centroids: Tensor | None
     channels: int
     side: int
@@ -51,7 +51,7 @@ class Trained:
     @property
     def encoder(self) -> Encoder:
         """The encoder alone."""
-        return self.objective.encoder
+        return self.model.encoder
 
     @property
     def space(self) -> str:
@@ -80,7 +80,7 @@ class Trained:
         self.check(data)
         images = torch.from_numpy(data.images)
         with self.precision():
-            seen = embed(self.objective, self.views(data), images, space, self.device)
+            seen = embed(self.model, self.views(data), images, space, self.device)
         if not bool(torch.isfinite(seen.points).all()):
             raise UserError(f"the {space}'s outputs are not finite: the run has diverged")
         return seen.points
@@ -90,7 +90,7 @@ class Trained:
         are the initial ones: none but with batchnorm = local."""
         if self.plan.batchnorm != "local":
             return []
-        parts = [self.encoder, *([self.objective.projector] if self.space == "projector" else [])]
+        parts = [self.encoder, *([self.model.projector] if self.space == "projector" else [])]
         found = (module for part in parts for module in part.modules())
         return [m for m in found if isinstance(m, _BatchNorm) and m.track_running_stats]
 
@@ -109,13 +109,13 @@ class Trained:
             norm.momentum = None  # a plain mean over the batches
         images, views = torch.from_numpy(data.images), self.views(data)
         chance = generator(self.device, self.plan.seed, "statistics")
-        self.objective.train()
+        self.model.train()
         for rows in shuffled_batches(len(images), CHUNK, chance):
             with self.precision():
                 h = self.encoder(views.plain(take(images, rows.cpu(), self.device)))
                 if self.space == "projector":
-                    self.objective.projector(h)
-        self.objective.eval()
+                    self.model.projector(h)
+        self.model.eval()
         for norm, momentum in zip(norms, momenta, strict=True):
             norm.momentum = momentum
 
@@ -139,26 +139,26 @@ def load_trained(folder: Path, device: str = "auto") -> Trained:
         raise UserError(f"{path} does not say for which images its encoder is") from None
     if name != plan.encoder:
         raise UserError(f"{path} is a {name}, the run's plan says {plan.encoder}")
-    objective = build_stage(plan, len(plan.stages) - 1, channels, side, plan.clusters)
-    initial = {key: p.detach().clone() for key, p in objective.encoder.named_parameters()}
-    _fill(objective.encoder, tensors, path)
+    model = build_stage(plan, len(plan.stages) - 1, channels, side, plan.clusters)
+    initial = {key: p.detach().clone() for key, p in model.encoder.named_parameters()}
+    _fill(model.encoder, tensors, path)
     if plan.stages[-1].embedding == "projector":
         path = folder / "projector.safetensors"
-        _fill(objective.projector, _of_this_run(path, facts), path)
-    centroids = _centroids(folder / "centroids.safetensors", facts, objective, plan)
+        _fill(model.projector, _of_this_run(path, facts), path)
+    centroids = _centroids(folder / "centroids.safetensors", facts, model, plan)
     place = pick_device(device)
-    objective.eval().to(place, memory_format=torch.channels_last)  # type: ignore[call-overload]
+    model.eval().to(place, memory_format=torch.channels_last)  # type: ignore[call-overload]
     # An encoder without parameters (`pixels`) has nothing to train.
     untrained = bool(initial) and all(torch.equal(tensors[k], p) for k, p in initial.items())
-    trained = Trained(run, plan, objective, centroids.to(place), channels, side, place, untrained)
+    trained = Trained(run, plan, model, centroids.to(place), channels, side, place, untrained)
     # Each site's centroids are of its own statistics, and those are not here.
     return replace(trained, centroids=None) if trained.local_statistics() else trained
 
 
-def _centroids(path: Path, facts: Mapping[str, Any], objective: Objective, plan: Plan) -> Tensor:
+def _centroids(path: Path, facts: Mapping[str, Any], model: Model, plan: Plan) -> Tensor:
     """The federation's centroids (K, d), which must be as wide as the embeddings."""
     points = _of_this_run(path, facts).get("points")
-    width = objective.width(plan.stages[-1].embedding)
+    width = model.width(plan.stages[-1].embedding)
     if points is None or points.shape[1:] != (width,) or not len(points):
         shape = "missing" if points is None else tuple(points.shape)
         raise UserError(f"{path} does not fit the encoder: points is {shape}, width is {width}")

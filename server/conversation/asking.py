@@ -158,11 +158,15 @@ class Asking:
         asked = replace(asked, centroids=question.centroids or of_width(state.centroids, width))
         sites = self._roster.sites
         absent = frozenset(sites.keys() - online.keys())
-        objective = self._model.objective(stage)
         return Inquiry(
             asked,
             Participants({name: online[name] for name in names}, sites, absent),
-            Expected(layout, width, objective.prepares, objective.landmarks_of),
+            Expected(
+                layout,
+                width,
+                self._model.prepares(stage),
+                self._model.landmarks_of(stage, asked.asked),
+            ),
             Closing(wanted, least, frozenset(self._roster.tardy)),
         )
 

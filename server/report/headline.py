@@ -39,7 +39,7 @@ class StageRow:
     """A line of the table of stages; `marks` flags the best figure of each column."""
 
     name: str
-    objective: str
+    method: str
     progress: str
     by: str
     values: tuple[str, ...] = ()
@@ -132,7 +132,7 @@ def stage_table(record: RunRecord) -> StageTable:
         rows.append(
             StageRow(
                 name=str(stage.get("name", index + 1)),
-                objective=str(stage.get("objective", "")),
+                method=str(stage.get("objective") or stage.get("solver") or ""),
                 progress=_progress(done, rounds_of(stage)),
                 by=event.by if event else formats.NONE,
                 values=tuple(written(m, figures.get(m.key)) for m in shown),

@@ -108,7 +108,7 @@ PAGE = """\
 {% if table.rows %}
   <div class="card scroll">
   <table class="stages">
-    <thead><tr><th>Stage</th><th>Objective</th><th class="n">Rounds</th>
+    <thead><tr><th>Stage</th><th>Objective or solver</th><th class="n">Rounds</th>
       <th><abbr title="what assigns images to clusters">By</abbr></th>
       {% for metric in table.metrics %}
       <th class="n"><abbr title="{{ metric.about }}">{{ metric.title }}</abbr></th>
@@ -116,7 +116,7 @@ PAGE = """\
     </tr></thead>
     <tbody>
     {% for row in table.rows %}
-    <tr><th scope="row">{{ loop.index }} {{ row.name }}</th><td>{{ row.objective }}</td>
+    <tr><th scope="row">{{ loop.index }} {{ row.name }}</th><td>{{ row.method }}</td>
       <td class="n">{{ row.progress }}</td><td>{{ row.by }}</td>
       {% for value in row["values"] %}
       <td class="n{{ ' best' if row.marks[loop.index0] }}">{{ value }}</td>

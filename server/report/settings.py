@@ -19,7 +19,7 @@ FIRST = (
 )  # fmt: skip
 MAIN = ("dataset", "images", "sites", "partition", "seed", "encoder")
 STAGE = (
-    "objective", "rounds", "local-epochs", "batch-size", "learning-rate", "weight-decay",
+    "objective", "solver", "rounds", "local-epochs", "batch-size", "learning-rate", "weight-decay",
     "contrastive-weight", "clusters-from", "embedding", "parameters",
 )  # fmt: skip
 OTHER = tuple(name for name in STAGE_OPTIONS if name not in STAGE)
@@ -67,7 +67,7 @@ def stage_settings(record: RunRecord) -> list[tuple[str, list[str]]]:
 
 
 def _untold(name: str) -> tuple[Any, ...]:
-    return (None, {}, STAGE_OPTIONS[name].default) if name in OTHER else (None, {})
+    return (None, {}, STAGE_OPTIONS[name].default) if name in OTHER else (None, {}, "")
 
 
 def versions(record: RunRecord) -> list[tuple[str, str]]:
@@ -107,7 +107,7 @@ def _stage_options(stages: list[dict[str, Any]], usual: list[dict[str, Any]]) ->
         if name == "parameters":
             values = [_added(v, e) for v, e in zip(values, expected, strict=True)]
             expected = [{} for _ in usual]
-        if values != expected:
+        if values != expected and any(value != "" for value in values):
             texts = [_value(value) for value in values]
             found[name] = texts[0] if len(set(texts)) == 1 else ",".join(texts)
     return found

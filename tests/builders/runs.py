@@ -10,9 +10,9 @@ from torch import Tensor
 from common.config import recipes
 from common.config.options import Plan
 from common.data.planned import planned_data
-from common.objectives import build_stage
 from common.objectives.base import Objective
 from common.protocol import layout
+from common.stages import build_stage
 from common.utils.seeds import generator
 from deploy.engines.simulate import simulate
 

@@ -1,6 +1,7 @@
 """Sites on the CPU with digits, and what a server would ask them."""
 
-from pathlib import Path
+from pathlib from common.stages import build_stage
+import Path
 
 import torch
 
@@ -9,7 +10,6 @@ from client.trainer import Trainer
 from client.workbench import Workshop
 from common.config.options import Plan
 from common.data import load
-from common.objectives import build_stage
 from common.protocol import layout
 from common.protocol.messages import Instruction
 

@@ -16,7 +16,7 @@ from client.trainer import Trainer
 from client.workbench import Workshop, pick_device
 from common.config import recipes
 from common.data import load
-from common.objectives import TRAINED
+from common.objectives import NAMES
 from common.protocol import layout
 from common.protocol.messages import NEEDS_MODEL, Instruction, Reply, decode, encode
 from common.utils.errors import UserError
@@ -86,7 +86,7 @@ def test_a_round_begun_again_finds_the_running_statistics_it_found_the_first_tim
 ) -> None:
     """The server was killed after the site had trained: those of the round itself are taken back,
     whichever message the round begins with."""
-    options = {"objective": "spectral", "batchnorm": "local"}
+    options = {"objective": "spectral-contrastive", "batchnorm": "local"}
     site, the_plan = trainer(tmp_path), plan(**options)
     site.handle(ask(the_plan=the_plan))
     first = site.handle(ask(kind, 2, the_plan))
@@ -97,7 +97,7 @@ def test_a_round_begun_again_finds_the_running_statistics_it_found_the_first_tim
 
 
 @pytest.mark.parametrize("cut", [False, True])
-@pytest.mark.parametrize("objective", TRAINED)
+@pytest.mark.parametrize("objective", NAMES)
 def test_sites_that_share_a_workbench_leave_nothing_in_it_for_each_other(
     objective: str, cut: bool, tmp_path: Path, monkeypatch
 ) -> None:

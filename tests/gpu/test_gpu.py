@@ -19,10 +19,11 @@ from common.augmentations import build_views
 from common.config import recipes
 from common.config.options import Plan
 from common.data import load
-from common.objectives import TRAINED, build_stage
+from common.objectives import NAMES
 from common.objectives.base import Batch, LocalRound
 from common.protocol.messages import Reply
 from common.record.reader import read_run
+from common.stages import build_stage
 from deploy.engines.simulate import simulate
 from tests.builders.sites import instruction, trainer
 from tests.deploy.helpers import covey
@@ -62,7 +63,7 @@ def gradients(name: str, device: torch.device) -> tuple[dict[str, float], Tensor
     return {k: float(v.detach()) for k, v in terms.items()}, torch.cat(grads), drew
 
 
-@pytest.mark.parametrize("name", TRAINED)
+@pytest.mark.parametrize("name", NAMES)
 def test_losses_and_gradients_are_those_of_a_cpu(name: str) -> None:
     here, on_cpu = gradients(name, GPU), gradients(name, CPU)
     assert torch.isfinite(here[1]).all()
@@ -89,7 +90,7 @@ def unwaiting(*args) -> Iterator[Batch]:
 
 
 @pytest.mark.parametrize("held_by", ["device", "host"])
-@pytest.mark.parametrize("name", TRAINED)
+@pytest.mark.parametrize("name", NAMES)
 def test_the_training_loop_never_waits_for_the_gpu(
     name: str, held_by: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

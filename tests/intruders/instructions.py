@@ -14,10 +14,10 @@ import client.workbench
 from client.tasks import TASKS
 from common.clustering.centroids import Centroids
 from common.config import recipes
-from common.objectives import build_stage
 from common.protocol import layout
 from common.protocol.exchanges import EXCHANGES
 from common.protocol.messages import Instruction, Reply, decode, encode
+from common.stages import build_stage
 from common.utils.errors import UserError, plain
 from server.conversation.guard import limited_memory
 from tests.builders.sites import CLASSES, site
@@ -34,12 +34,12 @@ OPTIONS = {
 }
 IN_A_ROW = 20  # of one kind: a site keeps the model of the last plan
 SOLVED = {
-    "objective": "simclr,landmarks",
+    "solver": ",landmark-spectral",
     "rounds": "2,0",
     "parameters": "hidden=16 width=8,width=8 landmarks=20",
 }
 STARTED = {
-    "objective": "simclr,components",
+    "solver": ",patch-pca",
     "encoder": "small-convnet",
     "parameters": "hidden=16 width=8,widest=600",
 }
@@ -136,7 +136,7 @@ def instruction(kind):
         stage, number, recipe = 1, 2, "fedsimclr-projection"
         more = SOLVED | (STARTED if kind == "patches" else {})
     elif kind in ("prepare", PREPARED):
-        more = {"objective": "spectral"}
+        more = {"objective": "spectral-contrastive"}
     plan = recipes.load(recipe).plan(OPTIONS | more)
     shared = build_stage(plan, stage, 1, 8, 10).shared()
     groups = layout.flatten(shared)

@@ -9,10 +9,10 @@ import torch
 
 from common.clustering.centroids import Centroids
 from common.config import recipes
-from common.objectives.components import leading
-from common.objectives.landmarks import solve_spectrum
 from common.protocol.layout import Layout
 from common.protocol.messages import Instruction, MessageError, Reply, decode, encode
+from common.solvers.landmark_spectral import solve_spectrum
+from common.solvers.patch_pca import leading
 from common.utils.errors import UserError
 from deploy.engines.in_process import InProcessGrid
 from server.clustering import lloyd

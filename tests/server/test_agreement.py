@@ -13,10 +13,10 @@ from client.statistics.clusters import nearest
 from common.augmentations import build_views
 from common.config import recipes
 from common.data.planned import planned_data
-from common.objectives import build_stage
 from common.protocol import layout
 from common.protocol.messages import Reply
 from common.record.reader import read_run
+from common.stages import build_stage
 from common.utils.seeds import generator
 from deploy.cli.progress import show_event, show_result
 from deploy.engines import simulate as simulate_module

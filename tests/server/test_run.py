@@ -13,7 +13,7 @@ from client.trainer import Trainer
 from client.workbench import Workshop, pick_device
 from common.config import recipes
 from common.data.planned import planned_data, planned_partition
-from common.objectives import build_stage
+from common.stages import build_stage
 from common.utils.errors import UserError
 from deploy.engines import simulate as simulate_module
 from deploy.engines.in_process import grid_of, sites_of

@@ -230,7 +230,7 @@ def test_one_site_gets_the_k_means_of_its_own_images(tmp_path: Path) -> None:
 
 def test_what_has_no_loss_cannot_have_rounds() -> None:
     check_plan(plan("fedkmeans-pixels"))
-    with pytest.raises(UserError, match="frozen has nothing to train: rounds must be 0") as told:
+    with pytest.raises(UserError, match="frozen is solved, not trained: rounds must be 0") as told:
         check_plan(plan("fedkmeans-pixels", rounds="3"))
     assert "\n" not in str(told.value)
 

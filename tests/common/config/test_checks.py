@@ -17,7 +17,11 @@ def test_every_recipe_passes(name: str) -> None:
     [
         ("orchestra", {"aggregation": "mean"}, "'mean' does not go with objective 'orchestra'"),
         ("fedswav", {"aggregation": "orchestra"}, "'orchestra' does not go with objective 'swav'"),
-        ("fedsimclr", {"objective": "projection"}, "projection has nothing to train"),
+        (
+            "fedsimclr",
+            {"solver": "projection"},
+            "projection is solved, not trained",
+        ),
         ("fedsimclr", {"views": "blurred"}, "unknown view preset 'blurred'"),
         ("fedsimclr", {"partition": "iidd"}, "iidd"),
     ],

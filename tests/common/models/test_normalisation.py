@@ -11,7 +11,7 @@ from common.config import recipes
 from common.data import load
 from common.models.encoders import ENCODERS, Encoder, build_encoder
 from common.models.normalisation import without_batch_norm
-from common.objectives import build_stage
+from common.stages import build_stage
 
 CHANNELS = 16
 

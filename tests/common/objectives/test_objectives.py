@@ -9,21 +9,16 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from common.config import recipes
 from common.config.options import Plan
 from common.losses.nt_xent import nt_xent, symmetric_info_nce
-from common.objectives import (
-    NAMES,
-    OBJECTIVES,
-    TRAINED,
-    build_stage,
-    settle_parameters,
-)
+from common.objectives import NAMES, OBJECTIVES
 from common.objectives.base import LocalRound
 from common.objectives.cluster import Cluster
 from common.objectives.target import TargetObjective, momentum_at
+from common.stages import build_stage, settle_parameters
 from common.utils.errors import UserError
 from tests.builders.objectives import objective, total, views
 
 
-@pytest.mark.parametrize("name", TRAINED)
+@pytest.mark.parametrize("name", NAMES)
 def test_every_shared_parameter_gets_a_gradient_and_no_local_one_does(name: str) -> None:
     part = objective(name)
     total(part.terms(part.represent(views()))).backward()
@@ -55,7 +50,7 @@ class NoReading(TorchDispatchMode):
         return func(*args, **(kwargs or {}))
 
 
-@pytest.mark.parametrize("name", TRAINED)
+@pytest.mark.parametrize("name", NAMES)
 def test_a_step_reads_nothing_from_the_device_and_its_losses_are_float32(name: str) -> None:
     """Under mixed precision, in its second step, in which queues and memories are not empty."""
     part, batch = objective(name), views()
@@ -185,7 +180,15 @@ def test_a_settled_plan_has_the_defaults_beside_what_was_given() -> None:
     assert plan.stages[0].parameters == {"temperature": 0.5, "hidden": 256, "width": 16}
 
 
-WITHOUT_NEGATIVES = ("barlow-twins", "byol", "ccfc", "propos", "simsiam", "spectral", "vicreg")
+WITHOUT_NEGATIVES = (
+    "barlow-twins",
+    "byol",
+    "ccfc",
+    "propos",
+    "simsiam",
+    "spectral-contrastive",
+    "vicreg",
+)
 
 
 @pytest.mark.parametrize("name", WITHOUT_NEGATIVES)

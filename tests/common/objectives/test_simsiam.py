@@ -13,11 +13,11 @@ from common.augmentations import build_views
 from common.config import recipes
 from common.data import load
 from common.metrics import effective_rank, healthy_std, is_collapsed
-from common.objectives import build_stage
 from common.objectives.base import LocalRound
 from common.objectives.byol import cosine_distance, prediction_error
 from common.objectives.simsiam import SimSiam
 from common.protocol import layout
+from common.stages import build_stage
 from tests.builders.objectives import objective, views
 from tests.common.objectives.slow import assert_equal_with_gradients
 

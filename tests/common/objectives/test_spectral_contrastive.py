@@ -13,7 +13,7 @@ from common.models.encoders import Encoder
 from common.objectives.base import Batch, LocalRound
 from common.objectives.spectral_contrastive import (
     Parameters,
-    Spectral,
+    SpectralContrastive,
     explained,
     repulsion,
     second_moment,
@@ -23,10 +23,10 @@ from deploy.engines.simulate import simulate
 from server.conversation.inquiry import Inquiry
 
 
-def linear_spectral() -> Spectral:
+def linear_spectral() -> SpectralContrastive:
     """On features that are handed in, with a linear projector."""
     torch.manual_seed(0)
-    objective = Spectral(Encoder(nn.Flatten(), 6), Parameters(width=3), 10)
+    objective = SpectralContrastive(Encoder(nn.Flatten(), 6), Parameters(width=3), 10)
     objective.projector = nn.Linear(6, 3)
     return objective
 
@@ -52,7 +52,7 @@ def site_of(*batches: Batch) -> LocalRound:
     )
 
 
-def gradient(objective: Spectral, seen: Batch) -> Tensor:
+def gradient(objective: SpectralContrastive, seen: Batch) -> Tensor:
     loss = torch.stack(list(objective.terms(objective.represent(seen)).values())).sum()
     (found,) = torch.autograd.grad(loss, [objective.projector.weight])
     return found
@@ -67,7 +67,7 @@ def slow_spectral_loss(z_a: Tensor, z_b: Tensor) -> Tensor:
     return -2 * attraction + repulsion
 
 
-def on_sphere(objective: Spectral, images: Tensor) -> Tensor:
+def on_sphere(objective: SpectralContrastive, images: Tensor) -> Tensor:
     z = objective.projector(objective.encoder(images))
     return Parameters().squared_radius ** 0.5 * z / z.norm(dim=1, keepdim=True)
 
@@ -156,14 +156,14 @@ def test_a_round_begins_with_the_mean_of_the_sites_moments(tmp_path: Path, monke
     held: list[Inquiry] = []
     original = Inquiry.hold
 
-    def watched(self, grid):
-        original(self, grid)
+    def watched(self, *rest):
+        original(self, *rest)
         held.append(self)
 
     monkeypatch.setattr(Inquiry, "hold", watched)
     plan = recipes.load("fedsimclr").plan(
         {
-            "objective": "spectral",
+            "objective": "spectral-contrastive",
             "normalisation": "group",
             "images": 120,
             "sites": 2,
@@ -189,14 +189,20 @@ def test_a_round_begins_with_the_mean_of_the_sites_moments(tmp_path: Path, monke
 
 def test_one_sites_run_is_plain_spectral_contrast(tmp_path: Path, monkeypatch) -> None:
     seen: list[tuple[Tensor, Tensor]] = []
-    original = Spectral.begin_round
+    original = SpectralContrastive.begin_round
 
     def watched(self, site):
         original(self, site)
         seen.append(self._everybody)
 
-    monkeypatch.setattr(Spectral, "begin_round", watched)
-    options = {"objective": "spectral", "images": 120, "sites": 1, "rounds": 2, "local-epochs": 1}
+    monkeypatch.setattr(SpectralContrastive, "begin_round", watched)
+    options = {
+        "objective": "spectral-contrastive",
+        "images": 120,
+        "sites": 1,
+        "rounds": 2,
+        "local-epochs": 1,
+    }
     simulate(recipes.load("fedsimclr").plan(options), tmp_path / "run")
     for others, weight in seen:  # R̄ - β·R⁰ and β; averaging rounds to fixed point
         torch.testing.assert_close(others, torch.zeros_like(others), atol=1e-6, rtol=0)
@@ -205,7 +211,13 @@ def test_one_sites_run_is_plain_spectral_contrast(tmp_path: Path, monkeypatch) -
 
 
 def test_a_run_of_it_repeats_bit_for_bit(tmp_path: Path) -> None:
-    options = {"objective": "spectral", "images": 120, "sites": 2, "rounds": 1, "local-epochs": 1}
+    options = {
+        "objective": "spectral-contrastive",
+        "images": 120,
+        "sites": 2,
+        "rounds": 1,
+        "local-epochs": 1,
+    }
     plan = recipes.load("fedsimclr").plan(options)
     for name in ("one", "two"):
         simulate(plan, tmp_path / name)

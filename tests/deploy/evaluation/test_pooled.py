@@ -13,9 +13,9 @@ from torch import nn
 from client.embedding import embed
 from common.augmentations import build_views
 from common.data import load
-from common.objectives import build_stage
 from common.protocol import layout
 from common.record.reader import read_run
+from common.stages import build_stage
 from deploy.evaluation import finetune
 from deploy.evaluation import pooled as evaluate
 from deploy.evaluation.data_map import write_map

@@ -6,12 +6,12 @@ import torch.nn.functional as F
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from client.statistics.measure import patch_moments
+from client.statistics.solving import patch_moments
 from common.augmentations import PRESETS, Views
 from common.config import recipes
 from common.data import load
 from common.models.encoders import build_encoder
-from common.objectives.components import Components, Parameters, leading, patch_width
+from common.solvers.patch_pca import Parameters, PatchPCA, leading, patch_width
 from common.utils.errors import UserError
 from deploy.engines.simulate import simulate
 
@@ -19,13 +19,15 @@ IMAGES = torch.from_numpy(load("digits", images=40).images)
 VIEWS = Views(PRESETS["digits"], 8)
 
 
-def built(encoder: str = "small-convnet", **parameters) -> Components:
-    return Components(build_encoder(encoder, 1, 8, 0), Parameters(**parameters), 3)
+def built(encoder: str = "small-convnet", **parameters) -> PatchPCA:
+    return PatchPCA(build_encoder(encoder, 1, 8, 0), Parameters(**parameters), 3)
 
 
-def moments(objective: Components, asked: str, rows: Tensor | None = None) -> Tensor:
+def moments(solver: PatchPCA, asked: str, rows: Tensor | None = None) -> Tensor:
     rows = torch.arange(len(IMAGES)) if rows is None else rows
-    found = patch_moments(objective, VIEWS, IMAGES, rows, asked, torch.device("cpu"))
+    found = patch_moments(
+        solver, VIEWS, IMAGES, rows, solver.statistics()[asked], torch.device("cpu")
+    )
     return torch.from_numpy(found)
 
 
@@ -42,11 +44,11 @@ def slow_patches(image: Tensor, layer: nn.Conv2d) -> Tensor:
     )
 
 
-def seen_by(objective: Components, asked: str) -> Tensor:
+def seen_by(solver: PatchPCA, asked: str) -> Tensor:
     """What goes into a layer, by running those before it."""
     maps = (IMAGES.float() / 255 - 0.5) / 0.25
-    for layer in objective.encoder.network:
-        if layer is objective.layer(asked):
+    for layer in solver.encoder.network:
+        if layer is solver.statistics()[asked].layer:
             return maps
         maps = layer(maps)
     raise AssertionError
@@ -54,32 +56,32 @@ def seen_by(objective: Components, asked: str) -> Tensor:
 
 @pytest.mark.parametrize("asked", ["patches.1", "patches.2", "patches.3"])
 def test_a_sites_sum_is_of_every_images_patches_each_image_counting_the_same(asked: str) -> None:
-    objective = built().eval()
-    layer = objective.layer(asked)
+    solver = built().eval()
+    layer = solver.statistics()[asked].layer
     with torch.no_grad():
         wanted = torch.zeros(patch_width(layer) + 1, patch_width(layer) + 1)
-        for image in seen_by(objective, asked):
+        for image in seen_by(solver, asked):
             patches = slow_patches(image, layer)
             patches = patches / patches.norm()
             x = torch.cat([patches, torch.full((len(patches), 1), len(patches) ** -0.5)], dim=1)
             wanted += x.T @ x
-    found = moments(objective, asked)
+    found = moments(solver, asked)
     assert torch.allclose(found.float(), wanted, atol=1e-4)
     assert found[-1, -1] == pytest.approx(len(IMAGES), rel=1e-6)
     assert found.diagonal()[:-1].sum() == pytest.approx(len(IMAGES), rel=1e-5)
 
 
 def test_the_filters_are_the_principal_components_as_a_decomposition_of_all_patches_has_them():
-    objective = built()
-    layer = objective.layer("patches.1")
+    solver = built()
+    layer = solver.statistics()["patches.1"].layer
     patches = []
-    for image in seen_by(objective, "patches.1"):
+    for image in seen_by(solver, "patches.1"):
         raw = slow_patches(image, layer)
         patches.append(raw / raw.norm())
     points = torch.cat(patches).double()
     _, _, vectors = torch.linalg.svd(points - points.mean(dim=0), full_matrices=False)
     before = layer.weight.detach().clone().flatten(1)
-    objective.solve("patches.1", {"gram": moments(objective, "patches.1")})
+    solver.statistics()["patches.1"].solve({"gram": moments(solver, "patches.1")})
     after = layer.weight.detach().flatten(1)
     assert torch.equal(after[16:], before[16:]) and torch.equal(after[8:16], -after[:8])
     length = before.norm(dim=1).mean()
@@ -89,26 +91,26 @@ def test_the_filters_are_the_principal_components_as_a_decomposition_of_all_patc
 
 
 def test_it_does_not_depend_on_how_images_are_spread() -> None:
-    objective = built()
+    solver = built()
     order = torch.randperm(40, generator=torch.Generator().manual_seed(0))
-    pooled = moments(objective, "patches.2")
+    pooled = moments(solver, "patches.2")
     for sizes in ([20, 20], [1, 38, 1]):
-        parts = [moments(objective, "patches.2", rows) for rows in order.split(sizes)]
+        parts = [moments(solver, "patches.2", rows) for rows in order.split(sizes)]
         assert torch.allclose(sum(parts), pooled, atol=1e-4)
 
 
 def test_each_layer_is_asked_for_once_in_the_order_of_the_network_and_wide_ones_stay() -> None:
-    assert built().solves == ("patches.1", "patches.2", "patches.3")
-    assert [built().solving_width(asked) for asked in built().solves] == [16, 512, 1024]
-    assert built(widest=600).solves == ("patches.1", "patches.2")
-    assert built("pixels").solves == ()
-    resnet = built("resnet18")
-    assert len(resnet.solves) == 13
-    assert max(resnet.solving_width(asked) for asked in resnet.solves) == 1152
+    asked = built().statistics()
+    assert list(asked) == ["patches.1", "patches.2", "patches.3"]
+    assert [statistic.width for statistic in asked.values()] == [16, 512, 1024]
+    assert list(built(widest=600).statistics()) == ["patches.1", "patches.2"]
+    assert built("pixels").statistics() == {}
+    widths = [statistic.width for statistic in built("resnet18").statistics().values()]
+    assert len(widths) == 13 and max(widths) == 1152
 
 
 def test_what_cannot_be_is_refused_in_one_line() -> None:
-    with pytest.raises(UserError, match=r"components: the share 1.5 is not in \(0, 1\]"):
+    with pytest.raises(UserError, match=r"patch-pca: the share 1.5 is not in \(0, 1\]"):
         built(share=1.5)
     with pytest.raises(ValueError, match="patches of no images"):
         leading(torch.zeros(4, 4).double(), 2)
@@ -117,7 +119,7 @@ def test_what_cannot_be_is_refused_in_one_line() -> None:
 def test_a_federation_starts_as_one_site_with_everything_does(tmp_path) -> None:
     """But for the images that each site holds out, and for the components with nearly equal shares
     of the variance, whose order is chance."""
-    options = {"dataset": "digits", "encoder": "small-convnet", "rounds": "0,0,0"}
+    options = {"dataset": "digits", "encoder": "small-convnet", "rounds": "0"}
     options |= {"evaluation-share": 0.01}
     encoders = {}
     for sites in (1, 10):

@@ -23,14 +23,16 @@ the sites' sums: ours.
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 from torch import Tensor, nn
 
+from common.config.parameters import NoParameters
 from common.models.encoders import Encoder
-from common.objectives.base import NoParameters
-from common.objectives.frozen import Frozen
-from common.objectives.projection import with_fixed_signs
+from common.solvers.base import Patches, Statistic, Sums
+from common.solvers.frozen import Frozen
+from common.solvers.projection import with_fixed_signs
 from common.utils.errors import UserError
 
 
@@ -43,17 +45,17 @@ class Parameters:
     widest: int = 1152
 
 
-class Components(Frozen):
+class PatchPCA(Frozen):
     """An encoder whose convolutions are set from the sums of all sites' patches."""
 
-    name = "components"
+    name = "patch-pca"
     parameters_type = Parameters
 
     def __init__(self, encoder: Encoder, parameters: Parameters, clusters: int) -> None:
         if not 0 < parameters.share <= 1:
-            raise UserError(f"components: the share {parameters.share:g} is not in (0, 1]")
+            raise UserError(f"patch-pca: the share {parameters.share:g} is not in (0, 1]")
         super().__init__(encoder, NoParameters(), clusters)
-        self.parameters_ = parameters
+        self.share = parameters.share
         self._layers = [
             layer
             for layer in encoder.modules()
@@ -62,18 +64,20 @@ class Components(Frozen):
             and not isinstance(layer.padding, str)
             and patch_width(layer) <= parameters.widest
         ]
-        self.solves = tuple(f"patches.{number}" for number in range(1, len(self._layers) + 1))
 
-    def layer(self, asked: str) -> nn.Conv2d:
-        """The layer that an exchange is about; each one's input depends on those before it."""
-        return self._layers[int(asked.partition(".")[2]) - 1]
+    def statistics(self) -> Mapping[str, Statistic]:
+        """One for each layer, since each one's input depends on those before it."""
+        return {
+            f"patches.{number}": Patches(
+                patch_width(layer), partial(self.solve_layer, layer), layer
+            )
+            for number, layer in enumerate(self._layers, start=1)
+        }
 
-    def solving_width(self, asked: str) -> int:
-        return patch_width(self.layer(asked))
-
-    def solve(self, asked: str, sums: Mapping[str, Tensor]) -> None:
-        weight = self.layer(asked).weight
-        pairs = int(self.parameters_.share * len(weight)) // 2
+    def solve_layer(self, layer: nn.Conv2d, sums: Sums) -> None:
+        """Set a share of the layer's filters from the `gram` of all sites."""
+        weight = layer.weight
+        pairs = int(self.share * len(weight)) // 2
         with torch.no_grad():
             found = leading(sums["gram"], pairs).float()
             both = torch.cat([found, -found]).view(-1, *weight.shape[1:])

@@ -16,7 +16,7 @@ Like the projection it does not depend on how the images are spread, but for the
 site sends its own clusters' centroids, with about `images` images each, and where there are more
 than `landmarks` of them, the server clusters them. A site of one class sends landmarks that stand
 for no other class.
-A stage of it has no local loss (rounds = 0). Shared: encoder, the solved projector. Local: nothing.
+Shared: encoder, the solved projector.
 Sources: spectral clustering by landmarks: Liu, He and Chang, ICML 2010 (anchor graphs); Chen and
 Cai, AAAI 2011 (LSC), whose numbers of landmarks and of nearest ones these are. Diffusion maps:
 Coifman and Lafon, Appl. Comput. Harmon. Anal. 21, 2006. Edges by two views: HaoChen et al., NeurIPS
@@ -32,8 +32,10 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from common.models.encoders import Encoder
-from common.objectives import projection
-from common.objectives.projection import Projection, with_fixed_signs
+from common.models.heads import output_width
+from common.solvers import projection
+from common.solvers.base import Affinity, Landmarks, Statistic, Sums, unit
+from common.solvers.projection import Projection, with_fixed_signs
 from common.utils.errors import UserError
 
 LONGEST = 100  # a diffusion's time: by then nothing but its first dimension is left
@@ -77,13 +79,11 @@ class Weights(nn.Module):
         self.scores.bias[: len(points)] = 0
 
 
-class Landmarks(Projection):
+class LandmarkSpectral(Projection):
     """A frozen encoder, the projection, and the spectral embedding by shared landmarks."""
 
-    name = "landmarks"
+    name = "landmark-spectral"
     parameters_type = Parameters
-    parameters_: Parameters
-    solves = ("moments", "landmarks", "affinity")
 
     def __init__(self, encoder: Encoder, parameters: Parameters, clusters: int) -> None:
         super().__init__(encoder, parameters, clusters)
@@ -91,38 +91,42 @@ class Landmarks(Projection):
             raise UserError(f"{parameters.landmarks} landmarks are too few for {clusters} clusters")
         if not 0 <= parameters.time <= LONGEST:
             raise UserError(f"time = {parameters.time:g} must lie between 0 and {LONGEST}")
-        width, landmarks = super().width("projector"), parameters.landmarks
+        self.settings = parameters
+        width, landmarks = output_width(self.projection), parameters.landmarks
         self.weights = Weights(width, landmarks, parameters.nearest)
         dimensions = min(max(parameters.dimensions, clusters, 1), landmarks)
         self.spectrum = nn.Linear(landmarks, dimensions, bias=False)
         self.projector = nn.Sequential(self.projection, self.weights, self.spectrum)
 
-    def solve(self, asked: str, sums: Mapping[str, Tensor]) -> None:
-        if asked == "landmarks":
-            self.weights.set(sums["points"].float(), self.parameters_.temperature)
-        elif asked == "affinity":
-            width, time = self.spectrum.out_features, self.parameters_.time
-            solved = solve_spectrum(sums["affinity"], width, time)
-            with torch.no_grad():
-                self.spectrum.weight.copy_(solved.T)
-        else:
-            super().solve(asked, sums)
-
-    def solving_points(self, asked: str, h: Tensor) -> Tensor:
-        if asked == "moments":
-            return super().solving_points(asked, h)
-        z: Tensor = self.projection(h)
-        return self.weights(z) if asked == "affinity" else F.normalize(z.float(), dim=1)
-
-    def solving_width(self, asked: str) -> int:
-        widths = {
-            "landmarks": self.weights.scores.in_features,
-            "affinity": self.parameters_.landmarks,
+    def statistics(self) -> Mapping[str, Statistic]:
+        width, most = output_width(self.projection), self.settings.landmarks
+        return {
+            **super().statistics(),
+            "landmarks": Landmarks(
+                width, self.set_landmarks, self._projected, self._landmarks_of, most
+            ),
+            "affinity": Affinity(most, self.solve_coordinates, self._weighted),
         }
-        return widths.get(asked) or super().solving_width(asked)
 
-    def landmarks_of(self, images: int) -> int:
-        return max(1, min(self.parameters_.landmarks, images // self.parameters_.images))
+    def set_landmarks(self, sums: Sums) -> None:
+        """Take over the landmarks `points` (m, p)."""
+        self.weights.set(sums["points"].float(), self.settings.temperature)
+
+    def solve_coordinates(self, sums: Sums) -> None:
+        """Set u's linear map from the `affinity` (M, M) of all sites."""
+        solved = solve_spectrum(sums["affinity"], self.spectrum.out_features, self.settings.time)
+        with torch.no_grad():
+            self.spectrum.weight.copy_(solved.T)
+
+    def _projected(self, h: Tensor) -> Tensor:
+        return unit(self.projection(h))
+
+    def _weighted(self, h: Tensor) -> Tensor:
+        weights: Tensor = self.weights(self.projection(h))
+        return weights
+
+    def _landmarks_of(self, images: int) -> int:
+        return max(1, min(self.settings.landmarks, images // self.settings.images))
 
 
 def solve_spectrum(affinity: Tensor, width: int, time: float) -> Tensor:

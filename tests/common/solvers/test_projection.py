@@ -13,9 +13,9 @@ from torch.nn import functional as F
 from common.config import recipes
 from common.config.checks import check_plan
 from common.models.encoders import build_encoder
-from common.objectives import landmarks
-from common.objectives.projection import Parameters, Projection, solve_projection
 from common.record.reader import read_run
+from common.solvers import landmark_spectral
+from common.solvers.projection import Parameters, Projection, solve_projection
 from common.utils.errors import UserError
 from deploy.engines.simulate import simulate
 
@@ -44,7 +44,7 @@ def views(n: int = 400) -> tuple[Tensor, Tensor]:
 
 
 def moments(a: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
-    """As `client.statistics.measure.view_moments` sums them, written as loops over images."""
+    """As `client.statistics.solving.view_moments` sums them, written as loops over images."""
     gram = torch.zeros(D + 1, D + 1, dtype=torch.float64)
     within = torch.zeros(D, D, dtype=torch.float64)
     for x, y in zip(a, b, strict=True):
@@ -110,20 +110,21 @@ def test_moments_that_say_nothing_are_errors() -> None:
 
 
 def test_the_solved_projector_maps_features_to_centred_directions() -> None:
-    objective = Projection(build_encoder("pixels", 1, 8, seed=0), Parameters(width=4), 10)
+    solver = Projection(build_encoder("pixels", 1, 8, seed=0), Parameters(width=4), 10)
     chance = torch.Generator().manual_seed(2)
     a, b = F.normalize(torch.randn(2, 300, 64, generator=chance, dtype=torch.float64), dim=2)
     h = torch.cat([a, b])
     ones = F.pad(h, (0, 1), value=1.0)
-    objective.solve("moments", {"gram": ones.T @ ones / 2, "within": (a - b).T @ (a - b)})
-    z = objective.projector(3.0 * h.float())  # of any length
+    sums = {"gram": ones.T @ ones / 2, "within": (a - b).T @ (a - b)}
+    solver.statistics()["moments"].solve(sums)
+    z = solver.projector(3.0 * h.float())  # of any length
     assert z.shape == (600, 4)
     torch.testing.assert_close(z.mean(0), torch.zeros(4), atol=1e-3, rtol=0)
 
 
 def test_a_projection_cannot_be_trained() -> None:
     plan = recipes.load("fedsimclr-projection").plan({"rounds": "1,1"})
-    with pytest.raises(UserError, match="nothing to train"):
+    with pytest.raises(UserError, match="projection is solved, not trained"):
         check_plan(plan)
 
 
@@ -133,7 +134,7 @@ def test_a_projection_cannot_be_trained() -> None:
         ("fedsimclr-projection", Parameters().width, ["moments of differences between views"]),
         (
             "covey",
-            landmarks.Parameters().dimensions,
+            landmark_spectral.Parameters().dimensions,
             ["moments of differences between views", "moments of weights over landmarks"],
         ),
     ],

@@ -5,9 +5,15 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from client.statistics.measure import view_affinity
+from client.statistics.solving import view_affinity
 from common.models.encoders import build_encoder
-from common.objectives.landmarks import Landmarks, Parameters, Weights, solve_spectrum
+from common.solvers.base import Affinity
+from common.solvers.landmark_spectral import (
+    LandmarkSpectral,
+    Parameters,
+    Weights,
+    solve_spectrum,
+)
 from common.utils.errors import UserError
 
 CHANCE = torch.Generator().manual_seed(0)
@@ -51,7 +57,7 @@ def test_the_spectrum_is_that_of_the_graph_between_all_images():
 
 
 class Weighing:
-    """Stands for encoder, objective and views: an image is its row of two views' weights."""
+    """Stands for encoder and views: an image is its row of two views' weights."""
 
     def __init__(self, a: Tensor, b: Tensor) -> None:
         self.a, self.b = a, b
@@ -61,20 +67,14 @@ class Weighing:
     def encoder(self, both: Tensor) -> Tensor:
         return both
 
-    def solving_points(self, asked: str, h: Tensor) -> Tensor:
-        assert asked == "affinity"
-        return h
-
-    def solving_width(self, asked: str) -> int:
-        return self.a.shape[1]
-
     def pair(self, rows: Tensor, chance: torch.Generator) -> tuple[Tensor, Tensor]:
         return self.a[rows], self.b[rows]
 
     def sums(self, rows: Tensor, min_count: int) -> Tensor:
         """What a site with these images sends."""
         every = torch.arange(len(self.a))
-        return torch.from_numpy(view_affinity(self, self, every, rows, min_count, CHANCE))
+        weights = Affinity(self.a.shape[1], solve=lambda sums: None, points=lambda h: h)
+        return torch.from_numpy(view_affinity(self, self, every, rows, weights, min_count, CHANCE))
 
 
 def two_views() -> Weighing:
@@ -132,37 +132,40 @@ def test_it_follows_bent_clusters_that_k_means_cuts():
 
 def test_solved_in_three_steps_its_projector_gives_the_spectral_embedding():
     parameters = Parameters(landmarks=20, dimensions=6)
-    objective = Landmarks(build_encoder("convnet", 1, 8, 0), parameters, 3).eval()
-    assert objective.solves == ("moments", "landmarks", "affinity")
-    h = torch.randn(50, objective.encoder.feature_dim, generator=CHANCE)
-    x = objective.solving_points("moments", h).double()
+    solver = LandmarkSpectral(build_encoder("convnet", 1, 8, 0), parameters, 3).eval()
+    h = torch.randn(50, solver.encoder.feature_dim, generator=CHANCE)
+    asked = solver.statistics()
+    assert list(asked) == ["moments", "landmarks", "affinity"]
+    moments, landmarks, affinity = asked.values()
+    x = moments.points(h).double()
     ones = F.pad(x, (0, 1), value=1.0)
-    objective.solve("moments", {"gram": ones.T @ ones, "within": x.T @ x / 10})
+    moments.solve({"gram": ones.T @ ones, "within": x.T @ x / 10})
     with torch.no_grad():
-        z = objective.solving_points("landmarks", h)
-        assert z.shape == (50, objective.solving_width("landmarks"))
-        objective.solve("landmarks", {"points": z[:15].double()})
-        a = objective.solving_points("affinity", h)
-        assert a.shape == (50, 20) and torch.allclose(a.sum(dim=1), torch.ones(50))
+        z = landmarks.points(h)
+        assert z.shape == (50, landmarks.width)
+        landmarks.solve({"points": z[:15].double()})
+        a = affinity.points(h)
+        assert a.shape == (50, affinity.width) == (50, landmarks.in_all) == (50, 20)
+        assert torch.allclose(a.sum(dim=1), torch.ones(50))
         assert not a[:, 15:].any()
         sums = (a.T @ a).double()
-        objective.solve("affinity", {"affinity": sums})
-        u = objective.projector(h)
-    assert u.shape == (50, objective.width("projector")) == (50, 6)
+        affinity.solve({"affinity": sums})
+        u = solver.projector(h)
+    assert u.shape == (50, solver.width("projector")) == (50, 6)
     assert torch.allclose(u, (a.double() @ solve_spectrum(sums, 6, 1.0)).float(), atol=1e-4)
 
 
 @pytest.mark.parametrize("landmarks,clusters,wanted", [(20, 3, 20), (80, 3, 50), (80, 60, 60)])
 def test_there_are_as_many_dimensions_as_clusters_at_least(landmarks, clusters, wanted):
     encoder = build_encoder("convnet", 1, 8, 0)
-    objective = Landmarks(encoder, Parameters(landmarks=landmarks), clusters)
-    assert objective.width("projector") == wanted
+    solver = LandmarkSpectral(encoder, Parameters(landmarks=landmarks), clusters)
+    assert solver.width("projector") == wanted
 
 
 def test_a_time_before_the_walk_begins_or_after_it_has_ended_is_refused_in_one_line():
     for time in (-0.5, 101.0, float("nan")):
         with pytest.raises(UserError, match=r"time = .* must lie between 0 and 100"):
-            Landmarks(build_encoder("convnet", 1, 8, 0), Parameters(time=time), 3)
+            LandmarkSpectral(build_encoder("convnet", 1, 8, 0), Parameters(time=time), 3)
 
 
 def test_sums_that_say_nothing_are_refused():
@@ -173,10 +176,11 @@ def test_sums_that_say_nothing_are_refused():
 
 
 def test_a_site_sends_no_more_landmarks_than_it_has_images_for():
-    objective = Landmarks(build_encoder("convnet", 1, 8, 0), Parameters(landmarks=20), 3)
-    assert [objective.landmarks_of(n) for n in (5, 57, 10_000)] == [1, 5, 20]
+    solver = LandmarkSpectral(build_encoder("convnet", 1, 8, 0), Parameters(landmarks=20), 3)
+    at_most = solver.statistics()["landmarks"].at_most
+    assert [at_most(n) for n in (5, 57, 10_000)] == [1, 5, 20]
 
 
 def test_fewer_landmarks_than_clusters_are_refused_in_one_line():
     with pytest.raises(UserError, match="2 landmarks are too few for 3 clusters"):
-        Landmarks(build_encoder("convnet", 1, 8, 0), Parameters(landmarks=2), 3)
+        LandmarkSpectral(build_encoder("convnet", 1, 8, 0), Parameters(landmarks=2), 3)

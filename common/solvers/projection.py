@@ -12,8 +12,7 @@ with every image its own class (Fisher, 1936; Rao, 1948), or a linear contrastiv
 closed form. z = Wᵀ(h - μ) with Wᵀ(S_w + …)W = I, so that direction i has variance λ_i: what is
 mostly noise counts little, and `width` hardly matters. Sums do not depend on how the images are
 spread over the sites: given the encoder, W is the centralised one, whatever the skew.
-A stage of it has no local loss (rounds = 0). Shared: encoder and the solved projector. Local:
-nothing.
+Shared: encoder and the solved projector.
 Source: ours; `docs/researcher/covey.md` has the measurements.
 """
 
@@ -21,11 +20,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from common.models.encoders import Encoder
-from common.objectives.base import Objective, Representations
+from common.models.heads import UnitLinear
+from common.solvers.base import Moments, Solver, Statistic, Sums, unit
 
 
 @dataclass(frozen=True)
@@ -36,44 +35,32 @@ class Parameters:
     ridge: float = 0.01
 
 
-class UnitLinear(nn.Module):
-    """h (N, d) scaled to unit length, then a linear map: (N, p)."""
-
-    def __init__(self, inner: int, outer: int) -> None:
-        super().__init__()
-        self.linear = nn.Linear(inner, outer)
-
-    def forward(self, h: Tensor) -> Tensor:
-        projections: Tensor = self.linear(F.normalize(h, dim=1))
-        return projections
-
-
-class Projection(Objective):
+class Projection(Solver):
     """A frozen encoder and the projector that moments over all sites give."""
 
     name = "projection"
     parameters_type = Parameters
-    trains = False
-    solves: tuple[str, ...] = ("moments",)
 
     def __init__(self, encoder: Encoder, parameters: Parameters, clusters: int) -> None:
         super().__init__()
-        self.parameters_ = parameters
+        self.ridge = parameters.ridge
         self.encoder = encoder
         width = min(parameters.width, encoder.feature_dim)
         self.projection = UnitLinear(encoder.feature_dim, width)
         self.projector: nn.Module = self.projection
 
-    def solve(self, asked: str, sums: Mapping[str, Tensor]) -> None:
-        linear, ridge = self.projection.linear, self.parameters_.ridge
-        gram, within = sums["gram"], sums["within"]
-        weights, mean = solve_projection(gram, within, linear.out_features, ridge)
+    def statistics(self) -> Mapping[str, Statistic]:
+        return {"moments": Moments(self.encoder.feature_dim, self.solve_projector, unit)}
+
+    def solve_projector(self, sums: Sums) -> None:
+        """Set W and μ from the `gram` and `within` of all sites."""
+        linear = self.projection.linear
+        weights, mean = solve_projection(
+            sums["gram"], sums["within"], linear.out_features, self.ridge
+        )
         with torch.no_grad():
             linear.weight.copy_(weights.T)
             linear.bias.copy_(-(mean @ weights))
-
-    def terms(self, seen: Representations) -> dict[str, Tensor]:
-        raise ValueError("a projection is solved, not trained: its stage has rounds = 0")
 
 
 def solve_projection(
