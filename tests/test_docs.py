@@ -38,19 +38,28 @@ def blocks(page: str, language: str) -> list[str]:
     return re.findall(rf"```{language}\n(.*?)```", text, re.S)
 
 
-def test_the_walk_through_of_a_new_objective_takes_one_file_and_one_recipe(tmp_path: Path) -> None:
-    """With covey's second half after it, as the page has it further up."""
+@pytest.mark.parametrize(
+    ("added", "closing"), [("objectives/align.py", 0), ("solvers/whitening.py", 3)]
+)
+def test_the_walk_through_of_a_new_objective_or_solver_takes_one_file_and_one_recipe(
+    added: str, closing: int, tmp_path: Path
+) -> None:
+    """The objective with covey's start and second half, as the page has it further up; the solver
+    after the objective."""
     checkout = tmp_path / "covey"
     for room in ("client", "common", "deploy", "server"):
         shutil.copytree(ROOT / room, checkout / room)
-    (objective,) = blocks("researcher/guide.md", "python")
-    (checkout / "common/objectives/align.py").write_text(objective)
-    second_half, start, recipe = blocks("researcher/guide.md", "toml")
+    align, whitening = blocks("researcher/guide.md", "python")
+    files = {"objectives/align.py": align, "solvers/whitening.py": whitening}
+    for name in files if closing else [added]:
+        (checkout / "common" / name).write_text(files[name])
+    stages = blocks("researcher/guide.md", "toml")
+    start, recipe = stages[1:3]
     started = recipe.replace("[[stages]]", f"{start}\n[[stages]]", 1)
-    (tmp_path / "align.toml").write_text(started + "\n" + second_half)
+    (tmp_path / "toy.toml").write_text(started + "\n" + stages[closing])
     options = ["--images=120", "--sites=2", "--rounds=2", "--batch-size=32", "--run-folder=run"]
     done = subprocess.run(
-        [sys.executable, "-m", "deploy.cli.main", "simulate", "./align.toml", *options],
+        [sys.executable, "-m", "deploy.cli.main", "simulate", "./toy.toml", *options],
         cwd=tmp_path,
         env={**os.environ, "PYTHONPATH": str(checkout), "COVEY_HOME": str(tmp_path / "home")},
         capture_output=True,
@@ -58,8 +67,8 @@ def test_the_walk_through_of_a_new_objective_takes_one_file_and_one_recipe(tmp_p
         check=False,
     )
     assert done.returncode == 0, done.stdout + done.stderr
-    stages = read_run(tmp_path / "run").stages
-    assert [stage.stage_name for stage in stages] == ["start", "representation", "clusters"]
+    ended = read_run(tmp_path / "run").stages
+    assert [stage.stage_name for stage in ended] == ["start", "representation", "clusters"]
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda p: p.relative_to(ROOT).as_posix())

@@ -22,7 +22,8 @@ def stage_of_today(stage: Mapping[str, Any]) -> dict[str, Any]:
     found = dict(stage)
     named = found.get("objective")
     if isinstance(named, str):
-        if named in SOLVERS and not found.get("solver"):
+        found.setdefault("solver", "")
+        if named in SOLVERS and not found["solver"]:
             found |= {"objective": "", "solver": SOLVERS[named]}
         found["objective"] = OBJECTIVES.get(found["objective"], found["objective"])
     parameters = found.get("parameters")
@@ -30,10 +31,3 @@ def stage_of_today(stage: Mapping[str, Any]) -> dict[str, Any]:
         inside = [OBJECTIVES.get(name, name) for name in parameters["first"].split("/")]
         found["parameters"] = {**parameters, "first": "/".join(inside)}
     return found
-
-
-def plan_of_today(plan: Mapping[str, Any]) -> dict[str, Any]:
-    """A plan as it was written, with the names of today."""
-    stages = [s for s in plan.get("stages", ()) if isinstance(s, Mapping)]
-    none = {"objective": "", "solver": ""}
-    return {**plan, "stages": [{**none, **stage_of_today(stage)} for stage in stages]}

@@ -34,8 +34,8 @@ PASSED_ON = tuple(
 
 
 def _passed_on(name: str) -> Callable[..., Any]:
-    def method(wrapper: Wrapper, *arguments: Any) -> Any:
-        return getattr(wrapper.inner, name)(*arguments)
+    def method(wrapper: Wrapper, *arguments: Any, **named: Any) -> Any:
+        return getattr(wrapper.inner, name)(*arguments, **named)
 
     return method
 

@@ -67,7 +67,7 @@ class Instruction:
 
     @property
     def asked(self) -> str:
-        """What an objective calls this exchange (`Objective.solves`): "moments", "patches.2"."""
+        """What a solver calls this exchange (`Solver.statistics`): "moments", "patches.2"."""
         return f"{self.kind}.{self.step}" if self.step and self.exchange.solves else self.kind
 
     @property

@@ -6,7 +6,7 @@ next one is asked for. To add one, write `common/solvers/<name>.py` with a subcl
 has a `name` and says its `statistics`: recipes find it by that.
 
 What a site sends of a statistic, and what is checked of it, is the exchange of its kind
-(`common/protocol/messages.py`); what is added up is said here.
+(`common/protocol/exchanges.py`); what is added up is said here.
 """
 
 from collections.abc import Callable, Mapping

@@ -1,7 +1,6 @@
 """Sites on the CPU with digits, and what a server would ask them."""
 
-from pathlib from common.stages import build_stage
-import Path
+from pathlib import Path
 
 import torch
 
@@ -12,6 +11,7 @@ from common.config.options import Plan
 from common.data import load
 from common.protocol import layout
 from common.protocol.messages import Instruction
+from common.stages import build_stage
 
 CPU = torch.device("cpu")
 CLASSES = tuple("0123456789")

@@ -17,8 +17,8 @@ from safetensors.numpy import load_file
 
 from common.config import recipes
 from common.config.options import Plan
-from common.objectives import settle_parameters
 from common.record.reader import EVENTS, SETTINGS, read_run
+from common.stages import settle_parameters
 from deploy.cli.runs import conclude, resumed
 from deploy.coordinator.folder import init
 from deploy.coordinator.recorded import recorded_runs, taken
