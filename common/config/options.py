@@ -16,6 +16,8 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 from common.config.earlier import stage_of_today
 from common.utils.errors import UserError
 
+ENCODERS = ("convnet", "small-convnet", "pixels", "resnet18", "resnet34", "resnet50")
+VIEWS = ("auto", "digits", "garments", "natural")
 MIN_COUNT = 5  # images behind a count, a sum or a centroid that may leave a site
 
 
@@ -183,7 +185,7 @@ class RunOptions(_Options):
         default=0.0, ge=0, description="Dirichlet parameter of the sites' sizes; 0: equal sizes"
     )
     seed: int = Field(default=0, ge=0, lt=2**31, description="decides every random choice")
-    encoder: str = Field(default="convnet", description="the network: convnet, resnet18, ...")
+    encoder: str = Field(default="convnet", description=f"the network: {', '.join(ENCODERS)}")
     views: str = Field(
         default="auto", description="augmentation: digits, garments, natural; auto: by data set"
     )

@@ -20,6 +20,10 @@ class UserError(ValueError):
     """A mistake that the user can mend; its text is one clear line."""
 
 
+class RunFailed(Exception):
+    """A run that ended without a result; its text says why and where to read more."""
+
+
 def unknown(kind: str, name: str, known: Iterable[str]) -> UserError:
     """The error for a name that is not in `known`: it offers the nearest one, or all of them.
 

@@ -3,6 +3,7 @@ asked for, so that `covey --help` stays quick."""
 
 import time
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
@@ -11,30 +12,28 @@ from rich.console import Console
 
 from common.config import recipes
 from common.config.options import MIN_COUNT
+from deploy.cli.app import App, about
+from deploy.cli.arguments import (
+    DeviceOption,
+    NameArgument,
+    RecipeArgument,
+    ResumeOption,
+    RunNameArgument,
+    ServerArgument,
+    ServerOption,
+    WorkArgument,
+)
 from deploy.cli.json_option import JsonOption, write_json
-from deploy.cli.run_options import with_run_options
+from deploy.cli.run_options import NOT_OF_SUBMIT, with_run_options
 from deploy.flower import bundle
 
-server_app = typer.Typer(
-    help="The coordinator's server: make it, run it, invite sites.", no_args_is_help=True
-)
-client_app = typer.Typer(
-    help="A site's side: join a federation, see what left the machine.", no_args_is_help=True
-)
+server_app = App("The coordinator's server: make it, run it, invite sites.")
+client_app = App("A site's side: join a federation, see what left the machine.")
 console = Console()
 
 NOT_JOINED = 1  # the exit code of `covey client status` where nobody has joined
 REGISTERING = 10.0  # seconds in which a running server notices an invitation
-
-ServerArgument = Annotated[Path, typer.Argument(metavar="DIR", help="the server's folder")]
-WorkArgument = Annotated[
-    Path | None,
-    typer.Argument(
-        metavar="[WORK]", help="the site's folder [default: covey-site-NAME]", show_default=False
-    ),
-]
-ServerOption = Annotated[Path, typer.Option("--server", help="the server's folder", metavar="DIR")]
-NameArgument = Annotated[str, typer.Argument(metavar="NAME", help="the site's name")]
+SITES_OF_SUBMIT = ("start when this many sites are there", "those that are online")
 
 
 @server_app.command("init")
@@ -45,7 +44,9 @@ def init_command(
     ],
     name: Annotated[
         list[str] | None,
-        typer.Option(help="another name or IP address of this machine; repeatable"),
+        typer.Option(
+            help="another name or IP address of this machine; may be given again", metavar="NAME"
+        ),
     ] = None,
 ) -> None:
     """Make a server: an authority, a certificate, folders, `server.toml`."""
@@ -71,7 +72,11 @@ def invite_command(
     name: NameArgument,
     output: Annotated[
         Path | None,
-        typer.Option(help="the invitation [default: NAME.covey]", show_default=False),
+        typer.Option(
+            help=about("where the invitation goes", default="NAME.covey"),
+            metavar="FILE",
+            show_default=False,
+        ),
     ] = None,
 ) -> None:
     """Invite a site: one file for its operator, to be handed over by a private way."""
@@ -118,17 +123,28 @@ def revoke_command(folder: ServerArgument, name: NameArgument) -> None:
 @client_app.command("join")
 def join_command(
     invitation: Annotated[
-        Path, typer.Argument(metavar="INVITATION", help="the coordinator's file")
+        Path, typer.Argument(metavar="INVITATION", help="the file that the coordinator sent")
     ],
-    data: Annotated[str, typer.Option(help="a folder of images, an .npz, or a data set's name")],
-    device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, ...")] = "auto",
+    data: Annotated[
+        str, typer.Option(help="a folder of images, an .npz, or a data set's name", metavar="DATA")
+    ],
+    device: DeviceOption = "auto",
     side: Annotated[
-        int, typer.Option(help="scale the images to this side in pixels; 0: as is", min=0, max=4096)
+        int,
+        typer.Option(
+            help="scale the images to this side in pixels; 0: as is",
+            min=0,
+            max=4096,
+            metavar="PIXELS",
+        ),
     ] = 0,
     folder: Annotated[
         Path | None,
         typer.Option(
-            help="where state, assignments and the log of what left go [default: covey-site-NAME]",
+            help=about(
+                "where state, assignments and the log of what left go", default="covey-site-NAME"
+            ),
+            metavar="DIR",
             show_default=False,
         ),
     ] = None,
@@ -140,6 +156,7 @@ def join_command(
         typer.Option(
             help="send no count, sum or centroid of fewer images, whatever the coordinator asks",
             min=1,
+            metavar="COUNT",
         ),
     ] = MIN_COUNT,
     any_bundle: Annotated[
@@ -177,32 +194,33 @@ def leave_command(folder: WorkArgument = None) -> None:
 
 @client_app.command("log")
 def log_command(
-    folder: Annotated[Path, typer.Argument(metavar="WORK", help="the site's folder")],
+    folder: WorkArgument = None,
     run: Annotated[
         str,
-        typer.Option(metavar="RUN", help="of this run alone [default: all]", show_default=False),
+        typer.Option(
+            metavar="RUN", help=about("of this run alone", default="all runs"), show_default=False
+        ),
     ] = "",
 ) -> None:
     """Show what left the machine, run by run."""
     from deploy.site.left import read_ledger, show_ledger  # noqa: PLC0415
+    from deploy.site.status import pick_folder  # noqa: PLC0415
 
-    show_ledger(read_ledger(folder, run), console)
+    show_ledger(read_ledger(pick_folder(folder).path, run), console)
 
 
-@with_run_options
+@partial(with_run_options, refused=NOT_OF_SUBMIT, otherwise={"sites": SITES_OF_SUBMIT})
 def submit(
-    recipe: Annotated[
-        str, typer.Argument(metavar="RECIPE", help="a name from `covey recipes`, or a .toml file")
-    ] = recipes.DEFAULT,
-    server: Annotated[
-        Path, typer.Option(help="the folder of the running server", metavar="DIR")
-    ] = Path(),
-    resume: Annotated[
-        Path | None, typer.Option(help="go on with this run's folder from its last checkpoint")
-    ] = None,
+    recipe: RecipeArgument = recipes.DEFAULT,
+    server: ServerOption = Path(),
+    resume: ResumeOption = None,
     run_folder: Annotated[
         Path | None,
-        typer.Option(help="where the run goes [default: DIR/runs/TIME-RECIPE]", show_default=False),
+        typer.Option(
+            help=about("where the run goes", default="DIR/runs/TIME-RECIPE"),
+            metavar="DIR",
+            show_default=False,
+        ),
     ] = None,
     json_file: JsonOption = None,
     *,
@@ -216,21 +234,29 @@ def submit(
     write_json(json_file, submit_run(ServerFolder(server.absolute()), order, console))
 
 
-def runs(server: ServerOption, json_file: JsonOption = None) -> None:
-    """List the runs of a server: recipe, status, rounds, start, scores."""
+def runs(
+    server: Annotated[
+        Path | None,
+        typer.Option(
+            "--server",
+            help=about("those of the server in this folder", default="those in the folder runs"),
+            metavar="DIR",
+            show_default=False,
+        ),
+    ] = None,
+    json_file: JsonOption = None,
+) -> None:
+    """List runs, here or of a server: recipe, status, rounds, start, scores."""
     from deploy.coordinator.folder import ServerFolder  # noqa: PLC0415
-    from deploy.coordinator.run_list import as_json, list_runs, show_runs  # noqa: PLC0415
+    from deploy.coordinator.run_list import as_json, list_runs, runs_in, show_runs  # noqa: PLC0415
 
-    lines = list_runs(ServerFolder(server.absolute()))
+    lines = runs_in(Path("runs")) if server is None else list_runs(ServerFolder(server.absolute()))
     show_runs(lines, console)
     write_json(json_file, as_json(lines))
 
 
-def stop(
-    run: Annotated[str, typer.Argument(metavar="RUN", help="a name from `covey runs`")],
-    server: ServerOption,
-) -> None:
-    """Stop a run that is going on."""
+def stop(run: RunNameArgument, server: ServerOption = Path()) -> None:
+    """Stop a run of a server that is going on."""
     from deploy.cli.runs import way_on  # noqa: PLC0415
     from deploy.coordinator import run_list  # noqa: PLC0415
     from deploy.coordinator.folder import ServerFolder  # noqa: PLC0415

@@ -3,25 +3,27 @@
 from typing import Any
 
 from rich.console import Console
-from rich.table import Table
 
 from common.data import DATASETS
+from deploy.cli.table import show_table
 
 
 def list_datasets(console: Console) -> list[dict[str, Any]]:
     """Print and return one row per known data set."""
-    table = Table("name", "what", "images", "size", "classes", "on this machine")
+    cells = []
     rows = []
     for name, entry in DATASETS.items():
         place = entry.place()
         channels, side = entry.shape
-        table.add_row(
-            f"[bold]{name}[/]",
-            entry.title,
-            f"{sum(entry.images):,}",
-            f"{channels}×{side}×{side}",
-            str(len(entry.classes)),
-            place or "[dim]no: fetched when it is first used[/]",
+        cells.append(
+            (
+                name,
+                entry.title,
+                f"{sum(entry.images):,}",
+                f"{channels}×{side}×{side}",
+                str(len(entry.classes)),
+                place or "no: fetched when it is first used",
+            )
         )
         rows.append(
             {
@@ -37,9 +39,11 @@ def list_datasets(console: Console) -> list[dict[str, Any]]:
                 "place": place,
             }
         )
-    console.print(table)
+    heads = ("name", "what", "images", "size", "classes", "on this machine")
+    show_table(console, heads, cells, numbers=("images", "classes"))
     console.print(
         "Also: --dataset FOLDER (images, with or without class subfolders) or FILE.npz",
         highlight=False,
+        markup=False,
     )
     return rows

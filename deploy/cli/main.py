@@ -12,51 +12,54 @@ import typer
 from rich.console import Console
 
 from common.config import recipes
-from common.config.options import Plan
-from common.utils.errors import UserError, unknown
-from common.utils.names import portable, printable, write_out
+from common.utils.errors import RunFailed, UserError, unknown
+from common.utils.names import printable, write_out
+from common.utils.version import covey_version
+from deploy.cli.app import App, about
+from deploy.cli.arguments import (
+    DeviceOption,
+    FolderOption,
+    RecipeArgument,
+    ResumeOption,
+    RunArgument,
+)
 from deploy.cli.commands import client_app, runs, server_app, stop, submit
+from deploy.cli.completion import complete_dataset
 from deploy.cli.json_option import JsonOption, write_json
-from deploy.cli.run_options import run_config, with_run_options
-from deploy.cli.runs import (
-    absolute_dataset,
-    absolute_recipe,
-    add_map,
-    conclude,
-    new_folder,
-    resumed,
-    unless_empty,
-)
+from deploy.cli.run_options import with_run_options
 
-app = typer.Typer(
-    name="covey",
-    help="Federated representation learning and deep clustering without labels.",
-    no_args_is_help=True,
-    pretty_exceptions_enable=False,
-    rich_markup_mode="rich",
-)
-app.add_typer(server_app, name="server")
-app.add_typer(client_app, name="client")
-app.command("submit")(submit)
-app.command("runs")(runs)
-app.command("stop")(stop)
-console = Console()
-
+ENGINES = ("in-process", "ray")
+HERE, APART, LISTS = "On this machine", "Over separate machines", "What there is"
 INTERRUPTED = 130  # what a shell makes of a program that Ctrl-C ended
 
-RecipeArgument = Annotated[
-    str, typer.Argument(metavar="RECIPE", help="a name from `covey recipes`, or a .toml file")
-]
-FolderOption = Annotated[
-    Path | None, typer.Option("--run-folder", help="where the run goes [default: runs/TIME-RECIPE]")
-]
-ResumeOption = Annotated[
-    Path | None, typer.Option(help="go on with this run's folder from its last checkpoint")
-]
-RunArgument = Annotated[Path, typer.Argument(metavar="RUN", help="a run's folder")]
+app = App(
+    "Federated representation learning and deep clustering without labels.\n\n"
+    "Start with `covey run`: a whole federation on this machine, in minutes. `covey recipes` has "
+    "the methods, `covey server` and `covey client` are for separate machines.",
+    "covey",
+)
+console = Console()
 
 
-@app.command("run")
+def _version(wanted: bool) -> None:
+    if wanted:
+        print(f"covey {covey_version()}")
+        raise typer.Exit
+
+
+@app.callback()
+def covey(
+    version: Annotated[
+        bool,
+        typer.Option(
+            "--version", help="Show the version and exit.", callback=_version, is_eager=True
+        ),
+    ] = False,
+) -> None:
+    """What holds for every command."""
+
+
+@app.command("run", rich_help_panel=HERE)
 @with_run_options
 def run_command(
     recipe: RecipeArgument = recipes.DEFAULT,
@@ -67,21 +70,27 @@ def run_command(
     options: Mapping[str, str],
 ) -> None:
     """Run a federation of real processes on this machine: TLS, authentication, one run."""
+    from deploy.cli.runs import config_of, prepared, unless_empty  # noqa: PLC0415
     from deploy.engines.run_locally import run_locally  # noqa: PLC0415 (--help stays quick)
 
-    plan, folder = _prepare(recipe, resume, run_folder, options)
-    config = _config(recipe, resume, options, folder, "processes")
+    plan, folder = prepared(recipe, resume, run_folder, options)
+    config = config_of(recipe, resume, options, folder, "processes")
     with unless_empty(folder):
         run_locally(plan, config, folder, console)
     _conclude(folder, json_file)
 
 
-@app.command("simulate")
+@app.command("simulate", rich_help_panel=HERE)
 @with_run_options
 def simulate_command(
     recipe: RecipeArgument = recipes.DEFAULT,
     engine: Annotated[
-        str, typer.Option(help="in-process, or ray (Flower's simulation engine)")
+        str,
+        typer.Option(
+            help="in-process, or ray (Flower's simulation engine)",
+            metavar="ENGINE",
+            autocompletion=lambda: list(ENGINES),
+        ),
     ] = "in-process",
     resume: ResumeOption = None,
     run_folder: FolderOption = None,
@@ -90,13 +99,15 @@ def simulate_command(
     options: Mapping[str, str],
 ) -> None:
     """Run the same ServerApp and ClientApp without processes or network."""
-    if engine not in ("in-process", "ray"):
-        raise unknown("engine", engine, ["in-process", "ray"])
-    plan, folder = _prepare(recipe, resume, run_folder, options)
+    if engine not in ENGINES:
+        raise unknown("engine", engine, ENGINES)
+    from deploy.cli.runs import config_of, prepared, unless_empty  # noqa: PLC0415
+
+    plan, folder = prepared(recipe, resume, run_folder, options)
     if engine == "ray":
         from deploy.engines.ray_engine import run_on_ray  # noqa: PLC0415
 
-        config = _config(recipe, resume, options, folder, "ray")
+        config = config_of(recipe, resume, options, folder, "ray")
         with unless_empty(folder):
             run_on_ray(plan, config, folder, console)
     else:
@@ -109,15 +120,21 @@ def simulate_command(
     _conclude(folder, json_file)
 
 
-@app.command("recipes")
-def recipes_command(json_file: JsonOption = None) -> None:
-    """List the recipes: what each is, and what its sites share; and the published protocols."""
+@app.command("recipes", rich_help_panel=LISTS)
+def recipes_command(
+    everything: Annotated[
+        bool,
+        typer.Option("--all", help="all of them, what their sites share, the published protocols"),
+    ] = False,
+    json_file: JsonOption = None,
+) -> None:
+    """List the recipes: those to start with, or all."""
     from deploy.cli.recipes import list_recipes  # noqa: PLC0415
 
-    write_json(json_file, list_recipes(console))
+    write_json(json_file, list_recipes(console, everything))
 
 
-@app.command("datasets")
+@app.command("datasets", rich_help_panel=LISTS)
 def datasets_command(json_file: JsonOption = None) -> None:
     """List the data sets, and which of them are on this machine."""
     from deploy.cli.datasets import list_datasets  # noqa: PLC0415
@@ -125,21 +142,31 @@ def datasets_command(json_file: JsonOption = None) -> None:
     write_json(json_file, list_datasets(console))
 
 
-@app.command("evaluate")
+@app.command("evaluate", rich_help_panel=HERE)
 def evaluate_command(
     run: RunArgument,
     dataset: Annotated[
-        str, typer.Option(help="evaluate on this data set instead of the run's")
+        str,
+        typer.Option(
+            help=about("evaluate on this data set", default="the run's"),
+            metavar="DATA",
+            show_default=False,
+            autocompletion=complete_dataset,
+        ),
     ] = "",
     protocol: Annotated[
         str,
         typer.Option(
             help="clustering, knn, linear, semi-1 and semi-10 (fine-tuning with 1 and 10 % of the "
             "labels), or all",
+            metavar="NAMES",
         ),
     ] = "clustering,knn,linear",
     repeats: Annotated[
-        int, typer.Option(min=1, help="draws of labels in semi-1 and semi-10: mean ± std")
+        int,
+        typer.Option(
+            min=1, help="draws of labels in semi-1 and semi-10: mean ± std", metavar="COUNT"
+        ),
     ] = 1,
     federated: Annotated[
         bool, typer.Option("--federated", help="from sums over the run's own partition")
@@ -147,7 +174,7 @@ def evaluate_command(
     resize: Annotated[
         bool, typer.Option("--resize", help="scale the images to the side that the encoder takes")
     ] = False,
-    device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, ...")] = "auto",
+    device: DeviceOption = "auto",
     json_file: JsonOption = None,
 ) -> None:
     """Score a finished run's encoder: clustering, kNN, linear probe, fine-tuning."""
@@ -157,7 +184,7 @@ def evaluate_command(
     write_json(json_file, evaluate_run(run, asked, console))
 
 
-@app.command("report")
+@app.command("report", rich_help_panel=HERE)
 def report_command(run: RunArgument) -> None:
     """Write a run's report.html anew."""
     from server.report import write_report  # noqa: PLC0415
@@ -166,45 +193,27 @@ def report_command(run: RunArgument) -> None:
     console.print(said, highlight=False, markup=False, soft_wrap=True)
 
 
-def _prepare(
-    recipe: str, resume: Path | None, run_folder: Path | None, options: Mapping[str, str]
-) -> tuple[Plan, Path]:
-    """The plan and the folder of a new run, or of the one to go on with."""
-    if resume is not None:
-        if options or run_folder is not None:
-            raise UserError("--resume takes no other options: a run goes on as it began")
-        return resumed(resume), resume.absolute()
-    plan = recipes.load(recipe).plan(absolute_dataset(options))
-    from common.config.checks import check_plan  # noqa: PLC0415 (torch, after the cheap checks)
-
-    check_plan(plan)
-    return plan, new_folder(Path("runs"), plan.recipe, run_folder)
-
-
-def _config(
-    recipe: str, resume: Path | None, options: Mapping[str, str], folder: Path, engine: str
-) -> dict[str, str]:
-    """Flower's run configuration; a run that goes on takes its plan from its folder."""
-    places = {"run-folder": portable(str(folder)), "engine": engine}
-    if resume:
-        return run_config("", {}, **places)
-    return run_config(absolute_recipe(recipe), absolute_dataset(options), **places)
+app.add_typer(server_app, name="server", rich_help_panel=APART)
+app.add_typer(client_app, name="client", rich_help_panel=APART)
+app.command("submit", rich_help_panel=APART)(submit)
+app.command("runs", rich_help_panel=LISTS)(runs)
+app.command("stop", rich_help_panel=APART)(stop)
 
 
 def _conclude(folder: Path, json_file: Path | None) -> None:
     """The report and the final table; then the map of embeddings, for which nobody waits."""
+    from deploy.cli.runs import add_map, conclude  # noqa: PLC0415
+
     write_json(json_file, conclude(folder, console))
     add_map(folder, console)
 
 
 def main() -> None:
     """The console script: a user's mistake is one line and exit code 2."""
-    from deploy.engines.run_locally import RunFailed  # noqa: PLC0415
-
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     write_out(sys.stdout, sys.stderr)
     try:
-        code = app(standalone_mode=False)
+        code = app(prog_name="covey", standalone_mode=False)
     except click.ClickException as error:
         _fail(error.format_message(), 2)
     except UserError as error:

@@ -6,15 +6,14 @@ The same lines and the same table, whichever engine runs and whichever machine w
 from collections.abc import Collection, Mapping
 from typing import Any
 
-from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.markup import escape
-from rich.table import Table
 
 from common.record.metrics import FIGURES, LABELLED, UNLABELLED
 from common.record.reader import Damaged, RunRecord
 from common.record.schema import Event, ResumedEvent, RoundEvent, StageEvent, WarningEvent
 from common.utils.names import printable
+from deploy.cli.table import show_table
 
 ABOUT = {
     LABELLED: "kNN and linear: on each site's own evaluation images.",
@@ -59,25 +58,18 @@ def show_result(console: Console, record: RunRecord) -> None:
     """The table that a run ends in."""
     run, plan = record.run, record.run.plan
     what = f"{run.recipe} on {plan['dataset']}, {len(run.sites)} sites, {plan['partition']}"
-    table = Table(
-        title=escape(printable(what)),
-        title_style="bold",
-        title_justify="left",
-        box=SIMPLE_HEAD,
-        pad_edge=False,
-    )
     rows = summary_rows(record)
     shown = _shown(rows)
-    table.add_column("stage")
-    for head in (*(FIGURES[name].name for name in shown), "s/round", "MB/round"):
-        table.add_column(head, justify="right")
-    for row in rows:
-        table.add_row(
-            escape(printable(row["stage"])),
+    numbers = (*(FIGURES[name].name for name in shown), "s/round", "MB/round")
+    cells = [
+        (
+            row["stage"],
             *(f"{row[name]:.3f}" if row[name] is not None else "–" for name in shown),
             *_per_round(row),
         )
-    console.print(table)
+        for row in rows
+    ]
+    show_table(console, ("stage", *numbers), cells, title=what, numbers=numbers)
     console.print(f"[dim]{ABOUT[shown]} MB: all sites, both ways.[/]", highlight=False)
 
 

@@ -2,7 +2,8 @@
 help and its default stand in one place."""
 
 import inspect
-from collections.abc import Callable, Mapping
+import re
+from collections.abc import Callable, Collection, Mapping
 from functools import wraps
 from typing import Annotated, Any, Literal, get_args, get_origin
 
@@ -10,16 +11,42 @@ import typer
 
 from common.config.options import RUN_OPTIONS, STAGE_OPTIONS
 from common.utils.errors import UserError
+from deploy.cli.app import about
+from deploy.cli.completion import offer
 
-PANELS = {"Run": RUN_OPTIONS, "Stage (one value, or one per stage: 8,4)": STAGE_OPTIONS}
+PANELS = {
+    "Run (a recipe may set other defaults)": RUN_OPTIONS,
+    "Stage (one value, or one per stage: 8,4)": STAGE_OPTIONS,
+}
+PLACES = re.compile(r" \(`[\w/.]+`\)")  # in the code: not for who types commands
+SHORT = 22  # characters: a list of values that is longer stands in the help
+KINDS = {int: "INT", float: "FLOAT"}
+
+_WHERE = "the images are where they are (covey run and covey simulate spread them)"
+_JOIN = "each site says it when it joins (covey client join"
+NOT_OF_SUBMIT = {
+    "dataset": f"{_JOIN} --data)",
+    "images": "each site trains on all of its own images",
+    "side": f"{_JOIN} --side)",
+    "alone": "the sites are those that have joined (covey server sites)",
+    "partition": _WHERE,
+    "size-skew": _WHERE,
+    "device": f"{_JOIN} --device)",
+}
+"""Options of a run that are the sites' to say where it is over separate machines, and why."""
 
 
-def with_run_options(command: Callable[..., None]) -> Callable[..., None]:
+def with_run_options(
+    command: Callable[..., None],
+    refused: Collection[str] = (),
+    otherwise: Mapping[str, tuple[str, str]] | None = None,
+) -> Callable[..., None]:
     """Add every run option to a typer command. The command takes them as `options`: name -> text
-    of those that were given."""
+    of those that were given. `refused` are not shown: the command says why it does not take them;
+    `otherwise`: name -> (help, default) where they are the command's own."""
     own = inspect.signature(command)
     added = {
-        name.replace("-", "_"): _parameter(name, field, panel)
+        name.replace("-", "_"): _parameter(name, field, panel, refused, otherwise or {})
         for panel, fields in PANELS.items()
         for name, field in fields.items()
     }
@@ -35,15 +62,27 @@ def with_run_options(command: Callable[..., None]) -> Callable[..., None]:
     return wrapped
 
 
-def _parameter(name: str, field: Any, panel: str) -> inspect.Parameter:
+def _parameter(
+    name: str,
+    field: Any,
+    panel: str,
+    refused: Collection[str],
+    otherwise: Mapping[str, tuple[str, str]],
+) -> inspect.Parameter:
     default = "" if field.is_required() or callable(field.default_factory) else field.default
-    shown = "" if default == "" else f" [default: {default}]"
+    text, shown = otherwise.get(name, (field.description, str(default)))
+    values = get_args(field.annotation) if get_origin(field.annotation) is Literal else ()
+    metavar = "|".join(values) or KINDS.get(field.annotation, "TEXT")
+    if len(metavar) > SHORT:
+        text, metavar = f"{text}; one of {', '.join(values)}", "NAME"
     option = typer.Option(
         f"--{name}",
-        help=f"{field.description}{shown}",
-        metavar=_metavar(field.annotation),
+        help=about(PLACES.sub("", text), shown),
+        metavar=metavar,
         rich_help_panel=panel,
         show_default=False,
+        hidden=name in refused,
+        autocompletion=offer(name, values),
     )
     return inspect.Parameter(
         name.replace("-", "_"),
@@ -51,12 +90,6 @@ def _parameter(name: str, field: Any, panel: str) -> inspect.Parameter:
         default=None,
         annotation=Annotated[str | None, option],
     )
-
-
-def _metavar(annotation: Any) -> str:
-    if get_origin(annotation) is Literal:
-        return "|".join(map(str, get_args(annotation)))
-    return {int: "INT", float: "FLOAT", str: "TEXT"}.get(annotation, "TEXT")
 
 
 def run_config(recipe: str, options: Mapping[str, str], **extra: str) -> dict[str, str]:

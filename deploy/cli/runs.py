@@ -18,6 +18,7 @@ from common.utils.errors import UserError
 from common.utils.lock import is_locked
 from common.utils.names import place, portable
 from deploy.cli.progress import show_result, summary_rows
+from deploy.cli.run_options import run_config
 from server.report import write_report
 from server.run.folder import LOCK, RunFolder
 
@@ -55,6 +56,31 @@ def unless_empty(folder: Path) -> Iterator[None]:
             with suppress(OSError):
                 folder.rmdir()
         raise
+
+
+def prepared(
+    recipe: str, resume: Path | None, run_folder: Path | None, options: Mapping[str, str]
+) -> tuple[Plan, Path]:
+    """The plan and the folder of a new run, or of the one to go on with."""
+    if resume is not None:
+        if options or run_folder is not None:
+            raise UserError("--resume takes no other options: a run goes on as it began")
+        return resumed(resume), resume.absolute()
+    plan = recipes.load(recipe).plan(absolute_dataset(options))
+    from common.config.checks import check_plan  # noqa: PLC0415 (torch, after the cheap checks)
+
+    check_plan(plan)
+    return plan, new_folder(Path("runs"), plan.recipe, run_folder)
+
+
+def config_of(
+    recipe: str, resume: Path | None, options: Mapping[str, str], folder: Path, engine: str
+) -> dict[str, str]:
+    """Flower's run configuration; a run that goes on takes its plan from its folder."""
+    places = {"run-folder": portable(str(folder)), "engine": engine}
+    if resume:
+        return run_config("", {}, **places)
+    return run_config(absolute_recipe(recipe), absolute_dataset(options), **places)
 
 
 def resumed(folder: Path) -> Plan:

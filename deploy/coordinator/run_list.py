@@ -7,16 +7,14 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from rich.box import SIMPLE_HEAD
 from rich.console import Console
-from rich.markup import escape
-from rich.table import Table
 
 from common.record.metrics import FIGURES
 from common.record.reader import has_run
 from common.utils.errors import UserError, unknown
 from common.utils.lock import is_locked
-from common.utils.names import portable, printable
+from common.utils.names import portable
+from deploy.cli.table import show_table
 from deploy.coordinator.folder import NOT_RUNNING, ServerFolder
 from deploy.coordinator.recorded import RecordedRun, recorded_runs
 from deploy.flower.control import FlowerRun, UnreachableError
@@ -50,8 +48,7 @@ class RunLine:
         written = (f"{value:.3f}" if value is not None else "–" for value in values)
         started = self.started[:16].replace("T", " ") or "–"
         done = f"{self.rounds}/{self.planned or '?'}"
-        names = (escape(printable(name)) for name in (self.id, self.recipe))
-        return (*names, self.status, done, started, *written)
+        return (self.id, self.recipe, self.status, done, started, *written)
 
 
 def list_runs(folder: ServerFolder) -> list[RunLine]:
@@ -61,17 +58,19 @@ def list_runs(folder: ServerFolder) -> list[RunLine]:
     return [_line(run, waiting) for run in recorded_runs(folder.runs)]
 
 
+def runs_in(folder: Path) -> list[RunLine]:
+    """Every run that has begun in a folder of runs on this machine, oldest first."""
+    return [_line(run, set()) for run in recorded_runs(folder) if run.status]
+
+
 def show_runs(lines: list[RunLine], console: Console) -> None:
     """The runs as a table; where no site has labels, with the score that needs none."""
     unlabelled = any(line.agreement is not None and line.nmi is None for line in lines)
     keys = ("agreement",) if unlabelled else ("nmi", "acc")
     scores = {key: FIGURES[key].name for key in keys}
-    table = Table("run", "recipe", "status", box=SIMPLE_HEAD, pad_edge=False)
-    for head in ("rounds", "started", *scores.values()):
-        table.add_column(head, justify="right", no_wrap=True)
-    for line in lines:
-        table.add_row(*line.row(tuple(scores)))
-    console.print(table)
+    numbers = ("rounds", "started", *scores.values())
+    rows = [line.row(tuple(scores)) for line in lines]
+    show_table(console, ("run", "recipe", "status", *numbers), rows, numbers=numbers)
     for line in lines:
         for text in line.damaged:
             console.print(f"{line.id}: {text}", highlight=False, markup=False, soft_wrap=True)

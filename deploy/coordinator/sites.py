@@ -7,11 +7,10 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from rich.box import SIMPLE_HEAD
 from rich.console import Console
-from rich.table import Table
 
 from deploy.cli.progress import size
+from deploy.cli.table import show_table
 from deploy.coordinator.folder import ServerFolder, fingerprint
 from deploy.coordinator.recorded import Took, recorded_runs, taken
 from deploy.flower.control import Node, UnreachableError, read_public_key
@@ -59,13 +58,9 @@ def sites(folder: ServerFolder) -> list[SiteStatus]:
 
 def show_sites(found: Iterable[SiteStatus], console: Console) -> None:
     """The sites as a table."""
-    table = Table("site", "status", "last seen", box=SIMPLE_HEAD, pad_edge=False)
-    for head in ("examples", "rounds", "moved"):
-        table.add_column(head, justify="right")
-    table.add_column("key", overflow="fold")
-    for site in found:
-        table.add_row(*site.row())
-    console.print(table)
+    numbers = ("images", "rounds", "moved")
+    heads = ("site", "status", "last seen", *numbers, "key")
+    show_table(console, heads, [site.row() for site in found], numbers=numbers)
 
 
 def as_json(found: Iterable[SiteStatus]) -> list[dict[str, Any]]:

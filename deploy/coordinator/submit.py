@@ -11,28 +11,18 @@ from rich.console import Console
 from common.config import recipes
 from common.config.checks import OWN, check_plan
 from common.config.options import Plan
-from common.utils.errors import UserError
+from common.utils.errors import RunFailed, UserError
 from common.utils.names import portable
-from deploy.cli.run_options import run_config
+from deploy.cli.run_options import NOT_OF_SUBMIT, run_config
 from deploy.cli.runs import absolute_recipe, conclude, new_folder, resumed, way_on
 from deploy.coordinator.folder import NOT_RUNNING, ServerFolder
-from deploy.engines.run_locally import RunFailed, follow
+from deploy.engines.run_locally import follow
 from deploy.flower.bundle import write_bundle
 from deploy.flower.control import RUN_FOLDER, Control, UnreachableError
 
 STOPPED = "finished:stopped"  # by `covey stop`, or Flower's own command
 PATIENCE = 30.0  # seconds for a SuperLink that is being restarted
 THEIRS = "each site's own"  # what the report calls data that is not the server's to name
-_WHERE = "the images are where they are (covey run and covey simulate spread them)"
-_JOIN = "each site says it when it joins (covey client join"
-REFUSED = {
-    "dataset": f"{_JOIN} --data)",
-    "images": "each site trains on all of its own images",
-    "side": f"{_JOIN} --side)",
-    "partition": _WHERE,
-    "size-skew": _WHERE,
-    "device": f"{_JOIN} --device)",
-}
 
 
 @dataclass(frozen=True)
@@ -98,7 +88,7 @@ def submit_run(folder: ServerFolder, order: Order, console: Console) -> dict[str
 
 
 def _check_options(order: Order) -> None:
-    for name, why in REFUSED.items():
+    for name, why in NOT_OF_SUBMIT.items():
         if name in order.options:
             raise UserError(f"--{name} is not an option of submit: {why}")
     if order.resume and (order.options or order.run_folder):

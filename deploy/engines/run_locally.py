@@ -19,7 +19,7 @@ from rich.markup import escape
 from common.config.options import Plan
 from common.data.planned import planned_data, planned_partition
 from common.record.reader import Follower, has_run, read_settings
-from common.utils.errors import UserError
+from common.utils.errors import RunFailed, UserError
 from common.utils.lock import is_locked
 from common.utils.names import is_utf8
 from deploy.cli.live import live_line
@@ -33,10 +33,6 @@ LOOK = 0.3  # seconds between two looks at the run folder
 ASK = 15.0  # seconds between two questions to Flower whether the run is still alive
 FAREWELL = 3.0  # seconds in which a ServerApp that ends by itself tells Flower so
 RESTARTS = 3  # of a ServerApp that was killed
-
-
-class RunFailed(Exception):
-    """A run that ended without a result; its text says why and where to read more."""
 
 
 class ServerAppKilled(RunFailed):

@@ -4,11 +4,11 @@ from collections.abc import Mapping
 from typing import Any
 
 from rich.console import Console
-from rich.markup import escape
-from rich.table import Table
 
+from deploy.cli.table import show_table
 from deploy.evaluation import finetune
 
+SCORES = ("ACC", "NMI", "ARI")
 CLUSTERINGS = (
     ("centroids", "the federation's centroids"),
     ("centroids_held_out", "the same, held-out images"),
@@ -18,22 +18,21 @@ CLUSTERINGS = (
 
 def show(figures: Mapping[str, Any], console: Console) -> None:
     """Print the figures that are there; accuracies of classifiers are in the first column."""
-    table = Table(title=escape(f"{figures['run']} on {figures['dataset']}"), title_style="bold")
-    for head in ("what", "ACC", "NMI", "ARI"):
-        table.add_column(head, justify="left" if head == "what" else "right")
+    rows: list[tuple[str, ...]] = []
     space = figures["clustering_space"]
     for name, said in CLUSTERINGS:
         if name in figures:
             scores = (f"{figures[name][key]:.3f}" for key in ("acc", "nmi", "ari"))
-            table.add_row(f"{said} ({space})", *scores)
+            rows.append((f"{said} ({space})", *scores))
     for name, said in _classifiers(figures["federated"]):
         if name in figures:
-            table.add_row(f"{said} (encoder)", f"{figures[name]:.3f}", "", "")
+            rows.append((f"{said} (encoder)", f"{figures[name]:.3f}", "", ""))
     for name, protocol in finetune.PROTOCOLS.items():
         if name in figures:
-            table.add_row(*_semi(figures[name], protocol.share), "", "")
-    table.caption, table.caption_justify = _caption(figures), "left"
-    console.print(table)
+            rows.append((*_semi(figures[name], protocol.share), "", ""))
+    title = f"{figures['run']} on {figures['dataset']}"
+    show_table(console, ("what", *SCORES), rows, title=title, numbers=SCORES)
+    console.print(_caption(figures), style="dim", highlight=False, markup=False)
 
 
 def _classifiers(federated: bool) -> tuple[tuple[str, str], ...]:

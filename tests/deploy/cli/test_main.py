@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -116,7 +117,8 @@ def test_a_folder_that_holds_a_run_is_not_overwritten(run: Path, capsys) -> None
 
 @pytest.mark.parametrize("what", ["recipes", "datasets"])
 def test_lists_are_tables_and_json(what: str, capsys, tmp_path: Path) -> None:
-    code, out, _ = covey(capsys, what, "--json", str(tmp_path / "list.json"))
+    every = ["--all"] if what == "recipes" else []
+    code, out, _ = covey(capsys, what, *every, "--json", str(tmp_path / "list.json"))
     rows = json.loads((tmp_path / "list.json").read_text())
     assert code == 0 and len(rows) >= 3
     assert all(row["name"] in out for row in rows)
@@ -128,3 +130,17 @@ def test_json_on_standard_output_has_nothing_else_beside_it(tmp_path: Path) -> N
     done = subprocess.run(command, check=True, capture_output=True, text=True, env=_environment())
     assert [row["stage"] for row in json.loads(done.stdout)["stages"]] == ["representation"]
     assert "1/1 representation" in done.stderr and "report: " in done.stderr
+
+
+def test_runs_on_this_machine_are_listed_with_their_whole_names(
+    run: Path, capsys, tmp_path: Path, monkeypatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    name = "20261128-084001-fedsimclr-projection-with-a-name-that-is-longer-than-a-terminal-is"
+    (tmp_path / "runs").mkdir()
+    shutil.copytree(run, tmp_path / "runs" / name)
+    (tmp_path / "runs" / "no run").mkdir()
+    code, out, _ = covey(capsys, "runs", "--json", str(tmp_path / "runs.json"))
+    assert code == 0 and name in out and "no run" not in out
+    (line,) = json.loads((tmp_path / "runs.json").read_text())
+    assert (line["id"], line["status"], line["rounds"], line["planned"]) == (name, "finished", 1, 1)

@@ -1,0 +1,59 @@
+"""Arguments and options that several commands take."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from deploy.cli.app import about
+from deploy.cli.completion import complete_name, complete_recipe, complete_run
+
+RecipeArgument = Annotated[
+    str,
+    typer.Argument(
+        metavar="RECIPE",
+        help="a name from `covey recipes`, or the path of a .toml file",
+        autocompletion=complete_recipe,
+    ),
+]
+FolderOption = Annotated[
+    Path | None,
+    typer.Option(
+        "--run-folder",
+        metavar="DIR",
+        help=about("where the run goes", default="runs/TIME-RECIPE"),
+        show_default=False,
+    ),
+]
+ResumeOption = Annotated[
+    Path | None,
+    typer.Option(
+        metavar="RUN",
+        help="go on with this run's folder from its last checkpoint; takes no other options",
+        autocompletion=complete_run,
+    ),
+]
+RunArgument = Annotated[
+    Path,
+    typer.Argument(
+        metavar="RUN", help="a run's folder, such as runs/NAME", autocompletion=complete_run
+    ),
+]
+RunNameArgument = Annotated[
+    str,
+    typer.Argument(metavar="RUN", help="a name from `covey runs`", autocompletion=complete_name),
+]
+ServerArgument = Annotated[Path, typer.Argument(metavar="DIR", help="the server's folder")]
+ServerOption = Annotated[
+    Path, typer.Option("--server", help="the folder of the running server", metavar="DIR")
+]
+WorkArgument = Annotated[
+    Path | None,
+    typer.Argument(
+        metavar="[WORK]",
+        help=about("the site's folder", default="covey-site-NAME, if there is one alone"),
+        show_default=False,
+    ),
+]
+NameArgument = Annotated[str, typer.Argument(metavar="NAME", help="the site's name")]
+DeviceOption = Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, ...", metavar="DEVICE")]
