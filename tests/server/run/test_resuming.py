@@ -7,8 +7,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from flwr.clientapp import ClientApp
 from rich.console import Console
 
+from client.app import build_app
 from client.workbench import Workshop, pick_device
 from common.config import recipes
 from common.data import ImageData, load
@@ -23,6 +25,7 @@ from server.report.settings import command
 from server.run.folder import Checkpoint, RunFolder
 from server.strategy import CoveyStrategy
 from tests.builders.records import a_run
+from tests.server.fleet import Fleet
 from tests.server.sample_run import SampleRun
 
 OPTIONS = {
@@ -220,7 +223,37 @@ def test_a_run_with_another_plan_is_not_gone_on_with(tmp_path) -> None:
         RunFolder(tmp_path).begin(a_run(plan=SampleRun(seed=2).run["plan"]))
 
 
-def test_a_site_that_comes_back_changed_in_mid_run_is_recorded_and_said(tmp_path) -> None:
+def test_a_site_that_comes_back_with_other_images_while_the_run_goes_on_is_said(
+    tmp_path, monkeypatch
+) -> None:
+    workshop = Workshop(pick_device("cpu"))
+    here = {n: open_site(n, d, tmp_path / "sites" / n, workshop) for n, d in HERE.items()}
+
+    def app_of(name: str) -> ClientApp:
+        return build_app(lambda _context, record: here[name].handle(record))
+
+    grid = Fleet({name: app_of(name) for name in HERE})
+    original = RunFolder.log
+
+    def log(folder, event):
+        original(folder, event)
+        if event.event == "round" and event.round == 1:
+            grid.offline = {"south"}
+        elif event.event == "round" and event.round == 2:
+            here["south"] = open_site("south", OTHERS, tmp_path / "sites" / "south", workshop)
+            grid.offline = set()
+
+    monkeypatch.setattr(RunFolder, "log", log)
+    asked = recipes.load("fedsimclr").plan({**OPTIONS, "rounds": 4, "quorum": 0.1})
+    run(grid, asked, RunFolder(tmp_path / "run"), "server")
+    record = read_run(tmp_path / "run")
+    assert [event.answered for event in record.rounds][0::3] == [("north", "south")] * 2
+    assert record.run.sites["south"].fingerprint == OTHERS.fingerprint
+    (warning,) = (e.text for e in record.warnings if "as it was" in e.text)
+    assert warning.startswith("site south is not as it was: images 80 → 60, fingerprint of its ")
+
+
+def test_a_site_that_is_let_in_while_the_run_goes_on_is_recorded(tmp_path) -> None:
     folder = RunFolder(tmp_path)
     folder.begin(a_run(classes=("a",)))
     north = SiteFacts(examples=100, channels=1, side=8)
