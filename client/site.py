@@ -4,6 +4,8 @@
 a site in the same way.
 """
 
+import logging
+import time
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,6 +16,8 @@ from common.data import ImageData, load
 from common.data.partition import Partition
 from common.protocol.messages import Instruction, decode, encode
 from common.utils.errors import UserError
+
+LOG = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -27,13 +31,23 @@ class Site:
         """Answer one encoded instruction; `UserError` where it does not fit, or a file cannot be
         written: what is not in the ledger does not leave."""
         instruction = Instruction.from_record(decode(record))
+        about = f"run {instruction.run} round {instruction.round} {instruction.asked}"
+        LOG.info("%s: asked with %d bytes", about, len(record))
+        started = time.monotonic()
         try:
             reply = self.trainer.handle(instruction)
             answer = encode(reply.to_record())
             enter(self.ledger, instruction.run, reply, answer)
         except OSError as error:
             name = Path(error.filename).name if error.filename else "its files"
-            raise UserError(f"{name} at the site: {error.strerror or error}") from None
+            why = f"{name} at the site: {error.strerror or error}"
+            LOG.error("%s: %s", about, why)
+            raise UserError(why) from None
+        except UserError as error:
+            LOG.warning("%s: refused: %s", about, error)
+            raise
+        seconds = time.monotonic() - started
+        LOG.info("%s: answered with %d bytes after %.3f s", about, len(answer), seconds)
         return answer
 
 

@@ -1,9 +1,10 @@
 """The ServerApp: from a run's configuration to a finished run folder."""
 
 import importlib.metadata
+import logging
 import platform
+import sys
 import time
-import traceback
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,7 @@ from common.stages import settle_parameters
 from common.utils.errors import UserError
 from common.utils.files import note
 from common.utils.home import covey_home
+from common.utils.logs import kept_in, set_up
 from common.utils.names import place
 from common.utils.version import covey_version
 from server.conversation.guard import guarded
@@ -32,6 +34,8 @@ from server.run.folder import RunFolder, timestamp
 from server.run.progress import JOIN, Progress
 from server.strategy import CoveyStrategy
 
+LOG = logging.getLogger(__name__)
+LOG_FILE = "run.log"
 DEFAULT_CLUSTERS = 10  # where neither the plan nor the sites' classes say a number
 
 app = ServerApp()
@@ -40,6 +44,7 @@ app = ServerApp()
 @app.main()
 def main(grid: Grid, context: Context) -> None:
     """Flower's entry: run what the run configuration says."""
+    set_up(sys.stderr)
     config = dict(context.run_config)
     folder = RunFolder(_run_folder(config))
     with folder.held():
@@ -55,7 +60,6 @@ def main(grid: Grid, context: Context) -> None:
             raise UserError(reason) from error
         except Exception as error:
             folder.finish("failed", f"{type(error).__name__}: {error}")
-            folder.write("logs/serverapp.log", traceback.format_exc().encode())
             raise
 
 
@@ -69,11 +73,24 @@ def plan_of(config: Mapping[str, Any], folder: RunFolder) -> Plan:
 
 
 def run(grid: Grid, plan: Plan, folder: RunFolder, engine: str) -> None:
-    """Run `plan` over the sites of `grid`, from the folder's checkpoint if it has one."""
+    """Run `plan` over the sites of `grid`, from the folder's checkpoint if it has one; the log of
+    it is in the folder, too."""
     check_plan(plan)
+    with kept_in(folder.path / LOG_FILE):
+        try:
+            _run(grid, plan, folder, engine)
+        except UserError as error:
+            LOG.error("%s", error)
+            raise
+        except Exception:
+            LOG.exception("the run failed")
+            raise
+
+
+def _run(grid: Grid, plan: Plan, folder: RunFolder, engine: str) -> None:
 
     def warn(text: str) -> None:  # at once: who started the run reads it in the folder's metrics
-        print(f"warning: {text}", flush=True)
+        LOG.warning("%s", text)
         began = folder.checkpoint()
         folder.log(WarningEvent(round=began.round if began else 0, text=text))
 

@@ -6,6 +6,7 @@ training give its final centroids and scores. The state after every round is on 
 begins.
 """
 
+import logging
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 from typing import Any
@@ -32,6 +33,8 @@ from server.measurements import clusterer, clustering, final_figures, sizes_of
 from server.model import GlobalModel
 from server.run.folder import Checkpoint, RunFolder
 
+LOG = logging.getLogger(__name__)
+
 
 class CoveyStrategy(Strategy):
     """Runs a plan's stages over the sites of a grid and keeps the run folder.
@@ -50,6 +53,7 @@ class CoveyStrategy(Strategy):
         self.asking = Asking(plan, run, roster, self.model, self.warn, progress)
         self.state = folder.checkpoint() or Checkpoint(0, 0, {})
         self._training: Inquiry | None = None
+        self._collapsed = False  # as it was when last looked at
         self._solved: list[Cost] = []  # of what the stage began with, until it is accounted for
 
     def start(  # type: ignore[override]
@@ -230,20 +234,23 @@ class CoveyStrategy(Strategy):
         return None
 
     def summary(self) -> None:
-        """Say the plan in a line per stage."""
+        """Note the plan in a line per stage."""
         for stage in self.plan.stages:
             rounds = f"{stage.rounds} rounds" if stage.rounds else "no training"
-            print(f"{stage.name}: {stage.method}, {rounds}", flush=True)
+            LOG.info("%s: %s, %s", stage.name, stage.method, rounds)
 
     def warn(self, text: str, number: int) -> None:
         """Say it, and write it into the run's metrics."""
-        print(f"warning: {text}", flush=True)
+        LOG.warning("%s", text)
         self.folder.log(WarningEvent(round=number, text=text))
 
     def _warn_of_collapse(self, number: int, figures: Mapping[str, Any]) -> None:
-        if metrics.is_collapsed(figures.get("std", 1.0)):
+        """Once, and again only where they had recovered."""
+        before, self._collapsed = self._collapsed, metrics.is_collapsed(figures.get("std", 1.0))
+        if self._collapsed and not before:
             self.warn(
-                f"embeddings are collapsing: their std is {figures['std']:.3f} of a healthy one",
+                f"embeddings are collapsing: their std is {figures['std']:.3f} of a healthy one "
+                "(the model hardly tells the images apart, or they are all alike)",
                 number,
             )
 

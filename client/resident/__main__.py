@@ -1,5 +1,6 @@
 """`python -m client.resident`: a site's resident trainer."""
 
+import logging
 import os
 import signal
 import sys
@@ -16,6 +17,9 @@ from client.resident.warm_up import warm_up
 from client.site import load_site_data, open_site
 from client.workbench import Workshop, pick_device
 from common.utils.errors import UserError
+from common.utils.logs import set_up
+
+LOG = logging.getLogger("client.resident")
 
 
 def main(
@@ -36,6 +40,7 @@ def main(
     """Keep torch, the images and the model of one site ready between rounds."""
     # At once, whatever is going on: every file is written whole, and what is lost is asked again.
     signal.signal(signal.SIGTERM, lambda *_: os._exit(0))
+    set_up(sys.stderr)
     if threads:
         torch.set_num_threads(threads)
     leave_compiler_out()
@@ -49,7 +54,7 @@ def main(
             serve = partial(serve_named, NamedSocket(socket))
     except UserError as error:
         sys.exit(f"covey: {error}")
-    print(f"trainer of {site}: {len(data.images)} images, ready", flush=True)
+    LOG.info("trainer of %s: %d images, ready", site, len(data.images))
     serve(handle)
 
 

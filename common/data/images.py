@@ -67,6 +67,15 @@ class ImageData:
         digest.update(np.ascontiguousarray(self.images).data)
         return digest.hexdigest()[:16]
 
+    def different(self, most: int) -> int:
+        """How many of the images differ, counted up to `most`."""
+        found: set[bytes] = set()
+        for image in self.images:
+            found.add(hashlib.sha256(image.tobytes()).digest())
+            if len(found) >= most:
+                break
+        return len(found)
+
     def subset(self, indices: Indices) -> "ImageData":
         """The images at `indices` (M,), in that order; `UserError` where there is no such image."""
         indices = np.asarray(indices, dtype=np.int64)

@@ -70,7 +70,8 @@ def solve_projection(
 
     `gram` (d + 1, d + 1): Σ h hᵀ with a 1 appended to h; `within` (d, d): Σ (h_a - h_b)(h_a - h_b)ᵀ
     over pairs of views. Each column's largest entry is positive, so that the signs are fixed.
-    `ValueError` for moments without an image, and where two views never differ.
+    Where no two views differ every direction has as much noise, which gives principal components.
+    `ValueError` for moments without an image.
     """
     d = len(within)
     if gram.shape != (d + 1, d + 1) or within.shape != (d, d):
@@ -82,8 +83,10 @@ def solve_projection(
     total = gram[:-1, :-1] / images - torch.outer(mean, mean)
     between_views = within / (2 * images)
     noise = between_views.diagonal().mean()
-    if not noise > 0:
-        raise ValueError("two views of an image never differ: there is nothing to solve")
+    if not noise >= 0:
+        raise ValueError("the views' differences are no sum of squares")
+    if noise == 0:
+        between_views, noise = torch.eye(d, dtype=gram.dtype), torch.ones_like(noise)
     # With M = S_w + ε… = L Lᵀ, S_t v = λ M v becomes the symmetric problem of L⁻¹ S_t L⁻ᵀ.
     lower = torch.linalg.cholesky(between_views + ridge * noise * torch.eye(d, dtype=gram.dtype))
     half = torch.linalg.solve_triangular(lower, total, upper=False)

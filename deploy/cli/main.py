@@ -12,6 +12,7 @@ import typer
 from rich.console import Console
 
 from common.config import recipes
+from common.utils import logs
 from common.utils.errors import RunFailed, UserError, unknown
 from common.utils.names import printable, write_out
 from common.utils.version import covey_version
@@ -55,8 +56,19 @@ def covey(
             "--version", help="Show the version and exit.", callback=_version, is_eager=True
         ),
     ] = False,
+    verbose: Annotated[
+        bool,
+        typer.Option(
+            "--verbose",
+            "-v",
+            help="Show the log, and let every process log everything (COVEY_LOG=debug).",
+        ),
+    ] = False,
 ) -> None:
     """What holds for every command."""
+    if verbose:
+        os.environ[logs.VARIABLE] = "debug"
+        logs.set_up(sys.stderr)
 
 
 @app.command("run", rich_help_panel=HERE)
@@ -212,6 +224,7 @@ def main() -> None:
     """The console script: a user's mistake is one line and exit code 2."""
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     write_out(sys.stdout, sys.stderr)
+    logs.set_up()
     try:
         code = app(prog_name="covey", standalone_mode=False)
     except click.ClickException as error:

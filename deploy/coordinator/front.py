@@ -10,8 +10,10 @@ It decides nothing else: who a site is, the SuperLink checks.
 
 import contextlib
 import importlib.metadata
+import logging
 import re
 import ssl
+import sys
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Annotated, TypedDict
@@ -24,6 +26,7 @@ from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Route
 
+from common.utils.logs import set_up
 from deploy.coordinator.gate import Gate, Listener, noting_handshakes
 from deploy.coordinator.limits import Buckets, Refusals
 from deploy.coordinator.passing import ANSWER, MOST_HELD, PULL, PUSH, QUESTION, Held, forward
@@ -32,6 +35,7 @@ from deploy.flower.bundle import VERSIONS
 from deploy.identity.address import Address
 from deploy.processes.connections import take_many_connections
 
+LOG = logging.getLogger("deploy.coordinator.front")
 CALL = re.compile(r"[a-z]+(?:-[a-z]+)*")
 MEBIBYTE = 2**20
 # Shorter than the 5 s after which the SuperLink closes an idle connection: none is used that has
@@ -109,7 +113,8 @@ def main(
     site_rate: Annotated[float, typer.Option(help="requests a second of one site")] = 50,
 ) -> None:
     """Serve until ended."""
-    refusals = Refusals(lambda line: print(line, flush=True))
+    set_up(sys.stderr)
+    refusals = Refusals(lambda line: LOG.warning("%s", line))
     take_many_connections()
     app = build_front(
         Address.parse(superlink),

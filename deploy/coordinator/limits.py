@@ -50,7 +50,7 @@ class Buckets:
 
 
 class Refusals:
-    """Writes a line for what was refused: when, whom, what, why."""
+    """Writes a line for what was refused: whom, what, why."""
 
     def __init__(self, write: Callable[[str], None]) -> None:
         self._write = write
@@ -64,9 +64,8 @@ class Refusals:
             return
         left_out, self._left_out = self._left_out, 0
         more = f" ({left_out} refusals before it are not listed)" if left_out else ""
-        now = time.strftime("%Y-%m-%d %H:%M:%S")
         line = plain(f"refused {address} {plain(what, LONGEST)}: {plain(why, LONGEST)}")
-        self._write(f"{now} {line}{more}")
+        self._write(f"{line}{more}")
 
 
 def network(address: str) -> str:

@@ -9,6 +9,7 @@ started from here, and again whenever it ends.
 
 import argparse
 import json
+import logging
 import os
 import signal
 import sys
@@ -31,6 +32,7 @@ from client.app import build_app
 from client.resident.process import TrainerProcess
 from common.utils.errors import UserError, plain
 from common.utils.lock import locked
+from common.utils.logs import set_up
 from deploy.flower import bundle
 from deploy.flower.fleet import Fleet, NotLetInError
 from deploy.flower.lines import COUNTED, JOINED, TRAINER_ENDED
@@ -38,6 +40,7 @@ from deploy.flower.mark import Mark
 from deploy.flower.pin import check
 from deploy.flower.whole import Delivery, DisplacedError
 
+LOG = logging.getLogger("deploy.flower.connection")
 REFUSED_KEY = "the server does not know this site's key"
 FOREIGN = f"the site runs no bundle but that of its own Covey {bundle.version()}"
 BROKEN = "the message cannot be put together"
@@ -160,7 +163,7 @@ def address_in(file: Path) -> str:
 
 def say(text: str) -> None:
     """A line of the log."""
-    print(time.strftime("%Y-%m-%d %H:%M:%S"), text, flush=True)
+    LOG.info("%s", text)
 
 
 def _about(error: httpx.HTTPError) -> str:
@@ -193,6 +196,7 @@ def arguments(given: Sequence[str]) -> argparse.Namespace:
 
 def main(given: Sequence[str]) -> int:
     """Be a site until somebody asks for the end; the exit status."""
+    set_up(sys.stderr)
     options = arguments(given)
     key = serialization.load_ssh_private_key(options.key.read_bytes(), None)
     if not isinstance(key, ec.EllipticCurvePrivateKey):
@@ -216,11 +220,11 @@ def main(given: Sequence[str]) -> int:
         except Left:
             return 0
         except (UserError, KeyRefused, DisplacedError) as error:
-            say(f"covey: {error}")
+            sys.stderr.write(f"covey: {error}\n")  # its last word, as of every process of ours
             return 1
 
 
 if __name__ == "__main__":
     code = main(sys.argv[1:])
-    sys.stdout.flush()
+    sys.stderr.flush()
     os._exit(code)  # whatever threads there still are

@@ -12,6 +12,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from common.utils.logs import begin_anew
 from deploy.flower import commands as flower
 from deploy.flower import inside
 from deploy.flower.lines import JOINED, SUPERNODE_JOINED
@@ -78,7 +79,7 @@ class SiteNode:
         a connection waits, and its trainer gets ready; stock processes need it."""
         log = supervisor.log(self.trainer_name)
         if not self.stock:
-            log.unlink(missing_ok=True)
+            begin_anew(log)
             command = flower.connection_command(
                 self.address,
                 self.certificate,

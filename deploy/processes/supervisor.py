@@ -22,11 +22,13 @@ from pathlib import Path
 from types import TracebackType
 from typing import IO, Self
 
+from common.utils.logs import begin_anew, keep_short
 from deploy.processes import child
 
 Command = Sequence[str] | Callable[[], Sequence[str]]
 """An argument list, or what makes it anew at every start (a port may be taken by then)."""
 
+LOGS = 5.0  # seconds between two looks at the size of their logs
 WATCH = 0.1  # seconds between two looks at the processes
 HEALTHY = 60.0  # seconds after which a restart counts as the first again
 LAST_KILL = 2.0  # seconds that a process killed by SIGKILL may take to go
@@ -108,7 +110,8 @@ class _Watched:
 class Supervisor:
     """Starts named processes, keeps their logs, restarts those that should run, ends them all.
 
-    The log of `name` is `<logs>/<name>.log` (standard output and error, appended to at a restart).
+    The log of `name` is `<logs>/<name>.log` (standard output and error, appended to at a restart),
+    of bounded size (`common.utils.logs.keep_short`); beside it, as `.log.1`, what came before.
     Processes start in `folder`, which should be empty: Python and Flower look for code where they
     are started. A context manager: leaving it ends everything.
     """
@@ -147,7 +150,7 @@ class Supervisor:
                 raise RuntimeError("the supervisor has been stopped")
             if name in self._watched:
                 raise ValueError(f"there is a process called {name!r} already")
-            self.log(name).unlink(missing_ok=True)
+            begin_anew(self.log(name))
             guardian = self._launch(name, command, environment)
             self._watched[name] = _Watched(
                 command, environment, restart, guardian, time.monotonic()
@@ -221,7 +224,12 @@ class Supervisor:
             )
 
     def _watch(self) -> None:
+        looked = time.monotonic()
         while not self._stopping.wait(WATCH):
+            if time.monotonic() - looked > LOGS:
+                looked = time.monotonic()
+                for log in self._logs.glob("*.log"):  # also those of its processes' children
+                    keep_short(log)
             with self._lock:
                 for name, watched in self._watched.items():
                     if not self._stopping.is_set():

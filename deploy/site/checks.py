@@ -14,6 +14,7 @@ from deploy.identity.invitation import Invitation
 from deploy.site.device import describe_device
 from deploy.site.folder import SiteFolder
 
+FEW = 10  # different images, below which it is said
 NAMED = 5  # unreadable files that are named on the screen
 NOTICEABLE = 2.0  # seconds between two clocks; an answer's time is a whole second
 
@@ -81,6 +82,9 @@ def describe(data: ImageData) -> str:
         if data.labels is not None
         else "no labels"
     )
+    different = data.different(min(FEW, len(data.images)))
+    if different < min(FEW, len(data.images)):
+        text += "; they are all alike" if different == 1 else f"; only {different} different ones"
     if not data.unreadable:
         return text
     named = ", ".join(map(printable, data.unreadable[:NAMED]))

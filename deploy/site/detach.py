@@ -36,8 +36,9 @@ def join_behind(
     command += ["--folder", str(home.path)]
     private_folder(home.path)
     private_folder(home.logs)
-    log = home.logs / "client.log"
-    with log.open("wb") as file:
+    log = home.client_log
+    log.unlink(missing_ok=True)
+    with log.open("ab") as file:  # appended to, so that it can be kept short
         process = subprocess.Popen(
             command,
             stdin=subprocess.DEVNULL,

@@ -43,6 +43,11 @@ class SiteFolder:
         return self.path / "logs"
 
     @property
+    def client_log(self) -> Path:
+        """What `covey client join --detach` says in the background."""
+        return self.logs / "client.log"
+
+    @property
     def private(self) -> Path:
         """The folder of the key and of what belongs to Flower."""
         return self.path / "private"

@@ -17,6 +17,7 @@ from rich.markup import escape
 from common.config.options import MIN_COUNT
 from common.protocol.messages import NOT_TAKEN
 from common.utils.errors import UserError
+from common.utils.logs import keep_short
 from deploy.cli.progress import size
 from deploy.engines.federation import SERVER_POLL
 from deploy.flower import bundle
@@ -166,6 +167,7 @@ class _Site:
         for line in self._noted.lines():
             if NOT_TAKEN in line:
                 self._say(f"[yellow]{escape(line[line.index(NOT_TAKEN) :])}[/]")
+        keep_short(self._home.client_log)
         ends = self._count_ends()
         if ends > self._ends:
             self._ends = ends

@@ -3,6 +3,7 @@
 Replies are folded as they arrive and dropped; a bad one is refused by name and the others go on.
 """
 
+import logging
 import time
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -23,6 +24,8 @@ from server.conversation.registration import SiteInfo
 from server.conversation.transport import CLOCKS, hear, push
 from server.conversation.validation import Expected, Refused, read_reply
 from server.measurements import Measurements
+
+LOG = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -109,9 +112,18 @@ class Inquiry:
         passed; `waiting` then has what was not answered. `count` is told how many have answered."""
         started = time.monotonic()
         self.waiting = push(grid, self._messages(self._lean.to_record(), self.whom.nodes))
+        LOG.info("%s: asked %d sites", self._about, len(self.waiting))
+        for message_id, site in self.waiting.items():
+            LOG.debug("%s: asked %s by the message %s", self._about, site, message_id)
         heard = hear(grid, self.waiting, self.asked.plan.deadline, self._is_over)
         self.fold(self._reminding(grid, heard), count)
         self.seconds = time.monotonic() - started
+        LOG.info("%s: over after %.3f s", self._about, self.seconds)
+
+    @property
+    def _about(self) -> str:
+        """What the log of the server and those of the sites call it."""
+        return f"round {self.asked.round} {self.asked.asked}"
 
     def messages(self) -> dict[str, Message]:
         """One message per site with all that it needs, for a loop other than `hold`."""
@@ -174,11 +186,13 @@ class Inquiry:
                 self._fold_one(site, message)
             except Refused as why:
                 self.refused[site] = str(why)
+                LOG.warning("%s: refused %s: %s", self._about, site, why)
                 if not message.has_error():
                     self._defence.suspects.expose(site)
             else:
                 self.bytes_up += wire_size(message.content)
                 self.answered.append(site)
+                LOG.info("%s: %s answered", self._about, site)
             count(len(self.answered) + len(self.refused))
             del message  # the next is pulled only after this one's memory is free
 

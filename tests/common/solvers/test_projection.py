@@ -98,13 +98,24 @@ def test_a_huge_ridge_leaves_principal_components() -> None:
     torch.testing.assert_close(cosines, torch.ones(3, dtype=torch.float64), atol=1e-6, rtol=0)
 
 
+@pytest.mark.parametrize("ridge", [0.0, 0.1])
+def test_where_no_two_views_differ_there_are_principal_components(ridge: float) -> None:
+    a, _ = views(40)
+    weights, _ = solve_projection(*moments(a, a), width=3, ridge=ridge)
+    _, vectors = torch.linalg.eigh(a.T.cov(correction=0))
+    cosines = (F.normalize(weights, dim=0) * vectors.flip(1)[:, :3]).sum(0).abs()
+    torch.testing.assert_close(cosines, torch.ones(3, dtype=torch.float64), atol=1e-6, rtol=0)
+    constant = torch.ones_like(a)
+    assert solve_projection(*moments(constant, constant), 3, ridge)[0].isfinite().all()
+
+
 def test_moments_that_say_nothing_are_errors() -> None:
     a, b = views(20)
     gram, within = moments(a, b)
     with pytest.raises(ValueError, match="no images"):
         solve_projection(torch.zeros_like(gram), within, 3, 0.1)
-    with pytest.raises(ValueError, match="never differ"):
-        solve_projection(gram, torch.zeros_like(within), 3, 0.1)
+    with pytest.raises(ValueError, match="no sum of squares"):
+        solve_projection(gram, -within, 3, 0.1)
     with pytest.raises(ValueError, match="do not fit"):
         solve_projection(gram[:-1, :-1], within, 3, 0.1)
 

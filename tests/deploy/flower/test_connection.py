@@ -131,14 +131,16 @@ def test_a_message_is_answered_by_the_trainer_and_the_run_is_looked_at_once(own)
 
 
 @pytest.mark.parametrize("change", CHANGES.values(), ids=CHANGES.keys())
-def test_a_run_with_any_other_bundle_is_refused_and_reaches_no_trainer(own, change, capfd):
+def test_a_run_with_any_other_bundle_is_refused_and_reaches_no_trainer(own, change, caplog):
+    caplog.set_level("INFO", connection.LOG.name)
+
     def never(_record: bytes) -> bytes:
         raise AssertionError
 
     content = packed(with_manifest(change(unpack(own))))
     (reply,) = serve(FakeFleet(content, [Incoming()]), FakeTrainer(never))
     assert (reply.error.code, reply.error.reason) == (ErrorCode.INVALID_FAB, FOREIGN)
-    assert f"{bundle.REFUSED} {RUN}: " in capfd.readouterr().out
+    assert f"{bundle.REFUSED} {RUN}: " in caplog.text
 
 
 def test_what_the_trainer_refuses_is_told_in_its_words(own):
@@ -173,10 +175,11 @@ def test_a_run_that_is_over_is_passed_over(own):
 
 
 @pytest.mark.parametrize("error", [httpx.ConnectError("certificate has expired"), status(500)])
-def test_where_there_is_no_way_to_the_server_it_goes_on_trying(own, error, capfd):
+def test_where_there_is_no_way_to_the_server_it_goes_on_trying(own, error, caplog):
+    caplog.set_level("INFO", connection.LOG.name)
     fleet = FakeFleet(own, [error, Incoming()])
     assert len(serve(fleet)) == 1 and fleet.losses == 1
-    assert "no way to the server" in capfd.readouterr().out
+    assert "no way to the server" in caplog.text
 
 
 def test_a_trainer_that_cannot_start_ends_the_site(own):

@@ -11,6 +11,8 @@ from pathlib import Path
 
 import pytest
 
+from common.utils.logs import keep_short
+from deploy.processes import supervisor as supervisor_module
 from deploy.processes.supervisor import Restart, Supervisor, environment, free_ports
 from tests.deploy.helpers import until
 
@@ -202,3 +204,22 @@ def test_a_process_finds_our_code_from_any_folder(supervisor, tmp_path):
     supervisor.start("importer", python(code), environment(tmp_path))
     until(lambda: not supervisor.running("importer"))
     assert supervisor.last_line("importer") == "found"
+
+
+def test_a_log_stays_short_while_its_process_writes_and_the_last_times_is_kept(
+    tmp_path, monkeypatch
+):
+    monkeypatch.setattr(supervisor_module, "LOGS", 0.1)
+    monkeypatch.setattr(supervisor_module, "keep_short", lambda path: keep_short(path, 20_000))
+    busy = python("import time\nwhile True: print('x' * 999, flush=True); time.sleep(0.001)")
+    logs = tmp_path / "logs"
+    with Supervisor(logs, tmp_path / "empty") as supervisor:
+        supervisor.start("busy", busy, os.environ)
+        until((logs / "busy.log.1").exists)
+        until(lambda: supervisor.last_line("busy") == "x" * 999)  # it goes on
+        assert (logs / "busy.log.1").stat().st_size == 20_000
+    with Supervisor(logs, tmp_path / "empty") as supervisor:
+        supervisor.start("busy", python("print('anew')"), os.environ)
+        until(lambda: supervisor.last_line("busy") == "anew")
+        assert (logs / "busy.log").read_text() == "anew\n"
+        assert "x" * 999 in (logs / "busy.log.1").read_text()

@@ -48,7 +48,8 @@ def invitation(tmp_path):
 
 @pytest.fixture
 def images(tmp_path):
-    np.savez(tmp_path / "images.npz", images=np.zeros((4, 8, 8), np.uint8))
+    images = np.arange(4, dtype=np.uint8)[:, None, None].repeat(8, 1).repeat(8, 2)
+    np.savez(tmp_path / "images.npz", images=images)
     return Data(str(tmp_path / "images.npz"))
 
 
@@ -90,13 +91,22 @@ def test_files_that_cannot_be_read_are_named(tmp_path):
     folder = tmp_path / "images"
     folder.mkdir()
     for number in range(3):
-        Image.new("RGB", (20, 16)).save(folder / f"{number}.png")
+        Image.new("RGB", (20, 16), (number, 0, 0)).save(folder / f"{number}.png")
     for number in range(7):
         (folder / f"broken-{number}.png").write_bytes(b"not an image")
     assert describe(load(str(folder))) == (
         "3 images, 16×16 colour, no labels; 7 files left out: broken-0.png, broken-1.png, "
         "broken-2.png, broken-3.png, broken-4.png and 2 more"
     )
+
+
+@pytest.mark.parametrize(
+    ("different", "said"), [(1, "; they are all alike"), (2, "; only 2 different ones"), (10, "")]
+)
+def test_images_that_are_all_alike_are_told(tmp_path, different, said):
+    values = np.arange(40, dtype=np.uint8) % different
+    np.savez(tmp_path / "a.npz", images=np.broadcast_to(values[:, None, None], (40, 8, 8)))
+    assert describe(load(str(tmp_path / "a.npz"))) == f"40 images, 8×8 grey, no labels{said}"
 
 
 def test_a_folder_stays_with_its_site(invitation, tmp_path):

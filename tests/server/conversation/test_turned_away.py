@@ -180,6 +180,6 @@ def test_a_site_notes_why_it_was_not_taken_on_one_printable_line(tmp_path: Path,
     hello = Instruction("hello", "run\n1", 0, plan, refusal="no\x1b[2J" + "x" * 5000)
     reply = Reply.from_record(decode(site.handle(encode(hello.to_record()))))
     assert reply.kind == "hello"
-    (line,) = caplog.messages
+    (line,) = [r.getMessage() for r in caplog.records if r.name == "client.trainer"]
     assert line.startswith(f"{NOT_TAKEN} run�1: no�[2Jx")
     assert line.isprintable() and len(line) < 1000
