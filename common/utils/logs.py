@@ -64,6 +64,7 @@ def set_up(screen: TextIO | None = None, level: str = "") -> None:
     wanted = level or os.environ.get(VARIABLE, "").lower()
     for name in OWN:
         logging.getLogger(name).setLevel(LEVELS.get(wanted, logging.INFO))
+    logging.captureWarnings(False)  # who has taken them meanwhile may be gone
     logging.captureWarnings(True)
     if wanted and wanted not in LEVELS:
         known = ", ".join(LEVELS)
