@@ -51,3 +51,25 @@ def product(a: Tensor, b: Tensor) -> Tensor:
 def _check(a: Tensor, b: Tensor) -> None:
     if a.shape != b.shape or a.ndim != 2 or len(a) < 2:
         raise ValueError(f"need two (N, p) tensors with N >= 2, got {a.shape} and {b.shape}")
+
+
+def queue_info_nce(
+    queries: Tensor, keys: Tensor, queue: Tensor, negative: Tensor, temperature: float
+) -> Tensor:
+    """mean_i -log exp(cos(q_i, k_i)/τ) / (exp(cos(q_i, k_i)/τ) + Σ_j exp(cos(q_i, queue_j)/τ)).
+
+    `queries`, `keys`: (N, p), any length; `queue` (Q, p); `negative` (N, Q): whether j is a
+    negative of i. Without negatives the loss is 0. `ValueError` for shapes that do not fit.
+    """
+    n, size = len(queries), len(queue)
+    if queries.shape != keys.shape or negative.shape != (n, size) or queries.ndim != 2:
+        raise ValueError(
+            f"need (N, p) queries and keys and (N, Q) negatives, got {tuple(queries.shape)}, "
+            f"{tuple(keys.shape)} and {tuple(negative.shape)} for a queue {tuple(queue.shape)}"
+        )
+    with torch.autocast(queries.device.type, enabled=False):
+        queries, keys, queue = (F.normalize(x.float(), dim=1) for x in (queries, keys, queue))
+        positives = (queries * keys).sum(dim=1, keepdim=True)
+        negatives = (queries @ queue.T).masked_fill(~negative, -torch.inf)
+    logits = torch.cat([positives, negatives], dim=1) / temperature
+    return F.cross_entropy(logits, torch.zeros(n, dtype=torch.long, device=logits.device))

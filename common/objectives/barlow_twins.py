@@ -7,9 +7,9 @@ Source: Zbontar et al., "Barlow Twins", ICML 2021 (arXiv 2103.03230), eqs. 1 and
 
 from dataclasses import dataclass
 
-import torch
 from torch import Tensor
 
+from common.losses.redundancy import cross_correlation, off_diagonal
 from common.models.encoders import Encoder
 from common.models.heads import mlp
 from common.objectives.base import Objective, Representations
@@ -45,25 +45,3 @@ class BarlowTwins(Objective):
             "invariance": (1 - correlation.diagonal()).square().sum(),
             "redundancy": self.redundancy_weight * off_diagonal(correlation).square().sum(),
         }
-
-
-def cross_correlation(a: Tensor, b: Tensor) -> Tensor:
-    """C (p, p) of `a`, `b` (N, p): C_ij = mean over the batch of a_i·b_j, each dimension shifted to
-    mean 0 and scaled to variance 1 (with 1e-5 added to it, as in BatchNorm)."""
-    if a.shape != b.shape or a.ndim != 2 or len(a) < 2:
-        raise ValueError(
-            f"need two (N, p) tensors with N >= 2, got {tuple(a.shape)} and {tuple(b.shape)}"
-        )
-    with torch.autocast(a.device.type, enabled=False):
-        return standardised(a).T @ standardised(b) / len(a)
-
-
-def standardised(z: Tensor) -> Tensor:
-    """`z` (N, p) as float32, each dimension with mean 0 and variance 1 over the batch."""
-    z = z.float()
-    return (z - z.mean(dim=0)) * (z.var(dim=0, correction=0) + 1e-5).rsqrt()
-
-
-def off_diagonal(matrix: Tensor) -> Tensor:
-    """The square `matrix` (p, p) with zeros on its diagonal."""
-    return matrix - matrix.diagonal().diag()

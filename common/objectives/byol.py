@@ -7,9 +7,9 @@ Source: Grill et al., "Bootstrap Your Own Latent", NeurIPS 2020 (arXiv 2006.0773
 
 from dataclasses import dataclass
 
-import torch.nn.functional as F
 from torch import Tensor, nn
 
+from common.losses.cosine import prediction_error
 from common.models.encoders import Encoder
 from common.models.heads import mlp
 from common.objectives.base import Representations
@@ -47,15 +47,3 @@ class BYOL(TargetObjective):
 
     def shared(self) -> dict[str, nn.Module]:
         return {**super().shared(), "predictor": self.predictor}
-
-
-def prediction_error(predicted: Tensor, target: Tensor) -> Tensor:
-    """mean_i 2 - 2 cos(p_i, sg t_i), for (N, p) tensors; between 0 and 4."""
-    return cosine_distance(predicted, target.detach())
-
-
-def cosine_distance(a: Tensor, b: Tensor) -> Tensor:
-    """mean_i 2 - 2 cos(a_i, b_i), for (N, p) tensors, with gradients to both; between 0 and 4."""
-    if a.shape != b.shape or a.ndim != 2:
-        raise ValueError(f"need two (N, p) tensors, got {tuple(a.shape)} and {tuple(b.shape)}")
-    return 2 - 2 * F.cosine_similarity(a.float(), b.float(), dim=1).mean()

@@ -28,10 +28,11 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from common.clustering.kmeans import kmeans
+from common.losses.clusters import cluster_attraction
+from common.losses.cosine import prediction_error
 from common.models.encoders import Encoder
 from common.models.heads import mlp
 from common.objectives.base import LocalRound, Objective, Representations
-from common.objectives.byol import prediction_error
 from common.objectives.target import ReceivedModel
 
 
@@ -122,24 +123,3 @@ def pseudo_labels(site: LocalRound, clusters: int) -> Tensor:
             return kmeans(points, clusters, generator=site.chance, spherical=True).labels
         nearest: Tensor = (points @ F.normalize(site.centroids.to(points), dim=1).T).argmax(dim=1)
     return nearest
-
-
-def cluster_attraction(p: Tensor, z: Tensor, labels: Tensor, clusters: int) -> Tensor:
-    """mean_k mean_{i,j in k} (1 - cos(p_i, sg z_j)) over the clusters k that occur.
-
-    `p`, `z` (M, p), `labels` (M,) in [0, `clusters`). Between 0 and 2. The mean over pairs is the
-    inner product of the cluster's mean directions, so no pair is formed.
-    """
-    if p.shape != z.shape or p.ndim != 2 or labels.shape != p.shape[:1]:
-        raise ValueError(
-            f"need two (M, p) tensors and (M,) labels, got {tuple(p.shape)}, {tuple(z.shape)} and "
-            f"{tuple(labels.shape)}"
-        )
-    member = (labels == torch.arange(clusters, device=labels.device)[:, None]).float()
-    sizes = member.sum(dim=1)
-    shares = member / sizes.clamp_min(1)[:, None]
-    with torch.autocast(p.device.type, enabled=False):
-        mean_p = shares @ F.normalize(p.float(), dim=1)
-        mean_z = shares @ F.normalize(z.detach().float(), dim=1)
-    cosines = (mean_p * mean_z).sum(dim=1)  # 0 where a cluster has no member
-    return 1 - cosines.sum() / (sizes > 0).sum()

@@ -14,22 +14,19 @@ Sources: Li et al., "Contrastive Clustering", AAAI 2021 (arXiv 2009.09687), eqs.
 Koyuncu, IEEE JSTSP 18(6), 2024 (two stages; our reconstruction).
 """
 
-import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
-from common.losses.nt_xent import nt_xent, product
+from common.losses.clusters import correlations, imbalance
+from common.losses.nt_xent import nt_xent
 from common.models.encoders import Encoder
-from common.models.heads import mlp
+from common.models.heads import CentroidHead, mlp
 from common.objectives.base import Objective, Representations
 from common.objectives.wrapper import Wrapper
 from common.utils.errors import unknown
-
-FLAT = 1e-3  # length below which a column of assignments, less its mean, counts as constant
 
 
 @dataclass(frozen=True)
@@ -45,24 +42,6 @@ class Parameters:
     contrastive: bool = True
     head: str = "centroids"
     head_temperature: float = 0.1
-
-
-class CentroidHead(nn.Module):
-    """Logits cos(h, c_k) / τ_h: (N, d) -> (N, K); the weights (K, d) are the centroids."""
-
-    def __init__(self, width: int, clusters: int, temperature: float) -> None:
-        super().__init__()
-        self.temperature = temperature
-        self.centroids = nn.Parameter(F.normalize(torch.randn(clusters, width), dim=1))
-
-    def start_from(self, centroids: Tensor) -> None:
-        """Take over centroids (K, d); those of another shape are left alone."""
-        if centroids.shape == self.centroids.shape:
-            self.centroids.data.copy_(centroids)
-
-    def forward(self, h: Tensor) -> Tensor:
-        cosines = product(F.normalize(h.float(), dim=1), F.normalize(self.centroids, dim=1))
-        return cosines / self.temperature
 
 
 def mlp_head(width: int, clusters: int, temperature: float) -> nn.Module:
@@ -113,18 +92,3 @@ class Cluster(Wrapper):
     def assignments(self, h: Tensor) -> Tensor:
         logits: Tensor = self.cluster_head(h)
         return torch.softmax(logits, dim=1)
-
-
-def correlations(c_a: Tensor, c_b: Tensor) -> Tensor:
-    """Pearson's correlation (K,) of each column of C_a and C_b (N, K); about 0 where a column is
-    constant."""
-    a, b = (F.normalize(c - c.mean(dim=0), dim=0, eps=FLAT) for c in (c_a, c_b))
-    return (a * b).sum(dim=0)
-
-
-def imbalance(assignments: Tensor) -> Tensor:
-    """log K + Σ_k P_k log P_k of soft assignments (N, K), P their mean: 0 when clusters are
-    equally large, log K when all images are in one."""
-    mean = assignments.mean(dim=0)
-    entropy: Tensor = -torch.special.xlogy(mean, mean).sum()
-    return math.log(mean.numel()) - entropy

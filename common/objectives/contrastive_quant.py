@@ -30,6 +30,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
+from common.losses.cosine import prediction_error
 from common.models.encoders import Encoder
 from common.models.quantisation import (
     FULL_PRECISION,
@@ -39,7 +40,7 @@ from common.models.quantisation import (
     last_linear,
 )
 from common.objectives.base import Batch, Objective, Representations
-from common.objectives.byol import BYOL, prediction_error
+from common.objectives.byol import BYOL
 from common.objectives.regularised import Regularised
 from common.objectives.simclr import SimCLR
 from common.objectives.wrapper import Wrapper

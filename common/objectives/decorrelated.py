@@ -18,9 +18,9 @@ Federated Clustering through Feature Decorrelation" (arXiv 2402.12852).
 from dataclasses import dataclass
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
+from common.losses.redundancy import correlation
 from common.models.encoders import Encoder
 from common.objectives.base import Objective, Representations
 from common.objectives.wrapper import Wrapper
@@ -46,15 +46,3 @@ class Decorrelated(Wrapper):
     def terms(self, seen: Representations) -> dict[str, Tensor]:
         repeated = correlation(torch.cat([seen.z_a, seen.z_b]))
         return {**self.inner.terms(seen), "decorrelation": self.weight * repeated}
-
-
-def correlation(z: Tensor) -> Tensor:
-    """‖K‖²_F / d² of the correlation matrix K of `z` (M, d), M >= 2. A dimension without variance
-    is uncorrelated with all, itself included."""
-    if z.ndim != 2 or len(z) < 2:
-        raise ValueError(f"need an (M, d) tensor with M >= 2, got {tuple(z.shape)}")
-    centred = z.float() - z.float().mean(dim=0)
-    unit = F.normalize(centred, dim=0)  # the correlation of two dimensions is their inner product
-    with torch.autocast(z.device.type, enabled=False):
-        matrix = unit.T @ unit
-    return matrix.square().mean()

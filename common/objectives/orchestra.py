@@ -30,6 +30,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from common.losses.assignments import disagreement
 from common.losses.sinkhorn import sinkhorn
 from common.models.encoders import Encoder
 from common.models.heads import mlp
@@ -152,23 +153,6 @@ class Orchestra(TargetObjective):
 
     def restart_local(self) -> None:
         """Nothing is local."""
-
-
-def disagreement(z: Tensor, t: Tensor, prototypes: Tensor, temperature: float) -> Tensor:
-    """-mean_i q(t_i)·log q(z_i), q(x) = softmax(C x / T) with x, and C if not 0, of unit length.
-
-    `z`, `t` (N, p), `prototypes` C (G, p). No gradient to `t`.
-    """
-    if z.shape != t.shape or z.ndim != 2 or prototypes.shape[1:] != z.shape[1:]:
-        raise ValueError(
-            f"need two (N, p) tensors and (G, p) prototypes, got {tuple(z.shape)}, "
-            f"{tuple(t.shape)} and {tuple(prototypes.shape)}"
-        )
-    c = prototypes.detach().float()
-    with torch.autocast(z.device.type, enabled=False):
-        wanted = F.normalize(t.detach().float(), dim=1) @ c.T / temperature
-        given = F.normalize(z.float(), dim=1) @ c.T / temperature
-    return -(wanted.softmax(dim=1) * given.log_softmax(dim=1)).sum(dim=1).mean()
 
 
 def turn(images: Tensor, quarters: Tensor) -> Tensor:

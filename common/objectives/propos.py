@@ -17,10 +17,10 @@ Sampling", TPAMI 2022 (arXiv 2111.11821), and the authors' code.
 from dataclasses import dataclass
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from common.clustering.kmeans import kmeans
+from common.losses.clusters import prototype_scattering
 from common.models.encoders import Encoder
 from common.objectives import byol
 from common.objectives.base import LocalRound, Representations
@@ -84,31 +84,3 @@ class ProPos(byol.BYOL):
 
     def end_round(self, site: LocalRound) -> None:
         self._labels = None
-
-
-def prototype_scattering(
-    online: Tensor, target: Tensor, labels: Tensor, clusters: int, temperature: float
-) -> Tensor:
-    """PSL of `online` and `target` (N, p), any length, whose rows have `labels` (N,) in
-    0..clusters-1. A batch of a single cluster has nothing to scatter: 0."""
-    if online.shape != target.shape or online.ndim != 2 or labels.shape != online.shape[:1]:
-        raise ValueError(
-            f"need two (N, p) tensors and (N,) labels, got {online.shape}, {target.shape} and "
-            f"{labels.shape}"
-        )
-    member = labels == torch.arange(clusters, device=labels.device)[:, None]
-    present = member.any(dim=1)
-    diagonal = torch.eye(clusters, dtype=torch.bool, device=labels.device)
-    with torch.autocast(online.device.type, enabled=False):
-        own, other = _centres(online, member), _centres(target.detach(), member)
-        logits = own @ own.T / temperature
-    # An absent cluster keeps a finite logit with itself, so that its unused row is no NaN.
-    logits = logits.masked_fill(~present & ~diagonal, -torch.inf)
-    positives = (own * other).sum(dim=1) / temperature
-    losses = torch.where(diagonal, positives[:, None], logits).logsumexp(dim=1) - positives
-    return (losses * present).sum() / present.sum()
-
-
-def _centres(points: Tensor, member: Tensor) -> Tensor:
-    """Unit-length means (K, p) of unit-length `points` (N, p) by `member` (K, N); 0 where none."""
-    return F.normalize(member.float() @ F.normalize(points.float(), dim=1), dim=1)

@@ -16,10 +16,10 @@ from dataclasses import dataclass
 
 from torch import Tensor, nn
 
+from common.losses.cosine import cosine_distance
 from common.models.encoders import Encoder
 from common.models.heads import mlp
 from common.objectives.base import Objective, Representations
-from common.objectives.byol import cosine_distance
 
 
 @dataclass(frozen=True)

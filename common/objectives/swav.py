@@ -14,13 +14,12 @@ NeurIPS 2020 (arXiv 2006.09882), eqs. 1 to 5 and appendix A.
 
 from dataclasses import dataclass
 
-import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
+from common.losses.assignments import assignment_error
 from common.losses.sinkhorn import sinkhorn
 from common.models.encoders import Encoder
-from common.models.heads import mlp
+from common.models.heads import Prototypes, mlp
 from common.objectives.base import LocalRound, Objective, Representations
 from common.utils.errors import UserError
 
@@ -37,25 +36,6 @@ class Parameters:
     prototypes: int = 64
     hidden: int = 256
     width: int = 128
-
-
-class Prototypes(nn.Module):
-    """K vectors, of unit length in training; inner products (N, K) with them of projections
-    (N, p) scaled to unit length."""
-
-    def __init__(self, count: int, width: int) -> None:
-        super().__init__()
-        self.vectors = nn.Parameter(F.normalize(torch.randn(count, width), dim=1))
-
-    @torch.no_grad()
-    def renormalise(self) -> None:
-        """Scale them to unit length."""
-        self.vectors.copy_(F.normalize(self.vectors, dim=1))
-
-    def forward(self, z: Tensor) -> Tensor:
-        with torch.autocast(z.device.type, enabled=False):
-            cosines: Tensor = F.normalize(z.float(), dim=1) @ self.vectors.T
-        return cosines
 
 
 class SwAV(Objective):
@@ -102,13 +82,3 @@ class SwAV(Objective):
         lengths = self.prototypes.vectors.norm(dim=1).clamp_min(1e-12)
         scores: Tensor = self.prototypes(self.projector(h)) / lengths
         return (scores / self.settings.temperature).softmax(dim=1)
-
-
-def assignment_error(scores: Tensor, assignments: Tensor, temperature: float) -> Tensor:
-    """-mean_i Σ_k Q_ik log softmax(S_i/τ)_k, for `scores` S and `assignments` Q, (N, K)."""
-    if scores.shape != assignments.shape or scores.ndim != 2:
-        raise ValueError(
-            f"need two (N, K) tensors, got {tuple(scores.shape)} and {tuple(assignments.shape)}"
-        )
-    predicted = (scores.float() / temperature).log_softmax(dim=1)
-    return -(assignments * predicted).sum(dim=1).mean()

@@ -10,13 +10,12 @@ Source: Bardes, Ponce and LeCun, "VICReg", ICLR 2022 (arXiv 2105.04906), eqs. 1 
 
 from dataclasses import dataclass
 
-import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from common.losses.redundancy import covariance, missing_spread
 from common.models.encoders import Encoder
 from common.models.heads import mlp
-from common.objectives.barlow_twins import off_diagonal
 from common.objectives.base import Objective, Representations
 
 
@@ -53,23 +52,3 @@ class VICReg(Objective):
             "variance": weights.variance_weight * 0.5 * (missing_spread(a) + missing_spread(b)),
             "covariance": weights.covariance_weight * (covariance(a) + covariance(b)),
         }
-
-
-def missing_spread(z: Tensor) -> Tensor:
-    """v: mean over dimensions of max(0, 1 - standard deviation), for `z` (N, p); from 0 to 1."""
-    _check(z)
-    return F.relu(1 - (z.float().var(dim=0) + 1e-4).sqrt()).mean()
-
-
-def covariance(z: Tensor) -> Tensor:
-    """c: sum of the squared covariances between different dimensions over p, for `z` (N, p)."""
-    _check(z)
-    n, p = z.shape
-    with torch.autocast(z.device.type, enabled=False):
-        centred = z.float() - z.float().mean(dim=0)
-        return off_diagonal(centred.T @ centred / (n - 1)).square().sum() / p
-
-
-def _check(z: Tensor) -> None:
-    if z.ndim != 2 or len(z) < 2:
-        raise ValueError(f"need a (N, p) tensor with N >= 2, got {tuple(z.shape)}")

@@ -9,9 +9,10 @@ from torch import Tensor
 
 from common.clustering.kmeans import kmeans
 from common.config import recipes
+from common.losses.clusters import cluster_attraction
+from common.losses.redundancy import correlation
 from common.objectives.base import Representations
-from common.objectives.ccfc import cluster_attraction, pseudo_labels
-from common.objectives.decorrelated import correlation
+from common.objectives.ccfc import pseudo_labels
 from common.record.reader import read_run
 from deploy.engines.simulate import simulate
 from tests.builders.objectives import local_round, objective, views

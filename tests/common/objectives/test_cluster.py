@@ -2,7 +2,7 @@
 
 import torch
 
-from common.objectives.cluster import CentroidHead
+from common.models.heads import CentroidHead
 
 K = 4
 

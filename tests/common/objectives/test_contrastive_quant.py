@@ -8,12 +8,12 @@ from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from common.config import recipes
+from common.losses.cosine import prediction_error
 from common.losses.nt_xent import nt_xent, symmetric_info_nce
 from common.models.encoders import ENCODERS, build_encoder
 from common.models.normalisation import without_batch_norm
 from common.models.quantisation import draw_levels
 from common.objectives.base import Batch, Objective
-from common.objectives.byol import prediction_error
 from common.objectives.cluster import Cluster
 from common.objectives.cluster import Parameters as ClusterParameters
 from common.objectives.contrastive_quant import A1, A2, B1, B2, VARIANTS, ContrastiveQuant

@@ -5,8 +5,8 @@ import torch
 from torch import Tensor
 
 from common.losses.nt_xent import nt_xent
+from common.losses.relation import relation
 from common.objectives.base import LocalRound
-from common.objectives.fedx import relation
 from tests.builders.objectives import draws, local_round, objective, views
 
 

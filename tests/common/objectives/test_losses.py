@@ -6,9 +6,9 @@ import pytest
 import torch
 from torch import Tensor
 
+from common.losses.clusters import imbalance
+from common.losses.cosine import prediction_error
 from common.losses.nt_xent import info_nce, nt_xent, symmetric_info_nce
-from common.objectives.byol import prediction_error
-from common.objectives.cluster import imbalance
 from tests.common.objectives.slow import assert_equal_with_gradients, cosine
 
 

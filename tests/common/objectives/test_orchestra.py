@@ -8,7 +8,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from common.objectives.orchestra import Orchestra, Parameters, disagreement, local_centroids, turn
+from common.losses.assignments import disagreement
+from common.objectives.orchestra import Orchestra, Parameters, local_centroids, turn
 from common.utils.errors import UserError
 from tests.builders.objectives import draws, local_round, objective, views
 

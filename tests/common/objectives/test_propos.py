@@ -9,8 +9,8 @@ import torch
 from torch import Tensor
 
 from common.config import recipes
+from common.losses.clusters import prototype_scattering
 from common.objectives.base import LocalRound
-from common.objectives.propos import prototype_scattering
 from deploy.engines.simulate import simulate
 from server.conversation.roster import Roster
 from tests.builders.objectives import draws, objective, views

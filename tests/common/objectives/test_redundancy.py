@@ -6,9 +6,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from common.objectives.barlow_twins import cross_correlation, off_diagonal
+from common.losses.redundancy import covariance, cross_correlation, missing_spread, off_diagonal
 from common.objectives.base import Batch, Representations
-from common.objectives.vicreg import covariance, missing_spread
 from tests.builders.objectives import objective
 from tests.builders.objectives import total as sum_of
 from tests.common.objectives.slow import assert_equal_with_gradients

@@ -12,9 +12,9 @@ from client.workbench import Workbench
 from common.augmentations import build_views
 from common.config import recipes
 from common.data import load
+from common.losses.cosine import cosine_distance, prediction_error
 from common.metrics import effective_rank, healthy_std, is_collapsed
 from common.objectives.base import LocalRound
-from common.objectives.byol import cosine_distance, prediction_error
 from common.objectives.simsiam import SimSiam
 from common.protocol import layout
 from common.stages import build_stage

@@ -9,15 +9,10 @@ import torch
 from torch import Tensor, nn
 
 from common.config import recipes
+from common.losses.spectral import explained, repulsion, second_moment
 from common.models.encoders import Encoder
 from common.objectives.base import Batch, LocalRound
-from common.objectives.spectral_contrastive import (
-    Parameters,
-    SpectralContrastive,
-    explained,
-    repulsion,
-    second_moment,
-)
+from common.objectives.spectral_contrastive import Parameters, SpectralContrastive
 from common.record.reader import read_run
 from deploy.engines.simulate import simulate
 from server.conversation.inquiry import Inquiry

@@ -5,9 +5,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from common.losses.assignments import assignment_error
 from common.losses.sinkhorn import sinkhorn
 from common.objectives.base import LocalRound
-from common.objectives.swav import SwAV, assignment_error
+from common.objectives.swav import SwAV
 from common.utils.errors import UserError
 from tests.builders.objectives import objective, views
 from tests.common.objectives.slow import assert_equal_with_gradients

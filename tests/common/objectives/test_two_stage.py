@@ -6,9 +6,10 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from common.losses.clusters import correlations
 from common.models.encoders import Encoder
 from common.objectives.base import Batch, Objective, Representations
-from common.objectives.cluster import Cluster, Parameters, correlations
+from common.objectives.cluster import Cluster, Parameters
 from common.objectives.regularised import TEMPERATURE, Regularised
 from tests.common.objectives.slow import cosine
 

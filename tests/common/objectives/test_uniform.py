@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from common.objectives.uniform import distance_from_uniform, sliced_wasserstein
+from common.losses.wasserstein import distance_from_uniform, sliced_wasserstein
 from common.utils.errors import UserError
 from tests.builders.objectives import draws, objective, views
 

@@ -1,0 +1,64 @@
+"""What dimensions of projections have to do with each other: variance, covariance, correlation.
+
+Sources: Barlow Twins: Zbontar et al., ICML 2021 (arXiv 2103.03230), eq. 2; VICReg: Bardes, Ponce
+and LeCun, ICLR 2022 (arXiv 2105.04906), eqs. 1 to 4; FedDecorr: Shi et al., ICLR 2023 (arXiv
+2210.00226).
+"""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+
+def cross_correlation(a: Tensor, b: Tensor) -> Tensor:
+    """C (p, p) of `a`, `b` (N, p): C_ij = mean over the batch of a_i·b_j, each dimension shifted to
+    mean 0 and scaled to variance 1 (with 1e-5 added to it, as in BatchNorm)."""
+    if a.shape != b.shape or a.ndim != 2 or len(a) < 2:
+        raise ValueError(
+            f"need two (N, p) tensors with N >= 2, got {tuple(a.shape)} and {tuple(b.shape)}"
+        )
+    with torch.autocast(a.device.type, enabled=False):
+        return standardised(a).T @ standardised(b) / len(a)
+
+
+def standardised(z: Tensor) -> Tensor:
+    """`z` (N, p) as float32, each dimension with mean 0 and variance 1 over the batch."""
+    z = z.float()
+    return (z - z.mean(dim=0)) * (z.var(dim=0, correction=0) + 1e-5).rsqrt()
+
+
+def off_diagonal(matrix: Tensor) -> Tensor:
+    """The square `matrix` (p, p) with zeros on its diagonal."""
+    return matrix - matrix.diagonal().diag()
+
+
+def missing_spread(z: Tensor) -> Tensor:
+    """v: mean over dimensions of max(0, 1 - standard deviation), for `z` (N, p); from 0 to 1."""
+    _check(z)
+    return F.relu(1 - (z.float().var(dim=0) + 1e-4).sqrt()).mean()
+
+
+def covariance(z: Tensor) -> Tensor:
+    """c: sum of the squared covariances between different dimensions over p, for `z` (N, p)."""
+    _check(z)
+    n, p = z.shape
+    with torch.autocast(z.device.type, enabled=False):
+        centred = z.float() - z.float().mean(dim=0)
+        return off_diagonal(centred.T @ centred / (n - 1)).square().sum() / p
+
+
+def _check(z: Tensor) -> None:
+    if z.ndim != 2 or len(z) < 2:
+        raise ValueError(f"need a (N, p) tensor with N >= 2, got {tuple(z.shape)}")
+
+
+def correlation(z: Tensor) -> Tensor:
+    """‖K‖²_F / d² of the correlation matrix K of `z` (M, d), M >= 2. A dimension without variance
+    is uncorrelated with all, itself included."""
+    if z.ndim != 2 or len(z) < 2:
+        raise ValueError(f"need an (M, d) tensor with M >= 2, got {tuple(z.shape)}")
+    centred = z.float() - z.float().mean(dim=0)
+    unit = F.normalize(centred, dim=0)  # the correlation of two dimensions is their inner product
+    with torch.autocast(z.device.type, enabled=False):
+        matrix = unit.T @ unit
+    return matrix.square().mean()
