@@ -27,6 +27,10 @@ test: install
 	@OMP_NUM_THREADS=1 "$(BIN)/python" -m pytest -n 2 --dist loadfile -m "not federation"
 	@"$(BIN)/python" -m pytest -m federation
 
+# A minute: what every change should pass before anything else. What it leaves out: tests/fast.py.
+test-fast: install
+	@OMP_NUM_THREADS=1 "$(BIN)/python" -m tests.fast
+
 # Tables whose rows are tests: a line per case, `ok` or what went wrong.
 CASES = "$(BIN)/python" -m pytest -p tests.case_lines --tb=short
 
