@@ -5,7 +5,7 @@ They lie in a file without a name in the server's folder, which goes with its pr
 
 import asyncio
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import IO
@@ -15,6 +15,7 @@ from fastapi import HTTPException
 from starlette.requests import Request
 
 from deploy.flower.frames import Bounds, FrameError, Scanner, TooLargeError
+from deploy.flower.whole import IDENTIFIER
 
 PATIENCE = 30.0  # seconds without a byte
 GRACE, SLOWEST = 60.0, 8192.0  # seconds that a body may take, and bytes a second beyond them
@@ -64,6 +65,7 @@ class Incoming:
             IN_MEMORY, dir=str(spool.folder)
         )
         self._pending = bytearray()
+        self._objects: dict[str, tuple[int, int]] = {}  # id -> number of its part, bytes
         self._counted = 0  # bytes of it that the spool knows of
         self._began = asyncio.get_running_loop().time()
         self._ended = False
@@ -90,14 +92,33 @@ class Incoming:
             check()
         await self._write()
 
-    def parts(self, begin: int = 1) -> Iterator[bytes]:
-        """The parts from `begin` on, each read when it is asked for; for a thread."""
-        return map(self._part, range(begin, len(self._scanner.places)))
+    def parts(self) -> Iterator[bytes]:
+        """The parts but the first, each read when it is asked for; for a thread."""
+        return map(self._part, range(1, len(self._scanner.places)))
 
-    def _part(self, number: int) -> bytes:
+    def sizes(self) -> Mapping[str, int]:
+        """id -> bytes, where the parts but the first are objects; for a thread."""
+        if not self._objects:
+            for number, (_, length) in enumerate(self._scanner.places[1:], start=1):
+                self._objects[self._identifier(number)] = (number, length - IDENTIFIER)
+        return {name: length for name, (_, length) in self._objects.items()}
+
+    def content(self, object_id: str) -> bytes:
+        """An object; for a thread."""
+        return self._part(self._objects[object_id][0], IDENTIFIER)
+
+    def _identifier(self, number: int) -> str:
         offset, length = self._scanner.places[number]
         self._file.seek(offset)
-        return self._file.read(length)
+        try:
+            return self._file.read(min(length, IDENTIFIER)).decode("ascii")
+        except UnicodeDecodeError:
+            raise HTTPException(400, "an object without an id") from None
+
+    def _part(self, number: int, begin: int = 0) -> bytes:
+        offset, length = self._scanner.places[number]
+        self._file.seek(offset + begin)
+        return self._file.read(max(0, length - begin))
 
     async def _chunk(self) -> None:
         now = asyncio.get_running_loop().time()

@@ -141,7 +141,7 @@ class Calls:
 
                 def keep() -> None:
                     _same(state.get_node_id_by_public_key(key), node)
-                    self._messages.store(told, incoming.parts(), state)
+                    self._messages.store(told, incoming, state)
 
                 turn.check()
                 await self._write(keep)
@@ -186,7 +186,7 @@ class Calls:
         with Incoming(request, self._spool, APP_HEAD) as incoming:
             told = _parse(PushAppMessagesRequest, await incoming.first())
             await incoming.rest()
-            ask = partial(self._messages.ask, told, incoming.parts(), state, task)
+            ask = partial(self._messages.ask, told, incoming, state, task)
             return Response(await self._write(ask))
 
     # -- both -------------------------------------------------------------------------------------

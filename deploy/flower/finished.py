@@ -1,8 +1,6 @@
 """Messages that are done with, deleted many at once.
 
-Flower deletes a message's objects one by one, four statements each; a round of 200 sites has
-thousands. Here they are counted down and deleted level by level, some twenty statements for however
-many messages. What is not deleted yet when the SuperLink ends goes with its run.
+What is not deleted yet when the SuperLink ends goes with its run.
 """
 
 import threading
@@ -12,9 +10,10 @@ from collections.abc import Collection
 from typing import Any
 
 from flwr.supercore.state.schema.linkstate_models import MessageIns, MessageRes
-from flwr.supercore.state.schema.objectstore_models import ObjectChild, StoredObject
 from flwr.supercore.utils import uint64_to_int64
-from sqlalchemy import delete, func, select, update
+from sqlalchemy import select
+
+from deploy.flower.objects import delete_trees
 
 MOST, MOST_BYTES, OLDEST = 64, 2**26, 5.0  # messages, bytes, seconds that are waited for more
 
@@ -77,35 +76,3 @@ def _forget(session: Any, state: Any, run_id: int, ids: Collection[str]) -> set[
     roots = mine | set(session.scalars(replied))
     state.delete_messages(mine)
     return roots
-
-
-def delete_trees(session: Any, roots: Collection[str]) -> None:
-    """Delete objects that no other refers to, and whatever only they refer to; as
-    `SqlObjectStore.delete` of flwr does for one."""
-    # An update, so that this transaction has the database to itself from here on.
-    orphans = (
-        update(StoredObject)
-        .where(StoredObject.object_id.in_(roots), StoredObject.ref_count == 0)
-        .values(ref_count=0)
-        .returning(StoredObject.object_id)
-    )
-    doomed = set(session.scalars(orphans)) if roots else set()
-    while doomed:
-        links = (
-            select(ObjectChild.child_id, func.count())
-            .where(ObjectChild.parent_id.in_(doomed))
-            .group_by(ObjectChild.child_id)
-        )
-        by_number = defaultdict(set)  # of links that are lost -> children
-        for child, number in session.execute(links).all():
-            by_number[number].add(child)
-        session.execute(delete(StoredObject).where(StoredObject.object_id.in_(doomed)))
-        doomed = set()
-        for number, children in by_number.items():
-            fewer = (
-                update(StoredObject)
-                .where(StoredObject.object_id.in_(children))
-                .values(ref_count=func.max(StoredObject.ref_count - number, 0))
-                .returning(StoredObject.object_id, StoredObject.ref_count)
-            )
-            doomed |= {child for child, left in session.execute(fewer).all() if left == 0}

@@ -62,16 +62,14 @@ SERVING: Names = {
     "flwr.server.superlink.linkstate.sql_linkstate": (
         "SqlLinkState.session",
         "SqlLinkState.object_store",
-        "SqlLinkState.store_object",
+        "SqlLinkState.store_message_ins",
+        "SqlLinkState.store_message_res",
         "SqlLinkState.get_object",
         "SqlLinkState.store_traffic",
         "SqlLinkState.delete_messages",
         "SqlLinkState.get_node_id_by_public_key",
     ),
-    "flwr.supercore.object_store.sql_object_store": (
-        "SqlObjectStore.get",
-        "SqlObjectStore.get_object_tree",
-    ),
+    "flwr.supercore.object_store.sql_object_store": ("SqlObjectStore.get",),
     "flwr.supercore.object_store": ("NoObjectInStoreError",),
     "flwr.supercore.state.schema.linkstate_models": (
         *(f"MessageIns.{column}" for column in ("message_id", "run_id", "dst_node_id")),
@@ -83,8 +81,17 @@ SERVING: Names = {
         "StoredObject.ref_count",
         "ObjectChild.parent_id",
         "ObjectChild.child_id",
+        "RunObject.run_id",
+        "RunObject.object_id",
     ),
-    "flwr.supercore.inflatable.inflatable_object": ("get_object_id", "iterate_object_tree"),
+    "flwr.supercore.inflatable.inflatable_object": (
+        "UnexpectedObjectContentError",
+        "get_object_id",
+        "is_valid_sha256_hash",
+        "iterate_object_tree",
+    ),
+    "flwr.supercore.inflatable.inflatable_utils": ("validate_object_content",),
+    "flwr.supercore.run": ("RunStatus",),
     "flwr.supercore.utils": ("int64_to_uint64", "uint64_to_int64"),
 }
 """What the SuperLink's side of it needs."""

@@ -8,8 +8,8 @@ answered, and the deletion of many finished messages at once. Called from thread
 import threading
 import time
 from collections import OrderedDict, defaultdict
-from collections.abc import Collection, Iterator
-from typing import Any
+from collections.abc import Collection
+from typing import Any, cast
 
 from fastapi import HTTPException
 from flwr.common.constant import Status
@@ -29,9 +29,12 @@ from sqlalchemy import select
 from deploy.flower import bells
 from deploy.flower.bells import Bells
 from deploy.flower.finished import Finished
+from deploy.flower.objects import Contents, Trees
 from deploy.flower.transactions import (
+    NOT_RUNNING,
     Asked,
     Incomplete,
+    Light,
     Outgoing,
     hand_out_again,
     look_up,
@@ -41,10 +44,10 @@ from deploy.flower.transactions import (
     store,
 )
 
-NOT_RUNNING = [Status.PENDING, Status.STARTING, Status.FINISHED]
 LEAST_REPLY, TIMES = 2**26, 8  # bytes that a reply may have, or so many times what was asked
 MOST_ASKED = 100_000  # instructions whose size is remembered
 SCAN = 2.0  # seconds between two looks at all of a run's instructions
+STILL = 1.0  # seconds for which a run is taken to be running
 ATTEMPTS = 8  # at finding a message whose run is still there
 
 
@@ -58,6 +61,7 @@ class Messages:
         self._asked: OrderedDict[str, Asked] = OrderedDict()  # what sites have, by id
         # run -> its instructions that have been answered, oldest first, until they are taken
         self._ready: dict[int, dict[str, None]] = defaultdict(dict)
+        self._running: dict[int, float] = {}  # run -> when it was seen to be running
         self._scanned: dict[int, float] = {}  # run -> when all were last looked at
 
     # -- sites ------------------------------------------------------------------------------------
@@ -71,14 +75,15 @@ class Messages:
         try:
             for _ in range(ATTEMPTS):
                 with state.session():
-                    answer = fleet_handlers.pull_messages(question, state, state.object_store)
+                    trees = Trees(state)
+                    answer = fleet_handlers.pull_messages(question, state, cast(Any, trees))
                     if not answer.messages_list:
                         return None
                     message, tree = answer.messages_list[0], answer.message_object_trees[0]
                     run_id = message.metadata.run_id
-                    if check_abort(run_id, NOT_RUNNING, state):
+                    if not self._is_running(run_id, state):
                         continue  # which has deleted the run's messages
-                    outgoing = outgoing_of(run_id, answer, tree, state)
+                    outgoing = outgoing_of(run_id, answer, tree, trees.sizes, state)
                     size = sum(outgoing.sizes)
                     state.store_traffic(run_id, bytes_sent=size, bytes_recv=0)
                     self._remember(message.metadata.message_id, Asked(run_id, node, size))
@@ -86,6 +91,17 @@ class Messages:
         except Incomplete as missing:
             missing.settle(state)
         return None
+
+    def _is_running(self, run_id: int, state: Any) -> bool:
+        """Looked at once a second; the messages of a run that has ended are deleted with that."""
+        now = time.monotonic()
+        if now - self._running.get(run_id, -STILL) < STILL:
+            return True
+        if check_abort(run_id, NOT_RUNNING, state):
+            self._running.pop(run_id, None)
+            return False
+        self._running[run_id] = now
+        return True
 
     def _remember(self, message_id: str, asked: Asked) -> None:
         with self._lock:
@@ -113,15 +129,15 @@ class Messages:
             raise HTTPException(400, "a reply to what this site was not asked")
         return max(LEAST_REPLY, TIMES * asked.size)
 
-    def store(self, told: PushMessagesRequest, objects: Iterator[bytes], state: Any) -> None:
-        """Take a reply that was admitted, with its objects (id and content each)."""
+    def store(self, told: PushMessagesRequest, contents: Contents, state: Any) -> None:
+        """Take a reply that was admitted, with its objects."""
         metadata = told.messages_list[0].metadata
         run_id, asked = metadata.run_id, metadata.reply_to_message_id
 
-        def begin() -> Any:
-            return fleet_handlers.push_messages(request=told, state=state)
+        def push(light: Any) -> Any:
+            return fleet_handlers.push_messages(request=told, state=light)
 
-        _, size = store(begin, objects, run_id, state)
+        _, size = store(push, told, contents, run_id, state)
         if size:
             state.store_traffic(run_id, bytes_sent=0, bytes_recv=size)
         with self._lock:
@@ -133,15 +149,13 @@ class Messages:
 
     # -- ServerApps -------------------------------------------------------------------------------
 
-    def ask(
-        self, told: PushAppMessagesRequest, objects: Iterator[bytes], state: Any, task: Any
-    ) -> bytes:
+    def ask(self, told: PushAppMessagesRequest, contents: Contents, state: Any, task: Any) -> bytes:
         """Take messages to sites, with their objects; Flower's answer."""
 
-        def begin() -> Any:
-            return runtime_handlers.push_messages(told, state, task)
+        def push(light: Any) -> Any:
+            return runtime_handlers.push_messages(told, light, task)
 
-        answer, _ = store(begin, objects, task.run_id, state)
+        answer, _ = store(push, told, contents, task.run_id, state)
         for message in told.messages_list:
             self._bells.ring(bells.site(message.metadata.dst_node_id))
         return bytes(answer.SerializeToString())
@@ -179,13 +193,14 @@ class Messages:
         missing: list[Incomplete] = []
         with rolled_back(state):
             asked = PullAppMessagesRequest(message_ids=ids)
-            answer = runtime_handlers.pull_messages(asked, state, task)
+            light = Light(state)
+            answer = runtime_handlers.pull_messages(asked, cast(Any, light), task)
             pairs = list(zip(answer.messages_list, answer.message_object_trees, strict=True))
             while pairs:
                 message, tree = pairs.pop(0)
                 one = PullAppMessagesResponse(messages_list=[message], message_object_trees=[tree])
                 try:
-                    outgoing = outgoing_of(run_id, one, tree, state)
+                    outgoing = outgoing_of(run_id, one, tree, light.object_store.sizes, state)
                 except Incomplete as one_is:
                     missing.append(one_is)
                     continue
@@ -205,6 +220,7 @@ class Messages:
             with self._lock:
                 self._ready.pop(run_id, None)
                 self._scanned.pop(run_id, None)
+                self._running.pop(run_id, None)
 
     def tidy(self, state: Any) -> None:
         """At the start: delete what runs that have ended have left."""

@@ -2,24 +2,31 @@
 together. Called from threads, with Flower's SqlLinkState as `state`.
 """
 
-from collections.abc import Callable, Collection, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeVar
 
 from fastapi import HTTPException
+from flwr.app import Message
+from flwr.common.constant import Status
 from flwr.proto.message_pb2 import ObjectTree  # pylint: disable=E0611
-from flwr.supercore.inflatable.inflatable_object import get_object_id
+from flwr.server.superlink.utils import check_abort
+from flwr.supercore.error import ApiErrorCode, FlowerError
 from flwr.supercore.object_store import NoObjectInStoreError
+from flwr.supercore.run import RunStatus
 from flwr.supercore.state.schema.linkstate_models import MessageIns, MessageRes
 from flwr.supercore.state.schema.objectstore_models import StoredObject
 from flwr.supercore.utils import int64_to_uint64, uint64_to_int64
-from sqlalchemy import exists, func, select, update
+from sqlalchemy import exists, select, update
 
-from deploy.flower.whole import IDENTIFIER, object_ids
+from deploy.flower import objects
+from deploy.flower.objects import Contents, Trees
+from deploy.flower.whole import object_ids
 
+T = TypeVar("T")
+NOT_RUNNING = [Status.PENDING, Status.STARTING, Status.FINISHED]
 EARLY = 2**20  # bytes of objects that are read in the transaction that hands a message out
-BATCH = 2**25  # bytes of objects that are stored in one transaction: it keeps all others waiting
 MOST_OBJECTS = 10_000  # of a message
 
 
@@ -81,91 +88,93 @@ def look_up(message_id: str, state: Any) -> Asked | None:
         ).first()
         if row is None:
             return None
-        try:
-            ids = object_ids(state.object_store.get_object_tree(message_id))
-        except NoObjectInStoreError:  # its site has confirmed it, or it is finished
-            ids = []
-        size = sum(length for _, length in _sizes(ids, session).values())
+        trees = Trees(state)
+        with suppress(NoObjectInStoreError):  # its site has confirmed it, or it is finished
+            trees.get_object_tree(message_id)
+        size = sum(trees.sizes.values())
         return Asked(int64_to_uint64(row[0]), int64_to_uint64(row[1]), size)
 
 
-def _sizes(ids: Collection[str], session: Any) -> dict[str, tuple[bool, int]]:
-    """id -> whether the object is there, and its bytes."""
-    query = select(
-        StoredObject.object_id, StoredObject.is_available, func.length(StoredObject.content)
-    ).where(StoredObject.object_id.in_(ids))
-    return {name: (bool(there), int(size)) for name, there, size in session.execute(query).all()}
-
-
-def outgoing_of(run_id: int, answer: Any, tree: ObjectTree, state: Any) -> Outgoing:
+def outgoing_of(
+    run_id: int, answer: Any, tree: ObjectTree, sizes: Mapping[str, int], state: Any
+) -> Outgoing:
     """A message that Flower has handed out; `Incomplete` unless all its objects are there."""
     ids = object_ids(tree)
-    with state.session() as session:
-        sizes = _sizes(ids, session)
-        for name in ids:
-            if not sizes.get(name, (False, 0))[0]:
-                raise Incomplete(run_id, name)
-        lengths = [sizes[name][1] for name in ids]
-        early, total = 0, 0
-        while early < len(ids) and total + lengths[early] <= EARLY:
-            total += lengths[early]
-            early += 1
-        query = select(StoredObject.object_id, StoredObject.content).where(
-            StoredObject.object_id.in_(ids[:early])
-        )
-        contents = {row[0]: row[1] for row in session.execute(query).all()} if early else {}
+    for name in ids:
+        if name not in sizes:
+            raise Incomplete(run_id, name)
+    lengths = [sizes[name] for name in ids]
+    early, total = 0, 0
+    while early < len(ids) and total + lengths[early] <= EARLY:
+        total += lengths[early]
+        early += 1
+    contents: dict[str, bytes] = {}
+    if early:
+        with state.session() as session:
+            query = select(StoredObject.object_id, StoredObject.content).where(
+                StoredObject.object_id.in_(ids[:early])
+            )
+            contents = {row[0]: row[1] for row in session.execute(query).all()}
     return Outgoing(
         answer.SerializeToString(), ids, lengths, [contents[name] for name in ids[:early]]
     )
 
 
+class Light:
+    """Stands where Flower's handlers expect the state: a message is stored as Flower stores it, its
+    objects are left to `deploy/flower/objects.py`. `trees` are those of the messages that were
+    stored."""
+
+    def __init__(self, state: Any) -> None:
+        self._state = state
+        self.object_store = Trees(state)
+        self.trees: list[ObjectTree] = []
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._state, name)
+
+    def start_session(self, _run_id: int) -> str:
+        """None is needed: all objects come at once."""
+        return ""
+
+    def store_message_and_object_tree(
+        self, message: Message, tree: ObjectTree, _session_id: str
+    ) -> tuple[bool, list[str]]:
+        """Store the message, if Flower would."""
+        if message.metadata.reply_to_message_id:
+            stored = self._state.store_message_res(message) is not None
+        else:
+            stored = self._state.store_message_ins(message) is not None
+        if stored:
+            self.trees.append(tree)
+        return stored, []
+
+    def get_run_status(self, run_ids: set[int]) -> dict[int, RunStatus]:
+        """Running: a message of a run that is not is not stored, which is looked at afterwards."""
+        return {run_id: RunStatus(Status.RUNNING, "", "") for run_id in run_ids}
+
+    def get_message_ins(self, *_given: Any, **_named: Any) -> list[Message]:
+        """A ServerApp is asked nothing, as agents are."""
+        return []
+
+    def delete_messages(self, message_ins_ids: set[str]) -> None:
+        """A message stays until it is taken."""
+
+
 def store(
-    begin: Callable[[], Any], objects: Iterator[bytes], run_id: int, state: Any
-) -> tuple[Any, int]:
-    """Store what `begin` announces to Flower, and its objects; Flower's answer, and the bytes that
-    were stored.
-
-    Small messages take one transaction; of large ones each takes `BATCH` bytes, and none is handed
-    out before its last.
-    """
-    answer: Any = None
-    wanted: set[str] = set()
-    total, more = 0, True
-    while more:
-        size, more = 0, False
-        with state.session():
-            if answer is None:
-                answer = begin()
-                wanted = set(answer.objects_to_push)
-            for part in objects:
-                name, content = _named(part)
-                if name in wanted:
-                    wanted.discard(name)
-                    size += len(content)
-                    _put(name, content, run_id, answer.session_id, state)
-                if size >= BATCH:
-                    more = True
-                    break
-            if wanted and not more:
-                raise HTTPException(400, f"{len(wanted)} objects are missing")
-        total += size
-    return answer, total
-
-
-def _named(part: bytes) -> tuple[str, bytes]:
-    """The id and the content of an object as it travels."""
-    try:
-        return part[:IDENTIFIER].decode("ascii"), part[IDENTIFIER:]
-    except UnicodeDecodeError:
-        raise HTTPException(400, "an object without an id") from None
-
-
-def _put(name: str, content: bytes, run_id: int, session_id: str, state: Any) -> None:
-    if state.store_object(run_id, session_id, name, content):
-        return
-    if get_object_id(content) != name:
-        raise HTTPException(400, "an object that is not the one of its id")
-    raise HTTPException(503, "an object could not be stored")
+    push: Callable[[Any], T], told: Any, contents: Contents, run_id: int, state: Any
+) -> tuple[T, int]:
+    """Store the messages that are `told`, by Flower's handler `push`, with the objects that have
+    come with them; Flower's answer, and the bytes that were stored. It is all there or not at all;
+    of what is large, most is stored before, in transactions that keep nobody waiting for long."""
+    objects.store_early(objects.children_of(told.message_object_trees), contents, run_id, state)
+    with state.session() as session:
+        light = Light(state)
+        answer = push(light)
+        size = objects.store(session, objects.children_of(light.trees), contents, run_id)
+    if not light.trees and (why := check_abort(run_id, NOT_RUNNING, state)):
+        raise FlowerError(ApiErrorCode.FLEET_RUN_STATUS_NOT_ALLOWED, why)
+    return answer, size
 
 
 def hand_out_again(node: int, state: Any, message_id: str = "") -> None:

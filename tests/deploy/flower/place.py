@@ -206,6 +206,23 @@ def place_in(folder: Path, serve: bool = True) -> Iterator[Place]:
 
 
 @contextlib.contextmanager
+def state_in(folder: Path) -> Iterator[Any]:
+    """Flower's state in the database of another process's SuperLink."""
+    from flwr.superlink.config_loader import (  # noqa: PLC0415 (seconds)
+        get_federation_manager,
+        get_objectstore_linkstate_factories,
+    )
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(utils, "Config", utils.Config)  # put back after it
+        superlink.split_no_paths()
+        manager = get_federation_manager(is_simulation=False)
+        database = str(folder / "superlink.db")
+        _, factory = get_objectstore_linkstate_factories(database, manager)
+        yield factory.state()
+
+
+@contextlib.contextmanager
 def unhooked() -> Iterator[None]:
     """Put Flower's handlers back as they were."""
     from flwr.superlink.servicer.fleet import fleet_handlers  # noqa: PLC0415
