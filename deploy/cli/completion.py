@@ -11,6 +11,7 @@ import click
 
 from common.config import recipes
 from common.config.options import ENCODERS, VIEWS
+from common.record.reader import has_run
 
 PARTITIONS = ("iid", "dirichlet(0.1)", "p-skew(0.75)", "shards(2)")
 RUNS = Path("runs")
@@ -62,7 +63,7 @@ def offer(name: str, values: Iterable[str]) -> Complete | None:
 
 def _runs(parent: Path) -> list[Path]:
     try:
-        found = [path for path in parent.iterdir() if (path / "run.json").exists()]
+        found = [path for path in parent.iterdir() if has_run(path)]
     except OSError:
         return []
     return sorted(found, key=lambda path: path.name, reverse=True)
