@@ -14,17 +14,15 @@ from rich.markup import escape
 
 from common.utils.errors import UserError
 from deploy.coordinator.folder import ServerFolder, settle
-from deploy.engines.federation import FIRST_ANSWER, PATIENCE, SERVER_POLL
-from deploy.flower import commands as flower
 from deploy.flower.control import Control, UnreachableError
 from deploy.flower.reach import check_server
-from deploy.flower.site_node import ATTEMPTS, QUICKLY
+from deploy.flower.server_node import POLL, SUPEREXEC, SUPERLINK, ServerNode
+from deploy.flower.site_node import QUICKLY
 from deploy.identity.address import Address
-from deploy.identity.certificates import private_folder, write_secret
-from deploy.processes.supervisor import LOOPBACK, Supervisor, environment, free_port
+from deploy.processes.starting import PATIENCE, await_up
+from deploy.processes.supervisor import Supervisor, environment
 
-SUPERLINK, SUPEREXEC, FRONT = "superlink", "superexec", "front"
-LOOK = 0.2  # seconds between two looks while starting
+FRONT = "front"
 WATCH = 2.0  # seconds between two looks at the invited and the online sites
 
 
@@ -53,8 +51,10 @@ class _Server:
         self._supervisor = supervisor
         self._console = console
         self._settings = folder.settings()
-        self._port = 0
-        self._settled = False
+        self._variables = environment(folder.flower / "home", poll=POLL)
+        self._node = ServerNode(
+            supervisor, folder.flower, folder.authority, folder.certify(), self._variables
+        )
         self._online: set[str] = set()
         self._refused: dict[str, str] = {}
         self._ends = 0
@@ -63,36 +63,15 @@ class _Server:
         """Start everything; return when the front answers."""
         listen = self._settings.listens
         _check_free(listen)
-        certificate = self._folder.certify()
-        authority = self._folder.authority
-        secret = write_secret(self._folder.flower / "superexec.secret")
-        home = private_folder(self._folder.flower / "home")
-        variables = environment(home, poll=SERVER_POLL)
-
-        def superlink() -> list[str]:
-            if not self._settled:  # another process may have taken the last port by now
-                self._port = free_port()
-            return flower.superlink_command(
-                LOOPBACK,
-                self._port,
-                authority,
-                certificate,
-                secret=secret,
-                database=self._folder.flower / "superlink.db",
-            )
-
         deadline = time.monotonic() + PATIENCE
         self._say("starting the SuperLink")
-        self._supervisor.start(SUPERLINK, superlink, variables, QUICKLY)
-        self._await_superlink(deadline)
-        address = Address(LOOPBACK, self._port)
-        flower.write_connection(home, str(address), authority)
-        executor = flower.superexec_command(str(address), authority.certificate, secret)
-        self._supervisor.start(SUPEREXEC, executor, variables, QUICKLY)
-        self._register(self._control(FIRST_ANSWER))  # before sites are let through and refused
-        self._supervisor.start(FRONT, self._front_command(address), variables, QUICKLY)
-        self._await_front(listen, deadline)
-        self._folder.announce(self._port)
+        self._node.start()
+        self._node.await_up(deadline)
+        self._node.start_executor()
+        self._register(self._node.control())  # before sites are let through and refused
+        self._supervisor.start(FRONT, self._front_command(), self._variables, QUICKLY)
+        await_up(self._supervisor, FRONT, lambda: self._front_answers(listen), deadline)
+        self._folder.announce(self._node.address.port)
         invited = len(self._folder.invited())
         self._console.print(
             f"[bold]ready[/]: listening on {listen}, sites dial {self._settings.address}; "
@@ -108,7 +87,7 @@ class _Server:
             logs = escape(str(self._folder.logs))
             self._say(f"a process ended and is started again (logs: {logs})")
         with suppress(UnreachableError):  # the SuperLink is being restarted
-            online = self._register(self._control())
+            online = self._register(self._node.control(timeout=PATIENCE))
             for name in sorted(online - self._online):
                 self._say(f"{name} joined ({len(online)} online)")
             for name in sorted(self._online - online):
@@ -124,19 +103,10 @@ class _Server:
         self._refused = settled.refused
         return {node.name for node in settled.nodes if node.status == "online"}
 
-    def _control(self, patience: float = 0.0) -> Control:
-        return Control(
-            LOOPBACK,
-            self._port,
-            self._folder.authority.certificate,
-            patience,
-            timeout=FIRST_ANSWER if not self._settled else PATIENCE,
-        )
-
-    def _front_command(self, superlink: Address) -> list[str]:
+    def _front_command(self) -> list[str]:
         options = {
             "listen": self._settings.listens,
-            "superlink": superlink,
+            "superlink": self._node.address,
             "certificates": self._folder.certificates,
             "limit": self._settings.request_limit,
             "message-limit": self._settings.message_limit,
@@ -146,33 +116,12 @@ class _Server:
         pairs = [part for key, value in options.items() for part in (f"--{key}", str(value))]
         return [sys.executable, "-m", "deploy.coordinator.front", *pairs]
 
-    def _await_superlink(self, deadline: float) -> None:
-        while True:
-            try:
-                self._control().sites()
-            except UnreachableError:
-                self._check(SUPERLINK, deadline)
-                time.sleep(LOOK)
-            else:
-                self._settled = True
-                return
-
-    def _await_front(self, listen: Address, deadline: float) -> None:
-        while True:
-            try:
-                check_server(listen.from_here(), self._folder.authority.certificate, proxies=False)
-            except UserError:
-                self._check(FRONT, deadline)
-                time.sleep(LOOK)
-            else:
-                return
-
-    def _check(self, name: str, deadline: float) -> None:
-        late = time.monotonic() > deadline
-        if late or self._supervisor.ends(name) >= ATTEMPTS:
-            what = f"did not come up within {PATIENCE:.0f} s" if late else "ended while starting"
-            last = self._supervisor.last_line(name) or "no output"
-            raise UserError(f"{name} {what}: {last} (log: {self._supervisor.log(name)})")
+    def _front_answers(self, listen: Address) -> bool:
+        try:
+            check_server(listen.from_here(), self._folder.authority.certificate, proxies=False)
+        except UserError:
+            return False
+        return True
 
     def _say(self, text: str) -> None:
         now = time.strftime("%H:%M:%S")

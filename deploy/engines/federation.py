@@ -18,38 +18,26 @@ from typing import Self
 
 from common.utils.errors import UserError
 from common.utils.files import write_atomic
-from deploy.flower import commands as flower
 from deploy.flower.control import TIMEOUT, Control, UnreachableError
 from deploy.flower.lines import TRAINER_ENDED, TRAINER_READY
-from deploy.flower.site_node import ATTEMPTS, QUICKLY, SiteNode, has_to_be_stock
+from deploy.flower.server_node import POLL, SUPERLINK, ServerNode
+from deploy.flower.site_node import SiteNode, has_to_be_stock
 from deploy.identity.certificates import (
     Authority,
-    ServerCertificate,
     SiteKey,
     check_site_name,
     issue_server,
     make_authority,
     make_site_key,
     private_folder,
-    write_secret,
 )
-from deploy.processes.supervisor import (
-    LOOPBACK,
-    Command,
-    Supervisor,
-    environment,
-    free_port,
-    free_ports,
-)
+from deploy.processes.starting import LOOK, PATIENCE, check_starting, failure
+from deploy.processes.supervisor import Supervisor, environment, free_ports
 
-PATIENCE = 90.0  # seconds for everything to come up
-LOOK = 0.1  # seconds between two looks
-FIRST_ANSWER = 2.0  # seconds: what holds the port may be a stranger that never answers
 CALL_PATIENCE = 20.0  # seconds for a SuperLink that is being restarted
-SUPERLINK, SUPEREXEC = "superlink", "superexec"
-# A SuperExec that asks for work twenty times a second costs 10% of a CPU core (more with TLS): all
-# sites together may cost that much, and the server's has one thing to start in a run.
-SHORTEST_POLL, SERVER_POLL, LONGEST_POLL = 0.05, 0.25, 1.0
+# A SuperExec that asks for work twenty times a second costs 10% of a CPU core (more with TLS): the
+# SuperExecs of all stock sites together may cost that much.
+SHORTEST_POLL, LONGEST_POLL = 0.05, 1.0
 
 
 @dataclass(frozen=True)
@@ -83,15 +71,11 @@ class LocalFederation:
     ) -> None:
         private_folder(state)
         self._state = Path(tempfile.mkdtemp(prefix="flower-", dir=state.absolute()))
-        self._sockets = Path(
-            tempfile.mkdtemp(prefix="covey-")
-        )  # a short path: a socket's has to be
+        self._sockets = Path()  # until a site needs one
         self._address = self._state / "address"
         self._threads = threads
         self._extra = dict(extra or {})
-        self._port = 0
-        self._settled = False
-        self._authority: Authority | None = None
+        self._server: ServerNode | None = None
         self.supervisor = Supervisor(logs.absolute(), self._state / "empty")
 
     def __enter__(self) -> Self:
@@ -113,7 +97,7 @@ class LocalFederation:
     @property
     def address(self) -> str:
         """host:port of the SuperLink."""
-        return f"{LOOPBACK}:{self._port}"
+        return str(self._started.address)
 
     def start(self, sites: Sequence[SiteSpec], progress: Callable[[str], None]) -> None:
         """Start everything and return when every site is online and its trainer ready.
@@ -123,30 +107,26 @@ class LocalFederation:
         _check_names(sites)
         deadline = time.monotonic() + PATIENCE
         authority = make_authority(self._state / "certificates")
-        server = issue_server(authority, self._state / "certificates", ())
-        secret = write_secret(self._state / "superexec.secret")
-        private_folder(self.flwr_home)
-        self._authority = authority
+        certificate = issue_server(authority, self._state / "certificates", ())
+        variables = self._variables(self.flwr_home, POLL)
+        server = ServerNode(self.supervisor, self._state, authority, certificate, variables)
+        self._server = server
         why = has_to_be_stock()
         if why:
             progress(why)
             sites = [replace(site, stock=True) for site in sites]
         progress(f"starting the SuperLink and {len(sites)} sites")
-        self._start_superlink(authority, server, secret)
+        server.start()
         keys = {site.name: make_site_key(self._state / "keys", site.name) for site in sites}
         nodes = {site.name: self._node(site, keys[site.name], authority) for site in sites}
         self._start_sites([node for node in nodes.values() if not node.stock])
-        self._await_superlink(deadline)
-        flower.write_connection(self.flwr_home, self.address, authority)
+        server.await_up(deadline)
         with self._reaching():  # before they dial, or they are refused and end
             for name, key in keys.items():
                 self._control().register(key.public, name)
         write_atomic(self._address, self.address.encode())
         self._start_sites([node for node in nodes.values() if node.stock])
-        self._run(
-            SUPEREXEC,
-            lambda: flower.superexec_command(self.address, authority.certificate, secret),
-        )
+        server.start_executor()
         with self._reaching():
             self._await_sites(nodes, deadline, progress)
 
@@ -177,42 +157,24 @@ class LocalFederation:
             if self._sockets != Path():
                 shutil.rmtree(self._sockets, ignore_errors=True)
 
-    def _control(self, patience: float = CALL_PATIENCE, timeout: float = TIMEOUT) -> Control:
-        if self._authority is None:
+    @property
+    def _started(self) -> ServerNode:
+        if self._server is None:
             raise RuntimeError("the federation has not been started")
-        authority = self._authority.certificate
-        return Control(LOOPBACK, self._port, authority, patience, timeout=timeout)
+        return self._server
+
+    def _control(self, patience: float = CALL_PATIENCE, timeout: float = TIMEOUT) -> Control:
+        return self._started.control(patience, timeout)
 
     @contextmanager
     def _reaching(self) -> Iterator[None]:
         try:
             yield
         except UnreachableError as error:
-            raise self._failure(SUPERLINK, f"does not answer ({error})") from error
-
-    def _run(self, name: str, command: Command) -> None:
-        variables = self._variables(self.flwr_home, SERVER_POLL)
-        self.supervisor.start(name, command, variables, QUICKLY)
+            raise failure(self.supervisor, SUPERLINK, f"does not answer ({error})") from error
 
     def _variables(self, flwr_home: Path, poll: float) -> dict[str, str]:
         return environment(flwr_home, self._threads, poll) | self._extra
-
-    def _start_superlink(
-        self, authority: Authority, server: ServerCertificate, secret: Path
-    ) -> None:
-        def command() -> list[str]:
-            if not self._settled:  # another process may have taken the last port by now
-                self._port = free_port()
-            return flower.superlink_command(
-                LOOPBACK,
-                self._port,
-                authority,
-                server,
-                secret=secret,
-                database=self._state / "superlink.db",
-            )
-
-        self._run(SUPERLINK, command)
 
     def _node(self, site: SiteSpec, key: SiteKey, authority: Authority) -> SiteNode:
         return SiteNode(
@@ -240,17 +202,6 @@ class LocalFederation:
         for node, port in zip(nodes, ports, strict=True):
             node.start(self.supervisor, self._variables(node.folder, poll), port)
 
-    def _await_superlink(self, deadline: float) -> None:
-        while True:
-            try:
-                self._control(patience=0, timeout=FIRST_ANSWER).sites()
-            except UnreachableError:
-                self._check(SUPERLINK, deadline)
-                time.sleep(LOOK)
-            else:
-                self._settled = True
-                return
-
     def _await_sites(
         self, nodes: Mapping[str, SiteNode], deadline: float, progress: Callable[[str], None]
     ) -> None:
@@ -264,8 +215,10 @@ class LocalFederation:
                     progress(f"{name} is online ({len(nodes) - len(waiting)} of {len(nodes)})")
             for name, node in waiting.items():
                 if self._trainer_failed(node):
-                    raise self._failure(node.trainer_name, "ended while it was starting")
-                self._check(node.trainer_name if name in online else node.speaker, deadline)
+                    what = "ended while it was starting"
+                    raise failure(self.supervisor, node.trainer_name, what)
+                late = node.trainer_name if name in online else node.speaker
+                check_starting(self.supervisor, late, deadline)
             time.sleep(LOOK)
 
     def _trainer_ready(self, node: SiteNode) -> bool:
@@ -277,16 +230,6 @@ class LocalFederation:
         if node.stock:
             return bool(node.trainer) and self.supervisor.ends(node.trainer_name) > 0
         return TRAINER_ENDED in self.supervisor.last_line(node.speaker)
-
-    def _check(self, name: str, deadline: float) -> None:
-        if name in self.supervisor.guardians() and self.supervisor.ends(name) >= ATTEMPTS:
-            raise self._failure(name, "ended while it was starting")
-        if time.monotonic() > deadline:
-            raise self._failure(name, f"did not come up within {PATIENCE:.0f} s")
-
-    def _failure(self, name: str, what: str) -> UserError:
-        last = self.supervisor.last_line(name) or "no output"
-        return UserError(f"{name} {what}: {last} (log: {self.supervisor.log(name)})")
 
 
 def _check_names(sites: Sequence[SiteSpec]) -> None:

@@ -21,11 +21,10 @@ from deploy.engines.run_locally import follow
 from deploy.flower import commands as flower
 from deploy.flower.bundle import write_bundle
 from deploy.flower.control import Control, UnreachableError
+from deploy.flower.server_node import SUPERLINK
 from deploy.identity.certificates import issue_server, make_authority
+from deploy.processes.starting import PATIENCE, await_up
 from deploy.processes.supervisor import LOOPBACK, Supervisor, environment, free_port
-
-SUPERLINK = "superlink"
-PATIENCE = 60.0  # seconds for the SuperLink to come up
 
 
 def run_on_ray(plan: Plan, config: Mapping[str, str], folder: Path, console: Console) -> None:
@@ -44,7 +43,7 @@ def run_on_ray(plan: Plan, config: Mapping[str, str], folder: Path, console: Con
             command = flower.simulation_command(LOOPBACK, port, authority, server)
             supervisor.start(SUPERLINK, command, variables)
             control = Control(LOOPBACK, port, authority.certificate)
-            _await(control, supervisor)
+            await_up(supervisor, SUPERLINK, lambda: _answers(control), time.monotonic() + PATIENCE)
             console.print("[dim]starting Ray (10 to 20 seconds)[/]", highlight=False)
             bundle = write_bundle(state / "bundle", config)
             run_id = control.submit(bundle, _resources(plan))
@@ -61,16 +60,9 @@ def _resources(plan: Plan) -> SimulationConfig:
     )
 
 
-def _await(control: Control, supervisor: Supervisor) -> None:
-    end = time.monotonic() + PATIENCE
-    while True:
-        try:
-            control.sites()
-        except UnreachableError:
-            if supervisor.ends(SUPERLINK) or time.monotonic() > end:
-                said = supervisor.last_line(SUPERLINK) or "no output"
-                where = supervisor.log(SUPERLINK)
-                raise UserError(f"the SuperLink did not come up: {said} (log: {where})") from None
-            time.sleep(0.2)
-        else:
-            return
+def _answers(control: Control) -> bool:
+    try:
+        control.sites()
+    except UnreachableError:
+        return False
+    return True

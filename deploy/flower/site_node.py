@@ -19,7 +19,6 @@ from deploy.flower.lines import JOINED, SUPERNODE_JOINED
 from deploy.identity.certificates import write_secret
 from deploy.processes.supervisor import LOOPBACK, Restart, Supervisor, free_port
 
-ATTEMPTS = 3  # quick ends of a process before starting is given up
 QUICKLY = Restart(first=0.5, longest=20.0)
 # A SuperNode that was killed is refused, and ends at once, until the SuperLink has missed two of
 # its heartbeats: 60 s.

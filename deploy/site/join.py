@@ -19,14 +19,15 @@ from common.protocol.messages import NOT_TAKEN
 from common.utils.errors import UserError
 from common.utils.logs import keep_short
 from deploy.cli.progress import size
-from deploy.engines.federation import SERVER_POLL
 from deploy.flower import bundle
 from deploy.flower.lines import COUNTED, TRAINER_AGAIN, TRAINER_ENDED, TRAINER_READY
 from deploy.flower.reach import UnknownSiteError, check_invited
-from deploy.flower.site_node import ATTEMPTS, SiteNode, has_to_be_stock
+from deploy.flower.server_node import POLL
+from deploy.flower.site_node import SiteNode, has_to_be_stock
 from deploy.identity.certificates import private_folder
 from deploy.identity.invitation import Invitation
 from deploy.processes.log import LogFollower
+from deploy.processes.starting import ATTEMPTS
 from deploy.processes.supervisor import Supervisor, environment
 from deploy.site.checks import Data, check_data, check_rest
 from deploy.site.folder import SiteFolder
@@ -144,7 +145,7 @@ class _Site:
     def start(self) -> None:
         """Start the processes; return when the trainer is ready and the server has let them in."""
         self._say("starting the trainer")
-        variables = environment(private_folder(self._home.private / "flower"), poll=SERVER_POLL)
+        variables = environment(private_folder(self._home.private / "flower"), poll=POLL)
         self._node.start(self._supervisor, variables)
         self._await_trainer()
         self._await_server()

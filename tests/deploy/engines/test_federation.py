@@ -44,7 +44,7 @@ def silent_port(monkeypatch):
     with socket.create_server((LOOPBACK, 0)) as stranger:
         taken = stranger.getsockname()[1]
         ports = itertools.chain([taken], iter(free_port, None))
-        monkeypatch.setattr("deploy.engines.federation.free_port", lambda: next(ports))
+        monkeypatch.setattr("deploy.flower.server_node.free_port", lambda: next(ports))
         yield taken
 
 
