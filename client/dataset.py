@@ -84,6 +84,29 @@ def view_batches(
         yield Batch(*views.pair(images, generator), rows, generator)
 
 
+def ahead(batches: Iterator[Batch], device: torch.device) -> Iterator[Batch]:
+    """The same batches. On a GPU the next one's views are made on a stream of their own while this
+    one is trained on: neither fills the GPU alone. The host waits for nothing."""
+    if device.type != "cuda":
+        yield from batches
+        return
+    training, making = torch.cuda.current_stream(device), torch.cuda.Stream(device)
+    making.wait_stream(training)  # for the images, and whatever was drawn before
+
+    def make() -> Batch | None:
+        with torch.cuda.stream(making):
+            return next(batches, None)
+
+    following = make()
+    while following is not None:
+        batch = following
+        training.wait_stream(making)
+        for tensor in (batch.a, batch.b, batch.rows):
+            tensor.record_stream(training)  # its memory is not given away before it was used there
+        following = make()
+        yield batch
+
+
 def shuffled_batches(n: int, size: int, generator: torch.Generator) -> Iterator[Tensor]:
     """A permutation of 0..n-1 in nearly equal batches of at most `size`: no image is dropped, and
     no batch is left with a single image (which BatchNorm cannot normalise)."""

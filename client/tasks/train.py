@@ -5,7 +5,7 @@ import math
 import torch
 from torch import Tensor
 
-from client.dataset import Dataset, batches, view_batches
+from client.dataset import Dataset, ahead, batches, view_batches
 from client.tasks.measure import look
 from client.tasks.task import Task
 from client.workbench import Workbench
@@ -59,7 +59,8 @@ def train_round(
     for _ in range(stage.local_epochs):
         objective.begin_epoch(site)
         objective.train()
-        for batch in view_batches(data, bench.views, stage.batch_size, chance):
+        made = view_batches(data, bench.views, stage.batch_size, chance)
+        for batch in ahead(made, data.device):
             for group in optimiser.param_groups:
                 group["lr"] = learning_rate(stage, done)
             with bench.precision():

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from client import dataset
-from client.dataset import Dataset, take, view_batches
+from client.dataset import Dataset, ahead, take, view_batches
 from client.tasks import train as training
 from client.workbench import Workshop
 from common.augmentations import build_views
@@ -126,6 +126,25 @@ def test_where_the_images_are_held_changes_no_bit_of_a_view() -> None:
         chance = torch.Generator(device=GPU).manual_seed(0)
         data = Dataset("ward", images, None, (), train=rows, held=rows[:0], device=GPU)
         found.append([(b.a, b.b, b.rows) for b in view_batches(data, bench.views, 32, chance)])
+    for one, other in zip(*found, strict=True):
+        assert all(map(torch.equal, one, other))
+
+
+def test_views_made_ahead_on_a_stream_of_their_own_are_the_same() -> None:
+    bench = Workshop(GPU).bench(instruction(plan("fedsimclr")), 1, 8, "digits")
+    images = torch.from_numpy(load("digits", images=1000).images).to(GPU)
+    rows = torch.arange(1000, device=GPU)
+    data = Dataset("ward", images, None, (), train=rows, held=rows[:0], device=GPU)
+    found = []
+    for way in (lambda batches, _device: batches, ahead):
+        generator = torch.Generator(device=GPU).manual_seed(0)
+        seen = []
+        for batch in way(view_batches(data, bench.views, 32, generator), GPU):
+            busy = torch.ones(2000, 2000, device=GPU)
+            for _ in range(20):
+                busy = busy @ busy / 2000  # so that the next views overtake, if they can
+            seen.append((batch.a.clone(), batch.b.clone(), batch.rows.clone()))
+        found.append(seen)
     for one, other in zip(*found, strict=True):
         assert all(map(torch.equal, one, other))
 
