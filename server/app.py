@@ -30,6 +30,7 @@ from server.conversation.guard import guarded
 from server.conversation.registration import SiteInfo
 from server.conversation.roster import Roster
 from server.report import write_report
+from server.run import estimate
 from server.run.folder import RunFolder, timestamp
 from server.run.progress import JOIN, Progress
 from server.strategy import CoveyStrategy
@@ -109,6 +110,9 @@ def _run(grid: Grid, plan: Plan, folder: RunFolder, engine: str) -> None:
     plan = settle_parameters(plan)
     strategy = CoveyStrategy(plan, folder, roster)
     folder.begin(_facts(strategy, engine, settled))
+    long = estimate.warning(plan, roster.sites, engine, strategy.state.round)
+    if long:
+        roster.warn(long)
     strategy.summary()
     strategy.start(grid)
     _publish(strategy)
