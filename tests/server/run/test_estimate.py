@@ -3,7 +3,6 @@
 from pathlib import Path
 
 import pytest
-from tests.builders.runs import plan
 
 from common.config import recipes
 from common.config.options import ENCODERS, Plan
@@ -13,6 +12,7 @@ from deploy.engines.simulate import simulate
 from server.conversation.registration import SiteInfo
 from server.run import estimate
 from server.run.estimate import COSTS, training_seconds, warning
+from tests.builders.runs import plan
 
 
 def site(name: str, images: int, side: int = 32, device: str = "cpu") -> SiteInfo:
