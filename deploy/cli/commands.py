@@ -159,6 +159,16 @@ def join_command(
             metavar="COUNT",
         ),
     ] = MIN_COUNT,
+    proxy: Annotated[
+        str,
+        typer.Option(
+            help=about("the HTTP proxy on the way to the server", default="HTTPS_PROXY"),
+            metavar="URL",
+            envvar="COVEY_PROXY",
+            show_envvar=False,
+            show_default=False,
+        ),
+    ] = "",
     any_bundle: Annotated[
         bool,
         typer.Option(
@@ -172,7 +182,7 @@ def join_command(
     from deploy.site.join import Terms, join  # noqa: PLC0415
 
     way = join_behind if detach else join
-    way(invitation, Data(data, side), Terms(device, any_bundle, min_count), folder, console)
+    way(invitation, Data(data, side), Terms(device, any_bundle, min_count, proxy), folder, console)
 
 
 @client_app.command("status")

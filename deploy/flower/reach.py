@@ -22,10 +22,10 @@ from flwr.supernode.node_auth_http_interceptor import NodeAuthHttpInterceptor
 
 from common.utils.errors import UserError
 from deploy.flower.bundle import VERSIONS
+from deploy.flower.proxy import TIMEOUT, explain
 from deploy.identity.address import Address
 from deploy.identity.invitation import Invitation
 
-TIMEOUT = 10.0  # seconds
 LONGEST_VERSIONS = 200
 
 
@@ -55,10 +55,8 @@ def check_server(address: Address, authority: Path, *, proxies: bool = True) -> 
     try:
         with httpx.Client(verify=tls, timeout=TIMEOUT, trust_env=proxies) as client:
             answer = client.get(f"https://{address}/health")
-    except httpx.TimeoutException:
-        raise UserError(f"{address} does not answer within {TIMEOUT:.0f} s") from None
     except httpx.HTTPError as error:
-        raise UserError(_reason(address, str(error))) from None
+        raise UserError(_reason(address, error, proxies)) from None
     if answer.status_code != httpx.codes.OK:
         raise UserError(
             f"{address} is there, but the server behind it is not (status {answer.status_code})"
@@ -104,7 +102,7 @@ def check_invited(invitation: Invitation, answer: Answer | None = None) -> None:
         _judge(invitation, error.response, answer or Answer())
     except httpx.HTTPError as error:
         address = Address.parse(invitation.address)
-        raise UserError(_reason(address, str(error) or type(error).__name__)) from None
+        raise UserError(_reason(address, error)) from None
 
 
 def _judge(invitation: Invitation, response: httpx.Response, answer: Answer) -> None:
@@ -127,7 +125,13 @@ def _judge(invitation: Invitation, response: httpx.Response, answer: Answer) -> 
         )
 
 
-def _reason(address: Address, text: str) -> str:
+def _reason(address: Address, error: httpx.HTTPError, proxies: bool = True) -> str:
+    by_proxy = explain(address, error) if proxies else ""
+    if by_proxy:
+        return by_proxy
+    if isinstance(error, httpx.TimeoutException):
+        return f"{address} does not answer within {TIMEOUT:.0f} s"
+    text = str(error)
     if "CERTIFICATE_VERIFY_FAILED" in text:
         why = text.partition("certificate verify failed: ")[2].partition(" (_ssl")[0] or text
         clock = f"; this machine's clock says {time.strftime('%Y-%m-%d %H:%M')}"

@@ -24,6 +24,7 @@ from common.utils.files import write_atomic
 from common.utils.names import is_utf8, printable
 
 AUTHORITY_VALIDITY = timedelta(days=3652)
+AUTHORITY = "Covey authority"  # how the names of all federations' authorities begin
 SERVER_VALIDITY = timedelta(days=365)
 CLOCK_SKEW = timedelta(days=1)  # a site's clock may be behind ours
 LOOPBACK = ("localhost", "127.0.0.1")
@@ -97,7 +98,7 @@ def make_authority(folder: Path) -> Authority:
             raise UserError(f"there is an authority already: {path}")
     key = ec.generate_private_key(ec.SECP256R1())
     # A serial in the name keeps the authorities of two federations apart in a bundle.
-    name = _name(f"Covey authority {secrets.token_hex(4)}")
+    name = _name(f"{AUTHORITY} {secrets.token_hex(4)}")
     identifier = x509.SubjectKeyIdentifier.from_public_key(key.public_key())
     certificate = (
         _builder(name, name, key.public_key(), AUTHORITY_VALIDITY)

@@ -8,6 +8,7 @@ from common.data import DATASETS, ImageData, load
 from common.utils.errors import UserError
 from common.utils.names import place, printable
 from deploy.flower import bundle
+from deploy.flower.proxy import proxy_for
 from deploy.flower.reach import Answer, check_invited, check_server
 from deploy.identity.address import Address
 from deploy.identity.invitation import Invitation
@@ -47,8 +48,11 @@ def check_rest(home: SiteFolder, invitation: Invitation, device: str) -> Iterato
     yield f"versions: {compare_versions(answer)}"
     check_invited(invitation, answer)
     clock = f" ({answer.clocks})" if abs(answer.ahead) > NOTICEABLE else ""
+    proxy = proxy_for(Address.parse(invitation.address))
+    way = f" through the proxy {proxy}" if proxy else ""
     yield (
-        f"connection: {invitation.address} answers, is the federation's, and knows this site{clock}"
+        f"connection: {invitation.address} answers{way}, is the federation's, and knows this site"
+        f"{clock}"
     )
 
 

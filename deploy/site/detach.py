@@ -8,6 +8,7 @@ from pathlib import Path
 from rich.console import Console
 
 from common.utils.errors import UserError
+from deploy.flower.proxy import through
 from deploy.identity.certificates import private_folder
 from deploy.identity.invitation import Invitation
 from deploy.processes.log import LogFollower
@@ -26,6 +27,13 @@ def join_behind(
 
     `UserError` with its last line where it ends before.
     """
+    with through(terms.proxy):
+        _join_behind(invitation_file, data, terms, folder, console)
+
+
+def _join_behind(
+    invitation_file: Path, data: Data, terms: Terms, folder: Path | None, console: Console
+) -> None:
     home = site_folder(Invitation.read(invitation_file), folder)
     if home.held():
         raise UserError(f"the site in {home.path} has joined already")

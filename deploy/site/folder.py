@@ -43,6 +43,11 @@ class SiteFolder:
         return self.path / "logs"
 
     @property
+    def proxy(self) -> Path:
+        """The proxy that was asked for with `--proxy` when somebody joined last, if one was."""
+        return self.private / "proxy"
+
+    @property
     def client_log(self) -> Path:
         """What `covey client join --detach` says in the background."""
         return self.logs / "client.log"

@@ -21,10 +21,11 @@ from common.utils.logs import keep_short
 from deploy.cli.progress import size
 from deploy.flower import bundle
 from deploy.flower.lines import COUNTED, TRAINER_AGAIN, TRAINER_ENDED, TRAINER_READY
+from deploy.flower.proxy import through
 from deploy.flower.reach import UnknownSiteError, check_invited
 from deploy.flower.server_node import POLL
 from deploy.flower.site_node import SiteNode, has_to_be_stock
-from deploy.identity.certificates import private_folder
+from deploy.identity.certificates import private_folder, write_private
 from deploy.identity.invitation import Invitation
 from deploy.processes.log import LogFollower
 from deploy.processes.starting import ATTEMPTS
@@ -46,14 +47,17 @@ WARNING = (
 @dataclass(frozen=True)
 class Terms:
     """How a site takes part: `device` to train on; `any_bundle`: the coordinator may send code;
-    `min_count`: the fewest images behind a count, a sum or a centroid that leaves the site."""
+    `min_count`: the fewest images behind a count, a sum or a centroid that leaves the site;
+    `proxy`: its way to the server ("": what the environment says)."""
 
     device: str = "auto"
     any_bundle: bool = False
     min_count: int = MIN_COUNT
+    proxy: str = ""
 
     def options(self) -> list[str]:
-        """The options of `covey client join` that say the same."""
+        """The options of `covey client join` that say the same. The proxy, which may hold a
+        password, goes by the environment."""
         options = ["--device", self.device, "--min-count", str(self.min_count)]
         return [*options, *([bundle.ANY] if self.any_bundle else [])]
 
@@ -64,12 +68,20 @@ def join(
     """Check data, device, versions and connection, join, and stay until interrupted; every process
     is ended on the way out. `UserError` where something does not fit, before anything has left the
     machine, and where the server has revoked the site."""
+    with through(terms.proxy):
+        _join(invitation_file, data, terms, folder, console)
+
+
+def _join(
+    invitation_file: Path, data: Data, terms: Terms, folder: Path | None, console: Console
+) -> None:
     invitation = Invitation.read(invitation_file)
     tell(console, f"site: {invitation.site}")
     data = data.absolute()
     tell(console, check_data(data))
     home = site_folder(invitation, folder)
     home.claim(invitation)
+    write_private(home.proxy, terms.proxy.encode())  # `covey client status` takes the same way
     with home.hold():
         for line in check_rest(home, invitation, terms.device):
             tell(console, line)

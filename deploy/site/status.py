@@ -9,6 +9,7 @@ from pathlib import Path
 from rich.console import Console
 
 from common.utils.errors import UserError
+from deploy.flower.proxy import through
 from deploy.flower.reach import check_invited, check_server
 from deploy.identity.address import Address
 from deploy.site.folder import SiteFolder
@@ -42,8 +43,9 @@ def show_status(home: SiteFolder, console: Console) -> bool:
     else:
         lines.append("joined: not yet, it is starting" if home.held() else "joined: no")
     try:
-        answer = check_server(Address.parse(invitation.address), home.private / "ca.crt")
-        check_invited(invitation, answer)
+        with through(_proxy(home)):
+            answer = check_server(Address.parse(invitation.address), home.private / "ca.crt")
+            check_invited(invitation, answer)
         lines.append(f"server: {invitation.address} answers, and knows this site")
     except UserError as error:
         lines.append(f"server: {error}")
@@ -56,6 +58,14 @@ def show_status(home: SiteFolder, console: Console) -> bool:
     for line in lines:
         console.print(line, highlight=False, markup=False, soft_wrap=True)
     return bool(joined)
+
+
+def _proxy(home: SiteFolder) -> str:
+    """That with which somebody has joined from the folder last."""
+    try:
+        return home.proxy.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        return ""
 
 
 def leave(home: SiteFolder) -> SiteFolder:
