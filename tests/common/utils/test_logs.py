@@ -68,6 +68,7 @@ def test_the_environment_says_the_level(monkeypatch) -> None:
 
 
 def test_what_others_have_a_say_in_cannot_command_a_screen() -> None:
+    logging.getLogger().handlers.clear()  # pytest's keep what its workers cannot send each other
     screen = io.TextIOWrapper(io.BytesIO(), encoding="ascii")
     logs.set_up(screen)
     OURS.info("caf\udce9 %s", "\x1b[2J\n2026-01-01 ERROR forged")
