@@ -46,7 +46,8 @@ LONGEST = 25.0  # seconds for which a question is held
 SCAN = 2.0  # seconds between two looks for what rings no bell: a site that is gone
 MOST_HELD = 10_000  # questions
 QUESTION = 4096  # bytes of a site's question
-REPLY_HEAD = Bounds(first=2**22, part=2**32 - 1, whole=2**34, parts=MOST_OBJECTS + 1)
+OBJECT = 2**26  # bytes of an object of a reply; Flower cuts arrays into 5 MiB
+REPLY_HEAD = Bounds(first=2**22, part=OBJECT, whole=2**34, parts=MOST_OBJECTS + 1)
 APP_QUESTION = Bounds(first=HEAD, part=HEAD, whole=2 * HEAD + 8, parts=2)
 APP_HEAD = Bounds(first=HEAD, part=2**32 - 1, whole=2**34, parts=100 * MOST_OBJECTS)
 
@@ -136,7 +137,7 @@ class Calls:
                 most = await self._read(self._messages.admit, told, node, state)
                 if most == 0:
                     return Response()  # it came too late
-                incoming.bound(Bounds(0, most, most, MOST_OBJECTS + 1))
+                incoming.bound(Bounds(0, OBJECT, most, MOST_OBJECTS + 1))
                 await incoming.rest(turn.check)
 
                 def keep() -> None:

@@ -29,6 +29,7 @@ from deploy.processes.connections import take_many_connections
 NAME = "flower-superlink"
 PAGE = 4096  # bytes of a page of SQLite
 CHECKPOINT = 2**26  # bytes of the log from where it is copied: most of a round is deleted by then
+CACHE = 2**23  # bytes of each connection's own; the system keeps the file's pages anyway
 LOCK = 25.0  # seconds; Flower's clients wait 30 s for an answer
 
 
@@ -52,6 +53,7 @@ def wait_for_locks() -> None:
     settings = dict(SQLITE_PRAGMAS) | {
         "busy_timeout": f"{1000 * LOCK:.0f}",
         "synchronous": "NORMAL",
+        "cache_size": f"-{CACHE // 1024}",
         "wal_autocheckpoint": f"{CHECKPOINT // PAGE}",
         "journal_size_limit": f"{CHECKPOINT}",
     }

@@ -250,9 +250,9 @@ WRONG = {
     "no parts": lambda _parts: (b"", 400),
     "a head that is none": lambda parts: (b"".join(pack([b"\xff" * 50, *parts[1:]])), 400),
     "a head that is too large": lambda _parts: (LENGTH.pack(2**23), 413),
-    "a part that is as large as can be said": lambda parts: (
-        b"".join(pack(parts[:1])) + LENGTH.pack(2**32 - 1),
-        400,
+    "a part that is too large": lambda parts: (
+        b"".join(pack(parts[:1])) + LENGTH.pack(2**26 + 1),
+        413,
     ),
     "more than a reply may have": lambda parts: (
         b"".join(pack([*parts, *[bytes(2**23)] * 8])),

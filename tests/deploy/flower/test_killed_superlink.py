@@ -1,14 +1,18 @@
-"""A SuperLink that is killed, whenever it is, costs no message and no reply."""
+"""A SuperLink in a process of its own: killed, whenever it is, it costs no message and no reply;
+large messages do not fill its memory."""
 
 import os
 import signal
 import subprocess
+import threading
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import numpy as np
 import pytest
+from flwr.app import Array, ArrayRecord, Message, RecordDict
 from flwr.supercore.retry import make_simple_http_retry_invoker
 
 from deploy.flower import commands as flower
@@ -22,7 +26,7 @@ from deploy.identity.certificates import (
     write_secret,
 )
 from deploy.processes.supervisor import LOOPBACK, environment, free_port
-from tests.deploy.flower.place import App, Place, Site, content_of, reply_to, state_in
+from tests.deploy.flower.place import App, Place, Site, content_of, message_to, reply_to, state_in
 
 pytestmark = [pytest.mark.federation, pytest.mark.timeout(600)]
 PATIENCE = 120.0
@@ -150,3 +154,52 @@ def test_a_large_reply_under_way_arrives_once(
     assert app.hear(ids) == content
     assert not list(superlink.folder.glob("tmp*"))  # of what was coming in, nothing is left
     app.calls.pull([], ids, 0.0)
+
+
+def test_large_messages_do_not_fill_its_memory(place: Place, superlink: Killed) -> None:
+    """40 MB down and 160 MB up, by three sites; as much again would be 600 MB."""
+    app = ends(place, superlink)[1]
+    sites = [ends(place, superlink)[0] for _ in range(3)]
+    rng = np.random.default_rng(0)
+    assert superlink.process is not None
+    peak, over = Peak(superlink.process.pid), threading.Event()
+    watching = threading.Thread(target=peak.watch, args=(over,))
+    before = peak.now()
+    watching.start()
+    try:
+        record = RecordDict({"model": ArrayRecord({"a": Array(rng.random(10**7, np.float32))})})
+        messages = [message_to(site.node, app.run.run_id, record) for site in sites]
+        ids = app.calls.push(messages)
+        for site in sites:
+            message = site.calls.pull(20.0).open()
+            larger = ArrayRecord({"a": Array(rng.random(4 * 10**7, np.float32))})
+            site.calls.push(Message(RecordDict({"model": larger}), reply_to=message), 1.0)
+            del message, larger
+        left = set(ids)
+        while left:
+            delivery = app.calls.pull(left, [], 20.0)
+            assert delivery.open().content["model"]["a"].numpy().nbytes == 160_000_000
+            done = delivery.head.metadata.reply_to_message_id
+            left.discard(done)
+            app.calls.pull([], [done], 0.0)
+            del delivery
+    finally:
+        over.set()
+        watching.join()
+    assert peak.most - before < 150e6
+
+
+class Peak:
+    """The most memory that a process has had of its own."""
+
+    def __init__(self, pid: int) -> None:
+        self._path = Path(f"/proc/{pid}/status")
+        self.most = 0.0
+
+    def now(self) -> float:
+        lines = self._path.read_text().splitlines()
+        return next(1024.0 * int(line.split()[1]) for line in lines if line.startswith("RssAnon:"))
+
+    def watch(self, over: threading.Event) -> None:
+        while not over.wait(0.05):
+            self.most = max(self.most, self.now())
