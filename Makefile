@@ -76,7 +76,7 @@ format: install
 
 bench: install
 	@$(PIP) --editable ".[bench]"
-	@for script in round_overhead server_memory train_speed views; do \
+	@for script in exchange server_memory train_speed views; do \
 	    "$(BIN)/python" "benchmarks/$$script.py" || exit 1; done
 
 # Every recipe against every other (hours): docs/results/methods.csv and methods.html.

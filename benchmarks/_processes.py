@@ -37,3 +37,17 @@ def _peak(pid: int) -> float:
         return 0.0
     sizes = [line.split()[1] for line in status.splitlines() if line.startswith("VmHWM:")]
     return int(sizes[0]) / 1024 if sizes else 0.0
+
+
+def memory(leader: int) -> float:
+    """MB of a session's processes now; what processes share is divided among them."""
+    return sum(_proportional(pid) for pid in of_session(leader))
+
+
+def _proportional(pid: int) -> float:
+    try:
+        lines = Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()
+    except OSError:
+        return 0.0
+    sizes = [line.split()[1] for line in lines if line.startswith("Pss:")]
+    return int(sizes[0]) / 1024 if sizes else 0.0

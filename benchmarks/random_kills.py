@@ -4,8 +4,8 @@ out is what the same sites give undisturbed.
     python benchmarks/random_kills.py --kills 200
     python benchmarks/random_kills.py --kills 25 --recipe covey --rounds 6
 
-Each run is a `covey run` of its own: SuperLink, ServerApp, SuperExecs, SuperNodes, ClientApps,
-resident trainers and the command itself are killed at random moments, drawn by seed; where the run
+Each run is a `covey run` of its own: SuperLink, ServerApp, SuperExec, the sites' connections and
+trainers and the command itself are killed at random moments, drawn by seed; where the run
 ends, the command that it printed goes on with it. A finished run is done again in this process with
 the same sites answering in each round, and the encoders are compared byte by byte.
 """
@@ -43,8 +43,7 @@ ROLES = {
     "SuperLink": "deploy.flower.superlink",
     "ServerApp": "flwr-serverapp",
     "SuperExec": "flower-superexec",
-    "SuperNode": "supernode",
-    "ClientApp": "flwr-clientapp",
+    "connection": "deploy.flower.connection",
     "trainer": "client.resident",
 }
 OPTIONS = {

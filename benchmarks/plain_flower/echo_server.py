@@ -1,24 +1,40 @@
-"""A ServerApp that sends every site an empty message a round, in Covey's own conversation loop."""
+"""A ServerApp that sends every site `bytes` of floats a round, others in each, in Covey's own
+conversation loop, and waits for as many from each; stamps when a round began and ended."""
 
 import time
 from pathlib import Path
 
-from flwr.app import Context, Message, RecordDict
+import numpy as np
+from flwr.app import Array, ArrayRecord, Context, Message, RecordDict
 from flwr.serverapp import Grid, ServerApp
 
+from deploy.flower.grid import whole_messages
 from server.conversation.transport import hear, push
+
+PATIENCE = 600.0
 
 app = ServerApp()
 
 
 @app.main()
 def main(grid: Grid, context: Context) -> None:
-    """Rounds of nothing."""
+    """Rounds of nothing but messages."""
+    grid = whole_messages(grid)
+    config = context.run_config
     nodes = list(grid.get_node_ids())
-    for _ in range(int(context.run_config["rounds"])):
-        asked = {str(node): Message(RecordDict(), node, "train") for node in nodes}
-        answered = sum(not answer.has_error() for _, answer in hear(grid, push(grid, asked), 600.0))
+    chance = np.random.default_rng(0)
+    for _ in range(int(config["rounds"])):
+        record = RecordDict()
+        if int(config["bytes"]):
+            floats = chance.random(int(config["bytes"]) // 4, np.float32)
+            record["model"] = ArrayRecord({"flat": Array(floats)})
+        began = time.time()
+        asked = {str(node): Message(record, node, "train") for node in nodes}
+        answered = 0
+        for _, answer in hear(grid, push(grid, asked), PATIENCE):
+            answered += not answer.has_error()
+            del answer
         if answered < len(nodes):
-            raise RuntimeError(f"{answered} of {len(nodes)} nodes answered")
-        with Path(str(context.run_config["stamps"])).open("a") as file:
-            file.write(f"{time.time()}\n")
+            raise RuntimeError(f"{answered} of {len(nodes)} sites answered")
+        with Path(str(config["stamps"])).open("a") as file:
+            file.write(f"{began} {time.time()}\n")

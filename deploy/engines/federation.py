@@ -99,10 +99,17 @@ class LocalFederation:
         """host:port of the SuperLink."""
         return str(self._started.address)
 
-    def start(self, sites: Sequence[SiteSpec], progress: Callable[[str], None]) -> None:
+    def start(
+        self,
+        sites: Sequence[SiteSpec],
+        progress: Callable[[str], None],
+        bundle: Path | None = None,
+    ) -> int:
         """Start everything and return when every site is online and its trainer ready.
 
-        `UserError` with the end of the log of what did not come up within `PATIENCE` seconds.
+        The Flower app in the folder `bundle` is started as soon as the SuperLink takes it, so that
+        its ServerApp gets ready while the sites do; the run's id, 0 without one. `UserError` with
+        the end of the log of what did not come up within `PATIENCE` seconds.
         """
         _check_names(sites)
         deadline = time.monotonic() + PATIENCE
@@ -127,8 +134,10 @@ class LocalFederation:
         write_atomic(self._address, self.address.encode())
         self._start_sites([node for node in nodes.values() if node.stock])
         server.start_executor()
+        run_id = self.submit(bundle) if bundle is not None else 0
         with self._reaching():
             self._await_sites(nodes, deadline, progress)
+        return run_id
 
     def submit(self, bundle: Path) -> int:
         """Start the Flower app in the folder `bundle`; the run's id."""

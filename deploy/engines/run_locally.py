@@ -50,10 +50,12 @@ def run_locally(plan: Plan, config: Mapping[str, str], folder: Path, console: Co
     with tempfile.TemporaryDirectory(prefix="covey-") as short:
         private = (folder if is_utf8(folder) else Path(short)) / "federation"  # Flower's
         with LocalFederation(private, folder / "logs") as federation:
-            federation.start(sites, lambda text: console.print(f"[dim]{text}[/]", highlight=False))
             bundle = write_bundle(private / "bundle", config)
+            run_id = federation.start(
+                sites, lambda text: console.print(f"[dim]{text}[/]", highlight=False), bundle
+            )
             try:
-                _carry_through(federation, bundle, plan, folder, console)
+                _carry_through(federation, run_id, bundle, plan, folder, console)
             except KeyboardInterrupt:
                 way = way_on(folder, "run")
                 console.print(way, highlight=False, markup=False, soft_wrap=True)
@@ -61,12 +63,16 @@ def run_locally(plan: Plan, config: Mapping[str, str], folder: Path, console: Co
 
 
 def _carry_through(
-    federation: LocalFederation, bundle: Path, plan: Plan, folder: Path, console: Console
+    federation: LocalFederation,
+    run_id: int,
+    bundle: Path,
+    plan: Plan,
+    folder: Path,
+    console: Console,
 ) -> None:
-    """Run the bundle to its end; a ServerApp that was killed is started again, and goes on from its
-    last checkpoint."""
+    """Follow the run of the bundle to its end; a ServerApp that was killed is started again, and
+    goes on from its last checkpoint."""
     for left in reversed(range(RESTARTS + 1)):
-        run_id = federation.submit(bundle)
         try:
             follow(folder, plan, console, partial(federation.status, run_id))
         except ServerAppKilled as error:
@@ -76,6 +82,7 @@ def _carry_through(
             console.print(f"[yellow]warning[/] {said}", highlight=False)
             with suppress(UserError):  # Flower may have noticed by now
                 federation.stop_run(run_id)
+            run_id = federation.submit(bundle)
         except RunFailed as error:
             raise RunFailed(f"{error}; {way_on(folder, 'run')}") from None
         else:

@@ -15,7 +15,7 @@ import signal
 import sys
 import time
 from collections.abc import Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from functools import lru_cache
 from pathlib import Path
 from typing import NoReturn
@@ -44,6 +44,8 @@ LOG = logging.getLogger("deploy.flower.connection")
 REFUSED_KEY = "the server does not know this site's key"
 FOREIGN = f"the site runs no bundle but that of its own Covey {bundle.version()}"
 BROKEN = "the message cannot be put together"
+ATTEMPTS = 5  # at one message
+DEADLY = f"the site's connection ended {ATTEMPTS} times at work on this"
 UNSENT = "the answer could not be sent"
 LOCK = "connection.lock"
 LEAVING = 10.0  # seconds that a killed connection's successor waits for its lock
@@ -60,11 +62,36 @@ class KeyRefused(BaseException):
     """The server does not accept this site's key any more, or not yet."""
 
 
+class InHand:
+    """Which message this site is at work on, noted in the file `path` for the process that follows
+    a killed one: what is handed out again and again may be what ends them."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+
+    def begin(self, message_id: str) -> int:
+        """Note it; how often it has been begun, this time counted."""
+        try:
+            before, times = self._path.read_text(encoding="ascii").split()
+            times_now = int(times) + 1 if before == message_id else 1
+        except (OSError, ValueError):
+            times_now = 1
+        with suppress(OSError):  # a disk that is full loses the note alone
+            self._path.write_text(f"{message_id} {times_now}", encoding="ascii")
+        return times_now
+
+    def end(self) -> None:
+        """It has been answered, or will not be."""
+        with suppress(OSError):
+            self._path.unlink(missing_ok=True)
+
+
 class Site:
     """Has the messages that come in by `fleet` answered by the `trainer`."""
 
-    def __init__(self, fleet: Fleet, trainer: TrainerProcess) -> None:
+    def __init__(self, fleet: Fleet, trainer: TrainerProcess, in_hand: InHand) -> None:
         self._fleet = fleet
+        self._in_hand = in_hand
         self._trainer = trainer
         self._app: ClientApp = build_app(lambda _context, record: trainer.ask(record))
         self._is_own = lru_cache(LATELY)(self._look_at)
@@ -76,6 +103,7 @@ class Site:
                 delivery = self._fleet.next()
                 if delivery is not None:
                     self._answer(delivery)
+                    self._in_hand.end()
             except RunNotRunningException:
                 say("its run is over: the message or its answer is dropped")
             except httpx.HTTPError as error:  # Flower has tried again where it thinks that helps
@@ -90,7 +118,9 @@ class Site:
         about = f"run {run_id}, round {head.metadata.group_id}: {head.metadata.message_type}"
         say(f"received: {about}")
         started = time.monotonic()
-        if self._is_own(run_id):
+        if self._in_hand.begin(head.metadata.message_id) > ATTEMPTS:
+            reply = Message(Error(ErrorCode.CLIENT_APP_RAISED_EXCEPTION, DEADLY), reply_to=head)
+        elif self._is_own(run_id):
             reply = self._reply(delivery)
         else:
             reply = Message(Error(ErrorCode.INVALID_FAB, FOREIGN), reply_to=head)
@@ -216,7 +246,7 @@ def main(given: Sequence[str]) -> int:
             stack.callback(trainer.stop)  # at once, before the goodbye
             enter(fleet, trainer)
             say(f"{JOINED} {fleet.node}")
-            Site(fleet, trainer).serve()
+            Site(fleet, trainer, InHand(options.folder / "in-hand")).serve()
         except Left:
             return 0
         except (UserError, KeyRefused, DisplacedError) as error:

@@ -10,7 +10,7 @@ from pathlib import Path
 from tests.deploy import helpers
 from tests.deploy.helpers import ROOT
 
-PATIENCE = 900.0  # seconds: a killed SuperNode is refused for 60, and the machine may be busy
+PATIENCE = 900.0  # seconds: the machine may be busy
 
 until = partial(helpers.until, patience=PATIENCE)
 

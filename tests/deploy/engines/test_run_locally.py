@@ -66,7 +66,9 @@ def write_run(folder: Path, **facts) -> None:
 def carry_through(federation: Federation) -> str:
     shown = io.StringIO()
     console = Console(file=shown, width=500)
-    run_locally._carry_through(federation, Path("bundle"), PLAN, federation.folder, console)
+    bundle = Path("bundle")
+    first = federation.submit(bundle)
+    run_locally._carry_through(federation, first, bundle, PLAN, federation.folder, console)
     return shown.getvalue()
 
 

@@ -4,6 +4,7 @@ brings."""
 import subprocess
 import sys
 from collections.abc import Callable
+from pathlib import Path
 
 import httpx
 import pytest
@@ -15,7 +16,7 @@ from client.app import REFUSED
 from common.protocol.messages import decode, encode
 from common.utils.errors import UserError
 from deploy.flower import bundle, connection, inside
-from deploy.flower.connection import FOREIGN, Site
+from deploy.flower.connection import DEADLY, FOREIGN, InHand, Site
 from deploy.flower.lines import TRAINER_ENDED
 from deploy.flower.pin import unpack
 from deploy.flower.site_node import has_to_be_stock
@@ -107,9 +108,14 @@ def identity(monkeypatch):
     monkeypatch.setattr("flwr.supercore.task_identity.TaskIdentity._task_id", 1)
 
 
+@pytest.fixture(autouse=True)
+def folder(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+
+
 def serve(fleet, trainer=None):
     with pytest.raises(Over):
-        Site(fleet, trainer or FakeTrainer()).serve()
+        Site(fleet, trainer or FakeTrainer(), InHand(Path("in-hand"))).serve()
     return fleet.replies
 
 
@@ -186,7 +192,19 @@ def test_a_trainer_that_cannot_start_ends_the_site(own):
     trainer = FakeTrainer()
     trainer.failed = True
     with pytest.raises(UserError, match=TRAINER_ENDED):
-        Site(FakeFleet(own, [Incoming()]), trainer).serve()
+        Site(FakeFleet(own, [Incoming()]), trainer, InHand(Path("in-hand"))).serve()
+
+
+def test_a_message_that_ends_every_process_is_answered_with_an_error_in_the_end(own):
+    def killed(_record: bytes) -> bytes:
+        raise Over
+
+    for _ in range(connection.ATTEMPTS):
+        fleet = FakeFleet(own, [Incoming()])
+        assert serve(fleet, FakeTrainer(killed)) == []
+    replies = serve(FakeFleet(own, [Incoming(), Incoming()]))
+    assert replies[0].error.reason == DEADLY
+    assert not replies[1].has_error() and not Path("in-hand").exists()
 
 
 def test_a_flwr_without_what_the_connection_needs_makes_a_stock_site(monkeypatch):
