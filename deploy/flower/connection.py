@@ -41,6 +41,7 @@ from deploy.flower.pin import check
 from deploy.flower.whole import Delivery, DisplacedError
 
 LOG = logging.getLogger("deploy.flower.connection")
+LOG = logging.getLogger("deploy.flower.connection")  # it runs as __main__
 REFUSED_KEY = "the server does not know this site's key"
 FOREIGN = f"the site runs no bundle but that of its own Covey {bundle.version()}"
 BROKEN = "the message cannot be put together"
@@ -105,9 +106,9 @@ class Site:
                     self._answer(delivery)
                     self._in_hand.end()
             except RunNotRunningException:
-                say("its run is over: the message or its answer is dropped")
+                LOG.info("its run is over: the message or its answer is dropped")
             except httpx.HTTPError as error:  # Flower has tried again where it thinks that helps
-                say(f"no way to the server: {_about(error)}")
+                LOG.warning("no way to the server: %s", _about(error))
                 self._fleet.lost()
                 time.sleep(FIRST)
         raise UserError(TRAINER_ENDED)
@@ -116,7 +117,7 @@ class Site:
         head = delivery.head
         run_id = head.metadata.run_id
         about = f"run {run_id}, round {head.metadata.group_id}: {head.metadata.message_type}"
-        say(f"received: {about}")
+        LOG.info("received: %s", about)
         started = time.monotonic()
         if self._in_hand.begin(head.metadata.message_id) > ATTEMPTS:
             reply = Message(Error(ErrorCode.CLIENT_APP_RAISED_EXCEPTION, DEADLY), reply_to=head)
@@ -125,12 +126,12 @@ class Site:
         else:
             reply = Message(Error(ErrorCode.INVALID_FAB, FOREIGN), reply_to=head)
         seconds = time.monotonic() - started
-        say(f"sending: {about}")
+        LOG.info("sending: %s", about)
         try:
             self._fleet.reply(reply, seconds)
         except httpx.HTTPStatusError as error:
             reason = f"{UNSENT}: HTTP status {error.response.status_code}"
-            say(reason)
+            LOG.warning(reason)
             refused = Error(ErrorCode.CLIENT_APP_RAISED_EXCEPTION, reason)
             self._fleet.reply(Message(refused, reply_to=head), seconds)
 
@@ -144,7 +145,7 @@ class Site:
             return self._app(message, context)
         except Exception as error:  # whatever a message brings about, the next is another one
             reason = plain(f"{what}: {type(error).__name__}: {error}")
-            say(reason)
+            LOG.warning(reason)
             failed = Error(ErrorCode.CLIENT_APP_RAISED_EXCEPTION, reason)
             return Message(failed, reply_to=head)
 
@@ -156,7 +157,7 @@ class Site:
         try:
             check(run, fab)
         except Exception as why:  # whatever goes wrong in looking at it, it does not run
-            say(f"{bundle.REFUSED} {run_id}: {plain(' '.join(str(why).split()))}")
+            LOG.warning("%s %s: %s", bundle.REFUSED, run_id, plain(" ".join(str(why).split())))
             return False
         return True
 
@@ -175,9 +176,9 @@ def enter(fleet: Fleet, trainer: TrainerProcess) -> None:
         except NotLetInError as refused:
             if not refused.known:
                 raise UserError(REFUSED_KEY) from None
-            say(COUNTED)
+            LOG.warning(COUNTED)
         except httpx.HTTPError as error:
-            say(f"no way to the server: {_about(error)}")
+            LOG.warning("no way to the server: %s", _about(error))
         else:
             return
         time.sleep(pause)
@@ -189,11 +190,6 @@ def address_in(file: Path) -> str:
     while not file.exists():
         time.sleep(LOOK)
     return file.read_text(encoding="utf-8")
-
-
-def say(text: str) -> None:
-    """A line of the log."""
-    LOG.info("%s", text)
 
 
 def _about(error: httpx.HTTPError) -> str:
@@ -227,6 +223,7 @@ def arguments(given: Sequence[str]) -> argparse.Namespace:
 def main(given: Sequence[str]) -> int:
     """Be a site until somebody asks for the end; the exit status."""
     set_up(sys.stderr)
+    set_up(sys.stderr)
     options = arguments(given)
     key = serialization.load_ssh_private_key(options.key.read_bytes(), None)
     if not isinstance(key, ec.EllipticCurvePrivateKey):
@@ -239,13 +236,13 @@ def main(given: Sequence[str]) -> int:
             # Until the one before this one, however it ended, can no longer say anything.
             stack.enter_context(locked(options.folder / LOCK, LEAVING))
             command = json.loads(options.trainer.read_text(encoding="utf-8"))
-            trainer = TrainerProcess(command, options.trainer_log, say)
+            trainer = TrainerProcess(command, options.trainer_log, LOG.warning)
             stack.callback(trainer.stop)
             mark = Mark(options.folder / "node.json")
             fleet = stack.enter_context(Fleet(address_in(options.address), roots, key, mark))
             stack.callback(trainer.stop)  # at once, before the goodbye
             enter(fleet, trainer)
-            say(f"{JOINED} {fleet.node}")
+            LOG.info("%s %s", JOINED, fleet.node)
             Site(fleet, trainer, InHand(options.folder / "in-hand")).serve()
         except Left:
             return 0
