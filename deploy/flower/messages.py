@@ -35,6 +35,7 @@ from deploy.flower.transactions import (
     Asked,
     Incomplete,
     Light,
+    Looking,
     Outgoing,
     hand_out_again,
     look_up,
@@ -75,8 +76,10 @@ class Messages:
         try:
             for _ in range(ATTEMPTS):
                 with state.session():
-                    trees = Trees(state)
-                    answer = fleet_handlers.pull_messages(question, state, cast(Any, trees))
+                    light, trees = Light(state), Trees(state)
+                    answer = fleet_handlers.pull_messages(
+                        question, cast(Any, light), cast(Any, trees)
+                    )
                     if not answer.messages_list:
                         return None
                     message, tree = answer.messages_list[0], answer.message_object_trees[0]
@@ -85,7 +88,7 @@ class Messages:
                         continue  # which has deleted the run's messages
                     outgoing = outgoing_of(run_id, answer, tree, trees.sizes, state)
                     size = sum(outgoing.sizes)
-                    state.store_traffic(run_id, bytes_sent=size, bytes_recv=0)
+                    light.note_traffic(run_id, sent=size)
                     self._remember(message.metadata.message_id, Asked(run_id, node, size))
                     return outgoing
         except Incomplete as missing:
@@ -137,9 +140,7 @@ class Messages:
         def push(light: Any) -> Any:
             return fleet_handlers.push_messages(request=told, state=light)
 
-        _, size = store(push, told, contents, run_id, state)
-        if size:
-            state.store_traffic(run_id, bytes_sent=0, bytes_recv=size)
+        store(push, told, contents, run_id, state, of_a_site=True)
         with self._lock:
             known = self._asked.pop(asked, None)
             self._ready[run_id][asked] = None
@@ -155,7 +156,7 @@ class Messages:
         def push(light: Any) -> Any:
             return runtime_handlers.push_messages(told, light, task)
 
-        answer, _ = store(push, told, contents, task.run_id, state)
+        answer = store(push, told, contents, task.run_id, state, of_a_site=False)
         for message in told.messages_list:
             self._bells.ring(bells.site(message.metadata.dst_node_id))
         return bytes(answer.SerializeToString())
@@ -193,7 +194,7 @@ class Messages:
         missing: list[Incomplete] = []
         with rolled_back(state):
             asked = PullAppMessagesRequest(message_ids=ids)
-            light = Light(state)
+            light = Looking(state)
             answer = runtime_handlers.pull_messages(asked, cast(Any, light), task)
             pairs = list(zip(answer.messages_list, answer.message_object_trees, strict=True))
             while pairs:

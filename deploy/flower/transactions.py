@@ -129,6 +129,7 @@ class Light:
         self._state = state
         self.object_store = Trees(state)
         self.trees: list[ObjectTree] = []
+        self._sent, self._received = 0, 0
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._state, name)
@@ -153,6 +154,21 @@ class Light:
         """Running: a message of a run that is not is not stored, which is looked at afterwards."""
         return {run_id: RunStatus(Status.RUNNING, "", "") for run_id in run_ids}
 
+    def store_traffic(self, _run_id: int, *, bytes_sent: int, bytes_recv: int) -> None:
+        """Added up, and noted once."""
+        self._sent += bytes_sent
+        self._received += bytes_recv
+
+    def note_traffic(self, run_id: int, sent: int = 0, received: int = 0) -> None:
+        """Note what there has been, and so much more."""
+        sent, received = self._sent + sent, self._received + received
+        if sent or received:
+            self._state.store_traffic(run_id, bytes_sent=sent, bytes_recv=received)
+
+
+class Looking(Light):
+    """As `Light`, where a ServerApp looks for a reply and takes none."""
+
     def get_message_ins(self, *_given: Any, **_named: Any) -> list[Message]:
         """A ServerApp is asked nothing, as agents are."""
         return []
@@ -162,19 +178,27 @@ class Light:
 
 
 def store(
-    push: Callable[[Any], T], told: Any, contents: Contents, run_id: int, state: Any
-) -> tuple[T, int]:
+    push: Callable[[Any], T],
+    told: Any,
+    contents: Contents,
+    run_id: int,
+    state: Any,
+    *,
+    of_a_site: bool,
+) -> T:
     """Store the messages that are `told`, by Flower's handler `push`, with the objects that have
-    come with them; Flower's answer, and the bytes that were stored. It is all there or not at all;
-    of what is large, most is stored before, in transactions that keep nobody waiting for long."""
+    come with them; Flower's answer. It is all there or not at all; of what is large, most is stored
+    before, in transactions that keep nobody waiting for long. `of_a_site`: its bytes count."""
     objects.store_early(objects.children_of(told.message_object_trees), contents, run_id, state)
     with state.session() as session:
         light = Light(state)
         answer = push(light)
         size = objects.store(session, objects.children_of(light.trees), contents, run_id)
+        if light.trees:
+            light.note_traffic(run_id, received=size if of_a_site else 0)
     if not light.trees and (why := check_abort(run_id, NOT_RUNNING, state)):
         raise FlowerError(ApiErrorCode.FLEET_RUN_STATUS_NOT_ALLOWED, why)
-    return answer, size
+    return answer
 
 
 def hand_out_again(node: int, state: Any, message_id: str = "") -> None:
