@@ -92,13 +92,12 @@ def _run(grid: Grid, plan: Plan, folder: RunFolder, engine: str) -> None:
 
     def warn(text: str) -> None:  # at once: who started the run reads it in the folder's metrics
         LOG.warning("%s", text)
-        began = folder.checkpoint()
-        folder.log(WarningEvent(round=began.round if began else 0, text=text))
+        folder.log(WarningEvent(round=folder.reached, text=text))
 
     def meet(site: SiteInfo) -> None:
         changed = folder.meet(site.name, site.facts, roster.classes)
         if changed:
-            roster.warn(f"site {site.name} is not as it was: {changed}")
+            warn(f"site {site.name} is not as it was: {changed}")
 
     roster = Roster(grid, plan, folder.name, warn, folder.shape(), meet)
     folder.progress.begin(Progress(JOIN, asked=plan.expected_sites))
@@ -112,9 +111,9 @@ def _run(grid: Grid, plan: Plan, folder: RunFolder, engine: str) -> None:
     folder.begin(_facts(strategy, engine, settled))
     long = estimate.warning(plan, roster.sites, engine, strategy.state.round)
     if long:
-        roster.warn(long)
+        warn(long)
     strategy.summary()
-    strategy.start(grid)
+    strategy.run(grid)
     _publish(strategy)
     folder.finish("finished")
     write_report(folder.path)

@@ -6,7 +6,6 @@ effective rank. No label and no embedding is ever here.
 """
 
 from collections.abc import Mapping
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -139,21 +138,6 @@ def clusterer(stage: Stage, measured: Measurements) -> str:
     return "head" if stage.clusters_from == "head" and measured.assigned("head") else "centroids"
 
 
-def final_figures(assessed: Measurements, scored: Measurements, by: str) -> dict[str, Any]:
-    """A stage's figures of merit, from its last two exchanges."""
-    return drop_none(
-        {
-            **clustering(scored.assigned(by)),
-            "knn": assessed.share("knn_correct", "held"),
-            "linear": scored.share("probe_correct", "held"),
-            "silhouette": scored.share("silhouette", "images"),
-            **scored.agreement(),
-            **assessed.rank(),
-            **assessed.spread(),
-        }
-    )
-
-
-def drop_none(values: Mapping[str, Any]) -> dict[str, Any]:
+def drop_none(values: Mapping[str, float | None]) -> dict[str, float]:
     """The entries that have a value."""
     return {key: value for key, value in values.items() if value is not None}

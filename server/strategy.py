@@ -3,33 +3,36 @@
 Each round asks every chosen site to measure the state that it receives and then to train on it; the
 answers are folded into the aggregate as they arrive. When a stage ends, two short exchanges without
 training give its final centroids and scores. The state after every round is on disk before the next
-begins.
+begins. `run` is our own loop; Flower's, `start`, gives the same bits.
 """
 
 import logging
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
-from flwr.app import ArrayRecord, ConfigRecord, Message, MetricRecord
+import numpy as np
+from flwr.app import Array, ArrayRecord, ConfigRecord, Message, MetricRecord
 from flwr.serverapp import Grid
-from flwr.serverapp.strategy import Result, Strategy
+from flwr.serverapp.strategy import Strategy
 
 from common import metrics
 from common.config.options import Plan
 from common.protocol.exchanges import EXCHANGES
+from common.protocol.layout import digest_of
 from common.protocol.messages import Kind
-from common.record.schema import RoundEvent, StageEvent, WarningEvent
+from common.record.schema import RoundEvent, WarningEvent
 from common.solvers.base import Landmarks
 from common.utils.errors import UserError
 from common.utils.seeds import derive_seed
 from server.aggregation.optimisers import OPTIMISERS
-from server.clustering import lloyd
-from server.clustering.rules import STEPPING, shared_landmarks
+from server.clustering.rules import shared_landmarks
 from server.conversation.asking import Asking, Question
 from server.conversation.inquiry import Cost, Inquiry, account
 from server.conversation.roster import Roster
-from server.measurements import clusterer, clustering, final_figures, sizes_of
+from server.ending import Ending
+from server.measurements import clusterer, clustering, sizes_of
 from server.model import GlobalModel
 from server.run.folder import Checkpoint, RunFolder
 
@@ -48,35 +51,56 @@ class CoveyStrategy(Strategy):
         self.roster = roster
         site = next(iter(roster.sites.values()))
         self.model = GlobalModel(plan, site.channels, site.side)
-        roster.warn = lambda text: self.warn(text, self.state.round)
         run, progress = folder.name, folder.progress
         self.asking = Asking(plan, run, roster, self.model, self.warn, progress)
         self.state = folder.checkpoint() or Checkpoint(0, 0, {})
-        self._training: Inquiry | None = None
         self._collapsed = False  # as it was when last looked at
-        self._solved: list[Cost] = []  # of what the stage began with, until it is accounted for
+        self._entered: int | None = None  # the stage that has begun in this process
+        self._solved: list[Cost] = []  # what its beginning cost
+        self._open: tuple[Inquiry, list[Cost]] | None = None  # a round that Flower's loop holds
+        self._given = ""  # the digest of the groups that Flower's loop was given last
+        self._figures: dict[str, float] = {}  # of stages that have ended, for Flower's loop
 
-    def start(  # type: ignore[override]
-        self, grid: Grid, initial_arrays: ArrayRecord | None = None, **_: Any
-    ) -> Result:
-        """Do what the checkpoint has not done yet. The plan decides rounds and deadlines, so the
-        arguments that Flower's own strategies take are not used."""
+    def run(self, grid: Grid) -> None:
+        """Our own loop: do what the checkpoint has not done yet."""
         self.folder.take_back(self.state)
-        while self.state.closed < len(self.plan.stages):
+        self._end_stages(grid)
+        while not self.is_over:
+            self._enter_stage(grid, self.state.closed)
+            spent = self._prepare(grid, self.state.round + 1)
+            self._end_round(self._ask(grid, "train", self.state.round + 1), spent)
+            self._end_stages(grid)
+
+    @property
+    def is_over(self) -> bool:
+        """Whether every stage has ended."""
+        return self.state.closed == len(self.plan.stages)
+
+    @property
+    def arrays(self) -> ArrayRecord:
+        """The global model as it is: a flat array for each group of what the stage shares."""
+        return ArrayRecord({name: Array(array) for name, array in self.state.groups.items()})
+
+    def _end_stages(self, grid: Grid) -> None:
+        """End the stages whose rounds are done, and those after them that have none."""
+        while not self.is_over:
             index = self.state.closed
-            self._enter_stage(grid, index)
             if self.state.round < self.plan.rounds_before(index + 1):
-                self._train_round(grid, self.state.round + 1)
-            else:
-                self._close_stage(grid, index)
-        result = Result()
-        result.arrays = ArrayRecord(list(self.state.groups.values()))
-        return result
+                return
+            if not self.plan.stages[index].rounds:
+                self._enter_stage(grid, index)
+            ending = Ending(self.plan, partial(self.asking.hold, grid), self._solved)
+            state, told = ending(self.state)
+            self.folder.log(told)
+            self._warn_of_collapse(state.round, told.figures)
+            self._figures |= {f"{told.stage_name}.{k}": v for k, v in told.figures.items()}
+            self._advance(state)
 
     def _enter_stage(self, grid: Grid, index: int) -> None:
         """Before a stage's first round: the state that it starts from."""
-        if self.state.round > self.plan.rounds_before(index):
+        if self.state.round > self.plan.rounds_before(index) or self._entered == index:
             return
+        self._entered = index
         groups = self.model.enter(index, self.state.groups, self.state.centroids)
         self.state = replace(self.state, groups=groups, memory={})
         self._solved = []
@@ -104,12 +128,11 @@ class CoveyStrategy(Strategy):
         self.state = replace(self.state, groups=groups)
         return [exchange.cost]
 
-    def _train_round(self, grid: Grid, number: int) -> None:
+    def _end_round(self, inquiry: Inquiry, spent: Sequence[Cost]) -> None:
+        """The state after a training round, from what the sites answered; `spent`: before it."""
+        number, measured = inquiry.asked.round, inquiry.measured
         index, stage_round = self.plan.stage_of(number)
         stage = self.plan.stages[index]
-        spent = self._prepare(grid, number)
-        exchange = self._ask(grid, "train", number)
-        measured = exchange.measured
         seed = derive_seed(self.plan.seed, "merge", number)
         merged = measured.merge(stage.centroids, self.state.centroids, seed)
         by = clusterer(stage, measured)
@@ -124,69 +147,18 @@ class CoveyStrategy(Strategy):
                 loss=measured.losses(),
                 received=received,
                 cluster_sizes=sizes_of(assigned),
-                **account(exchange, spent),
+                **account(inquiry, spent),
             )
         )
         self._warn_of_collapse(number, received)
         centroids = merged.centroids if merged else self.state.centroids
         groups, memory = OPTIMISERS[stage.server_optimiser](
             self.state.groups,
-            exchange.update.result(),
+            inquiry.update.result(),
             self.state.memory,
             stage.server_learning_rate,
         )
         self._advance(Checkpoint(number, self.state.closed, groups, centroids, memory))
-
-    def _close_stage(self, grid: Grid, index: int) -> None:
-        """The stage's final figures: centroids and moments of the final state, then the scores of
-        the merged centroids and the probe."""
-        stage, number = self.plan.stages[index], self.state.round
-        assessed = self._ask(grid, "assess", number)
-        measured = assessed.measured
-        seed = derive_seed(self.plan.seed, "close", number)
-        merged = measured.merge(stage.centroids, self.state.centroids, seed)
-        if merged is None:
-            raise UserError(f"stage {stage.name!r}: no site has enough images for one centroid")
-        spent = [*self._solved, assessed.cost]
-        self._solved = []
-        centroids = merged.centroids
-        if stage.centroids in STEPPING:
-            sets = lloyd.starts(measured.centroids, centroids, self.plan.clusters, seed)
-            centroids = lloyd.best(self._refine(grid, sets, spent), self.state.centroids)
-        self.state = replace(self.state, centroids=centroids)
-        scored = self._ask(grid, "score", number, probe=measured.probe())
-        by = clusterer(stage, scored.measured)
-        figures = final_figures(measured, scored.measured, by)
-        assigned = scored.measured.assigned(by)
-        cells = None if assigned is None else assigned.cells
-        self.folder.log(
-            StageEvent(
-                stage=index,
-                stage_name=stage.name,
-                round=number,
-                by=by,
-                figures=figures,
-                cluster_sizes=sizes_of(assigned),
-                table=None if cells is None else cells.tolist(),
-                **account(scored, spent),
-            )
-        )
-        self._warn_of_collapse(number, figures)
-        self._advance(replace(self.state, closed=index + 1))
-
-    def _refine(self, grid: Grid, sets: lloyd.Clustering, spent: list[Cost]) -> lloyd.Clustering:
-        """Federated Lloyd steps from `sets`, each of which asks a part of the sites where rounds
-        do; `spent` gets what they cost."""
-        for number in range(1, lloyd.steps(self.plan.participation) + 1):
-            exchange = self._ask(
-                grid, "lloyd", self.state.round, centroids=sets.sent(), step=number
-            )
-            spent.append(exchange.cost)
-            before, sets = sets, lloyd.step(sets, exchange.measured, exchange.share)
-            if lloyd.has_settled(before, sets):
-                break
-            sets = lloyd.fewer(sets, number, self.plan.participation)
-        return sets
 
     def _advance(self, state: Checkpoint) -> None:
         self.state = state
@@ -196,42 +168,68 @@ class CoveyStrategy(Strategy):
         """One exchange about the state as it is (`Asking.hold`)."""
         return self.asking.hold(grid, self.state, Question(kind, number, **more))
 
-    # What Flower asks of a strategy. `start` holds exchanges as a whole; these are the same steps
-    # one by one, for a loop other than ours.
+    # What Flower's own loop, `start`, calls: it sends and hears a round's messages, and what comes
+    # before and after a round is held on the grid that it hands over. The plan says how many rounds
+    # there are; any that are left to Flower's loop after them ask for nothing.
 
     def configure_train(
         self, server_round: int, arrays: ArrayRecord, config: ConfigRecord, grid: Grid
     ) -> Iterable[Message]:
-        """The messages of a training round, one per chosen site."""
+        """The messages of the next training round, one per chosen site. `arrays`: what the round
+        before gave, or other groups of the same names, from which training then goes on.
+        `server_round` counts rounds that failed, too."""
+        self._take(arrays)
+        self._end_stages(grid)
+        if self.is_over:
+            return []
         self._enter_stage(grid, self.state.closed)
-        self._prepare(grid, server_round)
-        self._training = self.asking.open(self.state, Question("train", server_round))
-        return list(self._training.messages().values())
+        number = self.state.round + 1
+        spent = self._prepare(grid, number)
+        inquiry = self.asking.open(self.state, Question("train", number))
+        self._open = inquiry, spent
+        return list(inquiry.messages().values())
 
     def aggregate_train(
         self, server_round: int, replies: Iterable[Message]
     ) -> tuple[ArrayRecord | None, MetricRecord | None]:
-        """Fold `replies` (any iterable, consumed once) to the mean state and its losses."""
-        if self._training is None:
-            raise ValueError("configure_train comes first")
-        exchange, self._training = self._training, None
-        exchange.fold(_named(exchange.whom.nodes, replies))
-        if not exchange.answered:
+        """Fold `replies` (any iterable, consumed once) to the next state, which is on disk then; it
+        and the mean losses. None where too few sites answered: the round is asked for again."""
+        if self._open is None:
             return None, None
-        arrays = ArrayRecord(list(exchange.update.result().values()))
-        return arrays, MetricRecord(dict(exchange.measured.losses()))
+        (inquiry, spent), self._open = self._open, None
+        self.asking.conclude(inquiry, replies)
+        if len(inquiry.answered) < inquiry.needed:
+            return None, None
+        self._end_round(inquiry, spent)
+        self._given = digest_of(self.state.groups)
+        return self.arrays, MetricRecord(dict(inquiry.measured.losses()))
 
     def configure_evaluate(
         self, server_round: int, arrays: ArrayRecord, config: ConfigRecord, grid: Grid
     ) -> Iterable[Message]:
-        """None: a round's one message measures what it brings before it trains."""
+        """None: a round's one message measures what it brings before it trains. What a stage ends
+        with takes several exchanges, which are held here where its rounds are done."""
+        self._end_stages(grid)
         return []
 
     def aggregate_evaluate(
         self, server_round: int, replies: Iterable[Message]
     ) -> MetricRecord | None:
-        """None, as `configure_evaluate` asks for nothing."""
-        return None
+        """The figures of the stages that have ended, as "stage.figure"; None where none has."""
+        figures, self._figures = self._figures, {}
+        return MetricRecord(dict(figures)) if figures else None
+
+    def _take(self, arrays: ArrayRecord) -> None:
+        """Go on from `arrays` where they are not what was given away last; `UserError` for one that
+        is not of this model."""
+        given = {name: array.numpy().astype(np.float32) for name, array in arrays.items()}
+        if not given or digest_of(given) in (self._given, digest_of(self.state.groups)):
+            return
+        layout = self.model.layout(min(self.state.closed, len(self.plan.stages) - 1))
+        for name, array in given.items():
+            if name not in layout.groups or array.shape != (layout.size(name),):
+                raise UserError(f"the arrays have {name!r}: not a group of this model")
+        self.state = replace(self.state, groups={**self.state.groups, **given})
 
     def summary(self) -> None:
         """Note the plan in a line per stage."""
@@ -253,10 +251,3 @@ class CoveyStrategy(Strategy):
                 "(the model hardly tells the images apart, or they are all alike)",
                 number,
             )
-
-
-def _named(nodes: Mapping[str, int], replies: Iterable[Message]) -> Iterator[tuple[str, Message]]:
-    sites = {node: site for site, node in nodes.items()}
-    for message in replies:
-        if message.metadata.src_node_id in sites:
-            yield sites[message.metadata.src_node_id], message

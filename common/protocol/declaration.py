@@ -11,6 +11,8 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Literal
 
+from common.record.metric import Metric
+
 
 class Needs(StrEnum):
     """What a message has to bring, or the site to have."""
@@ -212,8 +214,9 @@ class Exchange:
     """One kind of exchange.
 
     `about`: what it is for, in a sentence; `after`: the kind that goes before it, whose message has
-    brought the model, so that this one's need not. `brings`: the modules that are brought back;
-    `tells`: facts, as words. `centroids`: those that the message brings, `sets` at most. `robust`:
+    brought the model, so that this one's need not. `centroids`: those that the message brings,
+    `sets` at most. `brings`: the modules that come back; `tells`: facts, as words. `figures`:
+    what the server concludes, of an exchange that a stage ends with for their sake. `robust`:
     whether its answers must be as many as the stage's rules against Byzantine sites need, beside
     the quorum. `steps`: whether it may come several times in a row, numbered from 1. `call`: which
     of Flower's calls it is.
@@ -232,6 +235,7 @@ class Exchange:
     numbers: tuple[Number, ...] = ()
     lists: tuple[List, ...] = ()
     tells: tuple[str, ...] = ()
+    figures: tuple[Metric, ...] = ()
     robust: bool = True
     steps: bool = False
     call: Literal["train", "evaluate", "query"] = "evaluate"

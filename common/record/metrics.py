@@ -3,31 +3,10 @@
 The report, the tables in the terminal, TensorBoard and docs/metrics.md take theirs from here.
 """
 
-from dataclasses import dataclass
-from typing import Literal
+from common.protocol.exchanges import EXCHANGES
+from common.record.metric import Metric
 
-Direction = Literal["higher", "lower", "neither"]
-
-
-@dataclass(frozen=True)
-class Metric:
-    """A measured quantity. `name`: what tables call it; `unit`: "" for a plain number; `better`:
-    which way is; `about`: a sentence that says what it means; `share`: it lies in [0, 1] or near,
-    and is written with three decimals; `labels`: whether it needs labels at a site."""
-
-    key: str
-    name: str
-    unit: str
-    better: Direction
-    about: str
-    share: bool = False
-    labels: bool = False
-
-    @property
-    def title(self) -> str:
-        """The name as a heading: "Evenness", but "kNN"."""
-        return self.name[:1].upper() + self.name[1:] if self.name.islower() else self.name
-
+__all__ = ["COSTS", "FIGURES", "LABELLED", "METRICS", "UNLABELLED", "Metric"]
 
 _FIGURES = (
     Metric(
@@ -101,8 +80,10 @@ _COSTS = (
     Metric("refused", "refused", "sites", "lower", "Sites whose answers were refused, with why."),
 )  # fmt: skip
 
-FIGURES = {metric.key: metric for metric in _FIGURES}
-"""Of a model: what a round received, and what a stage ended with."""
+FIGURES = {metric.key: metric for metric in _FIGURES} | {
+    metric.key: metric for exchange in EXCHANGES.values() for metric in exchange.figures
+}
+"""Of a model: what a round received, and what a stage ended with, also by its exchanges."""
 COSTS = {metric.key: metric for metric in _COSTS}
 """Of a round, or of a stage's end: what it took, and who took part."""
 METRICS = {**FIGURES, **COSTS}

@@ -6,9 +6,10 @@ gone goes on when they are back.
 
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 
+from flwr.app import Message
 from flwr.serverapp import Grid
 
 from common.clustering.centroids import Centroids, of_width
@@ -85,6 +86,21 @@ class Asking:
         raise UserError(
             f"round {number}: the quorum was missed {ATTEMPTS} times ({why or 'no answers'})"
         )
+
+    def conclude(self, inquiry: Inquiry, replies: Iterable[Message]) -> None:
+        """Fold `replies` to an open exchange that a loop other than `hold` has sent and heard: what
+        it says of the sites' being there, and a warning of those that are refused."""
+        inquiry.hear(replies)
+        self._roster.settle(inquiry.answered, {}, late=False)
+        self._roster.miss(inquiry.missing)
+        number = inquiry.asked.round
+        for site, reason in sorted(inquiry.refused.items()):
+            self._warn(f"round {number}: {site} refused: {reason}", number)
+        answered, asked = len(inquiry.answered), len(inquiry.whom.nodes)
+        if answered < inquiry.needed:
+            self._warn(
+                f"round {number}: {answered} of {asked} sites gave a usable answer, too few", number
+            )
 
     def _hold(self, grid: Grid, state: Checkpoint, question: Question) -> Inquiry:
         """One exchange, and what it says of the sites' being there."""

@@ -78,6 +78,7 @@ class Inquiry:
         self.waiting: dict[str, str] = {}  # message id -> site
         self.bytes_down = self.bytes_up = 0
         self.seconds = 0.0
+        self._opened = time.monotonic()
 
     @property
     def missing(self) -> list[str]:
@@ -126,8 +127,17 @@ class Inquiry:
         return f"round {self.asked.round} {self.asked.asked}"
 
     def messages(self) -> dict[str, Message]:
-        """One message per site with all that it needs, for a loop other than `hold`."""
+        """One message per site with all that it needs, for a loop other than `hold`; `hear` takes
+        what comes back."""
+        self._opened = time.monotonic()
         return self._messages(self._whole, self.whom.nodes)
+
+    def hear(self, replies: Iterable[Message]) -> None:
+        """Fold the answers to `messages`."""
+        sites = {node: site for site, node in self.whom.nodes.items()}
+        named = ((sites.get(each.metadata.src_node_id), each) for each in replies)
+        self.fold((site, message) for site, message in named if site is not None)
+        self.seconds = time.monotonic() - self._opened
 
     @property
     def _lean(self) -> Instruction:

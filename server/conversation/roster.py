@@ -68,7 +68,7 @@ class Roster:
         self._grid = grid
         self._plan = plan
         self._run = run
-        self.warn = warn
+        self._warn = warn
         self._met = met
         self.sites: dict[str, SiteInfo] = {}
         self.shape = shape  # of the federation's images; None until enough sites have joined
@@ -110,7 +110,7 @@ class Roster:
             within = f" in {patience:.0f} s" if not why else f" ({why})"
             raise UserError(f"only {joined} of {expected} sites joined{within}")
         if joined < expected:
-            self.warn(f"started with {joined} of {expected} sites")
+            self._warn(f"started with {joined} of {expected} sites")
 
     def refresh(self) -> dict[str, int]:
         """Greet nodes that are new or were away, hear who answers; the sites that can be asked now,
@@ -147,6 +147,12 @@ class Roster:
         if late:
             self.tardy |= set(waiting.values())
         withdraw(self._grid, waiting)
+
+    def miss(self, sites: Iterable[str]) -> None:
+        """These did not answer, and by which message they were asked is not known: each is greeted
+        before it is asked again."""
+        for site in sites:
+            self._away.setdefault(site, set())
 
     def choose(self, round_number: int, available: Iterable[str], step: int = 0) -> list[str]:
         """The sites of a round, or of one of the steps 1, 2, ... at its end: a seeded sample of the
@@ -204,7 +210,7 @@ class Roster:
             reason = plain(answer.error.reason or f"error {answer.error.code}")
             self._refused[node] = now + AFTER_ERROR
             if self._told.get(node) != reason:
-                self.warn(f"site {registered or node} does not say who it is: {reason}")
+                self._warn(f"site {registered or node} does not say who it is: {reason}")
             self._told[node] = reason
             return
         try:
@@ -225,7 +231,7 @@ class Roster:
         self._refused[node] = math.inf
         self._nodes = {name: n for name, n in self._nodes.items() if n != node}
         self._reasons[name] = why
-        self.warn(f"site {name} refused: {why}")
+        self._warn(f"site {name} refused: {why}")
         told = Instruction("hello", self._run, 0, self._plan, refusal=why).to_record()
         message = Message(told, node, "query", group_id="hello", ttl=HELLO_AGE + CLOCKS)
         self._notices |= {mid: mid for mid in push(self._grid, {name: message})}
@@ -252,7 +258,7 @@ class Roster:
         said = "; ".join(f"{in_words(shape)}: {', '.join(shapes[shape])}" for shape in shapes)
         if len(shapes) > 1 and said != self._differing:
             self._differing = said
-            self.warn(f"the sites' images differ ({said}): those of most sites will count")
+            self._warn(f"the sites' images differ ({said}): those of most sites will count")
 
     def _check(self, site: SiteInfo, node: int) -> None:
         owner = self._nodes.get(site.name, node)

@@ -58,6 +58,7 @@ class RunFolder:
         self._watch = watch
         self.run: Run | None = None
         self._events: Events | None = None
+        self._reached: int | None = None
 
     @property
     def name(self) -> str:
@@ -161,6 +162,15 @@ class RunFolder:
     def save(self, checkpoint: Checkpoint) -> None:
         """Replace the checkpoint."""
         write_atomic(self.path / CHECKPOINT, _pack(checkpoint))
+        self._reached = checkpoint.round
+
+    @property
+    def reached(self) -> int:
+        """The training round after which the last checkpoint was written, 0 without one."""
+        if self._reached is None:
+            found = self.checkpoint()
+            self._reached = found.round if found else 0
+        return self._reached
 
     def checkpoint(self) -> Checkpoint | None:
         """The last checkpoint, or None in a new folder; `UserError` if the file is damaged."""

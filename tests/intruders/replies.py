@@ -17,11 +17,12 @@ from common.utils.errors import UserError
 from deploy.engines.in_process import InProcessGrid
 from server.clustering import lloyd
 from server.clustering.rules import shared_landmarks
+from server.conclusions import CONCLUSIONS
 from server.conversation.guard import limited_memory
 from server.conversation.inquiry import Inquiry, Participants, account
 from server.conversation.registration import SiteInfo, read_greeting
 from server.conversation.validation import Expected, Refused
-from server.measurements import clustering, drop_none, final_figures, sizes_of
+from server.measurements import clustering, drop_none, sizes_of
 from tests.intruders.mutations import Mutator
 
 WIDTH, CLUSTERS, IMAGES = 3, 2, 20
@@ -144,7 +145,7 @@ def conclude(kind, opened):
         measured.losses(), measured.spread(), measured.rank(), account(opened),
         *(clustering(measured.assigned(by)) for by in ("centroids", "head")),
         sizes_of(measured.assigned("head")), measured.totals.seconds(),
-        drop_none(final_figures(measured, measured, "head")),
+        *(drop_none(conclude_from(measured)) for conclude_from in CONCLUSIONS.values()),
     ]  # fmt: skip
     probe = measured.probe()
     figures.append({} if probe is None else probe)

@@ -5,21 +5,16 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from flwr.app import ArrayRecord, ConfigRecord
 from safetensors.numpy import load_file
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from client.trainer import Trainer
-from client.workbench import Workshop, pick_device
 from common.config import recipes
-from common.data.planned import planned_data, planned_partition
 from common.stages import build_stage
 from common.utils.errors import UserError
 from deploy.engines import simulate as simulate_module
-from deploy.engines.in_process import grid_of, sites_of
 from deploy.engines.simulate import simulate
 from server import app as server_app
-from server.conversation.roster import Roster
 from server.run.folder import RunFolder
 from server.strategy import CoveyStrategy
 from tests.builders.records import events
@@ -262,22 +257,3 @@ def test_simsiam_without_its_stop_gradient_collapses_and_the_run_says_so(
     assert any("embeddings are collapsing" in text for text in texts) == (not stopped)
     std = events(tmp_path / "run", "stage")[-1]["std"]
     assert std > 0.3 if stopped else std < 0.05
-
-
-def test_flowers_own_steps_give_the_mean_that_the_strategys_loop_gives(
-    finished: Path, tmp_path: Path
-) -> None:
-    the_plan = plan(clusters=10)
-    data = planned_data(the_plan)
-    sites = sites_of(
-        data, planned_partition(the_plan, data), tmp_path, Workshop(pick_device("cpu"))
-    )
-    grid = grid_of(sites)
-    roster = Roster(grid, the_plan, "whole", warn=print)
-    roster.gather(patience=5)
-    strategy = CoveyStrategy(the_plan, RunFolder(tmp_path / "whole"), roster)
-    messages = strategy.configure_train(1, ArrayRecord(), ConfigRecord(), grid)
-    arrays, metrics = strategy.aggregate_train(1, grid.send_and_receive(messages))
-    assert metrics["loss"] == events(finished, "round")[0]["loss"]["loss"]
-    assert sum(array.numpy().size for array in arrays.values()) == strategy.model.parameters(0)
-    assert list(strategy.configure_evaluate(1, arrays, ConfigRecord(), grid)) == []

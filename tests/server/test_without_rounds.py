@@ -29,7 +29,6 @@ from deploy.evaluation.pooled import PROTOCOLS, Asked, evaluate_run
 from server.clustering import lloyd
 from server.conversation.asking import Asking
 from server.report import write_report
-from server.strategy import CoveyStrategy
 from tests.builders.records import events
 
 SMALL = {"dataset": "digits", "images": 150, "sites": 3, "local-epochs": 1, "batch-size": 50}
@@ -113,19 +112,19 @@ def test_a_run_killed_in_such_a_stage_ends_with_the_same_bits(
     finished, tmp_path: Path, monkeypatch, recipe: str, kind: str
 ) -> None:
     last = len(plan(recipe).stages) - 1
-    original = CoveyStrategy._ask
+    original = Asking.hold
     held = 0
 
-    def dying(self, grid, asked, *args, **kwargs):
+    def dying(self, grid, state, question):
         nonlocal held
-        exchange = original(self, grid, asked, *args, **kwargs)
-        held += asked == kind and self.state.closed == last
+        exchange = original(self, grid, state, question)
+        held += question.kind == kind and state.closed == last
         if held == (2 if kind == "lloyd" else 1):
             raise Killed
         return exchange
 
     with monkeypatch.context() as patched:
-        patched.setattr(CoveyStrategy, "_ask", dying)
+        patched.setattr(Asking, "hold", dying)
         with pytest.raises(Killed):
             simulate(plan(recipe), tmp_path / "run")
     simulate(plan(recipe), tmp_path / "run")
