@@ -4,6 +4,7 @@ modules say."""
 
 import ast
 import importlib.metadata
+import json
 import os
 import re
 import shutil
@@ -69,6 +70,35 @@ def test_the_walk_through_of_a_new_objective_or_solver_takes_one_file_and_one_re
     assert done.returncode == 0, done.stdout + done.stderr
     ended = read_run(tmp_path / "run").stages
     assert [stage.stage_name for stage in ended] == ["start", "representation", "clusters"]
+
+
+def test_the_walk_through_of_a_new_exchange_takes_a_declaration_and_two_functions(
+    tmp_path: Path,
+) -> None:
+    checkout = tmp_path / "covey"
+    for room in ("client", "common", "deploy", "server"):
+        shutil.copytree(ROOT / room, checkout / room)
+    declaration, at_the_site, at_the_server = blocks("researcher/exchanges.md", "python")
+    exchanges = checkout / "common/protocol/exchanges.py"
+    exchanges.write_text(f"{exchanges.read_text()}\n\n{declaration}")
+    (checkout / "client/tasks/brightness.py").write_text(at_the_site)
+    (checkout / "server/conclusions/brightness.py").write_text(at_the_server)
+    options = ["--images=120", "--sites=2", "--rounds=1", "--batch-size=32", "--run-folder=run"]
+    done = subprocess.run(
+        [sys.executable, "-m", "deploy.cli.main", "simulate", "fedsimclr", *options],
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": str(checkout), "COVEY_HOME": str(tmp_path / "home")},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    *_, last = (json.loads(line) for line in (tmp_path / "run/metrics.jsonl").open())
+    assert 0 < last["figures"]["brightness"] < 1
+    assert "Light told" in (tmp_path / "run/report.html").read_text()
+    left = [json.loads(line) for line in (tmp_path / "run/sites/site-0/left.jsonl").open()]
+    assert left[-1]["kind"] == "brightness"
+    assert left[-1]["parts"] == {"images by cluster": [10, 1], "light": [10], "glare": [10]}
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda p: p.relative_to(ROOT).as_posix())

@@ -41,11 +41,14 @@ from common.protocol.parts import (
     SOME_IMAGES,
     SPREAD,
 )
+from common.record.metric import Metric
+
+__all__ = ["EXCHANGES", "MOST_SETS", "Metric"]  # a metric is what a declaration's figures are
 
 MOST_SETS = 64  # of centroids in one step of Lloyd's algorithm
 
 
-def _table(*exchanges: Exchange) -> dict[str, Exchange]:
+def declared(*exchanges: Exchange) -> dict[str, Exchange]:
     """kind -> declaration."""
     table = {each.kind: each for each in exchanges}
     if len(table) < len(exchanges):
@@ -53,7 +56,7 @@ def _table(*exchanges: Exchange) -> dict[str, Exchange]:
     return table
 
 
-EXCHANGES = _table(
+EXCHANGES = declared(
     Exchange(
         kind="hello",
         about="who the site is, and what its images look like",
