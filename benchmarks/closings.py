@@ -21,7 +21,8 @@ import torch
 import typer
 from _table import save_json, show
 
-from common.config.options import Plan, parse_parameters
+from common.config.given import parse_parameters
+from common.config.options import Plan
 from common.record.reader import read_run
 from common.utils.errors import UserError
 from deploy.engines.simulate import simulate

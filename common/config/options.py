@@ -14,6 +14,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from common.config.earlier import stage_of_today
+from common.config.given import Scalar, parse_parameters
 from common.utils.errors import UserError
 
 ENCODERS = ("convnet", "small-convnet", "pixels", "resnet18", "resnet34", "resnet50")
@@ -30,9 +31,6 @@ class _Options(BaseModel):
     model_config = ConfigDict(
         frozen=True, extra="forbid", alias_generator=kebab, populate_by_name=True
     )
-
-
-Scalar = str | int | float | bool
 
 
 class Stage(_Options):
@@ -285,28 +283,6 @@ class Plan(RunOptions):
 
 RUN_OPTIONS: dict[str, Any] = {kebab(k): f for k, f in RunOptions.model_fields.items()}
 STAGE_OPTIONS: dict[str, Any] = {kebab(k): f for k, f in Stage.model_fields.items() if k != "name"}
-
-
-def parse_parameters(text: str) -> dict[str, Scalar]:
-    """`"temperature=0.2 symmetric=true"` -> `{"temperature": 0.2, "symmetric": True}`."""
-    parameters: dict[str, Scalar] = {}
-    for item in text.split():
-        key, equals, value = item.partition("=")
-        if not key or not equals or not value:
-            raise UserError(f"parameters: {item!r} is not of the form name=value")
-        parameters[key] = _scalar(value)
-    return parameters
-
-
-def _scalar(text: str) -> Scalar:
-    if text in ("true", "false"):
-        return text == "true"
-    for kind in (int, float):
-        try:
-            return kind(text)
-        except ValueError:
-            continue
-    return text
 
 
 def one_line(error: ValidationError) -> str:

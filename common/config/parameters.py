@@ -4,7 +4,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from typing import Any
 
-from common.config.options import Scalar, kebab
+from common.config.given import Scalar
+from common.config.options import kebab
 from common.utils.errors import UserError, unknown
 
 

@@ -6,7 +6,8 @@ from typing import Any
 from pydantic import ValidationError
 
 from common.config.earlier import stage_of_today
-from common.config.options import RUN_OPTIONS, STAGE_OPTIONS, Plan, one_line, parse_parameters
+from common.config.given import parse_parameters
+from common.config.options import RUN_OPTIONS, STAGE_OPTIONS, Plan, one_line
 from common.utils.errors import UserError, unknown
 
 METHODS = ("objective", "solver")  # of which a stage has one

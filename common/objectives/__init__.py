@@ -3,7 +3,8 @@
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from common.config.options import Scalar, Stage, kebab
+from common.config.given import Scalar
+from common.config.options import Stage, kebab
 from common.config.parameters import read_parameters
 from common.models.encoders import Encoder
 from common.models.registry import in_folder
