@@ -54,4 +54,4 @@ def _read(spec: str, *, test: bool) -> ImageData | None:
         raise UserError(f"{spec} is neither a folder of images nor an .npz file")
     if os.sep in spec:
         raise UserError(f"there is no file or folder {spec}")
-    raise unknown("data set", spec, DATASETS)
+    raise UserError(f"{unknown('data set', spec, DATASETS)} (no file or folder has that name)")

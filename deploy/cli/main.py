@@ -227,6 +227,9 @@ def main() -> None:
     logs.set_up()
     try:
         code = app(prog_name="covey", standalone_mode=False)
+    except click.UsageError as error:
+        more = f" (see {error.ctx.command_path} -h)" if error.ctx else ""
+        _fail(f"{error.format_message()}{more}", 2)
     except click.ClickException as error:
         _fail(error.format_message(), 2)
     except UserError as error:

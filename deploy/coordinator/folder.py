@@ -88,8 +88,8 @@ class ServerFolder:
             return Settings.model_validate(tomllib.loads(path.read_text(encoding="utf-8")))
         except (FileNotFoundError, NotADirectoryError):
             raise UserError(
-                f"{self.path} is no server's folder: make one with covey server init {self.path} "
-                "--address HOST:PORT"
+                f"{self.path} is no server's folder: name another, or make one with "
+                f"covey server init {self.path} --address HOST:PORT"
             ) from None
         except ValidationError as error:
             raise UserError(f"{path}: {complaint(error)}") from None

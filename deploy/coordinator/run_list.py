@@ -65,6 +65,9 @@ def runs_in(folder: Path) -> list[RunLine]:
 
 def show_runs(lines: list[RunLine], console: Console) -> None:
     """The runs as a table; where no site has labels, with the score that needs none."""
+    if not lines:
+        console.print("there is no run: covey run, covey simulate or covey submit starts one")
+        return
     unlabelled = any(line.agreement is not None and line.nmi is None for line in lines)
     keys = ("agreement",) if unlabelled else ("nmi", "acc")
     scores = {key: FIGURES[key].name for key in keys}

@@ -60,7 +60,11 @@ def show_sites(found: Iterable[SiteStatus], console: Console) -> None:
     """The sites as a table."""
     numbers = ("images", "rounds", "moved")
     heads = ("site", "status", "last seen", *numbers, "key")
-    show_table(console, heads, [site.row() for site in found], numbers=numbers)
+    rows = [site.row() for site in found]
+    if rows:
+        show_table(console, heads, rows, numbers=numbers)
+    else:
+        console.print("nobody is invited yet: covey server invite DIR NAME", markup=False)
 
 
 def as_json(found: Iterable[SiteStatus]) -> list[dict[str, Any]]:

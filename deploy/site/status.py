@@ -24,9 +24,10 @@ def pick_folder(given: Path | None) -> SiteFolder:
     if given is not None:
         return SiteFolder(given.absolute())
     found = sorted(path for path in Path().glob("covey-site-*") if path.is_dir())
-    if len(found) != 1:
-        what_there_is = ", ".join(map(str, found)) or "none"
-        raise UserError(f"name the site's folder (here: {what_there_is})")
+    if not found:
+        raise UserError("no site's folder is here: name it, or join first (covey client join -h)")
+    if len(found) > 1:
+        raise UserError(f"name the site's folder (here: {', '.join(map(str, found))})")
     return SiteFolder(found[0].absolute())
 
 

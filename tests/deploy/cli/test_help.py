@@ -11,6 +11,7 @@ from pathlib import Path
 import click
 import pytest
 import typer
+from typer.testing import CliRunner
 
 from common.augmentations import PRESETS
 from common.config import recipes
@@ -43,6 +44,18 @@ def commands() -> Iterator[tuple[str, click.Command]]:
 
 
 COMMANDS = dict(commands())
+
+
+@pytest.mark.parametrize("words", COMMANDS)
+def test_on_a_narrow_terminal_no_name_of_an_option_is_cut(words: str) -> None:
+    found = CliRunner().invoke(app, [*words.split(), "-h"], env={"COLUMNS": "60"})
+    assert found.exit_code == 0
+    assert "…" not in found.output and "\\[" not in found.output
+    assert max(map(len, found.output.splitlines())) <= 80
+    for parameter in COMMANDS[words].params:
+        if not getattr(parameter, "hidden", False):
+            shown = parameter.opts[0] if isinstance(parameter, click.Option) else parameter.name
+            assert shown in found.output.lower()
 
 
 @pytest.mark.parametrize("words", COMMANDS)

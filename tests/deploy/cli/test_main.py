@@ -144,3 +144,25 @@ def test_runs_on_this_machine_are_listed_with_their_whole_names(
     assert code == 0 and name in out and "no run" not in out
     (line,) = json.loads((tmp_path / "runs.json").read_text())
     assert (line["id"], line["status"], line["rounds"], line["planned"]) == (name, "finished", 1, 1)
+
+
+def test_where_there_is_nothing_yet_a_line_says_how_to_begin(
+    capsys, tmp_path: Path, monkeypatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    code, out, _ = covey(capsys, "runs")
+    assert code == 0 and out.startswith("there is no run: covey run, covey simulate")
+    code, _, err = covey(capsys, "client", "status")
+    assert code == 2 and "no site's folder is here: name it, or join first" in err
+    code, _, err = covey(capsys, "stop", "x")
+    assert code == 2 and "is no server's folder: name another, or make one with" in err
+    covey(capsys, "server", "init", "served", "--address", "localhost:8443")
+    code, out, _ = covey(capsys, "server", "sites", "served")
+    assert code == 0 and "nobody is invited yet: covey server invite DIR NAME" in out
+    code, _, err = covey(capsys, "stop", "x", "--server", "served")
+    assert code == 2 and err == "covey: unknown run 'x': known: none\n"
+
+
+def test_what_is_missing_is_told_with_the_command_that_explains_it(capsys) -> None:
+    code, _, err = covey(capsys, "server", "init")
+    assert code == 2 and err == "covey: Missing argument 'DIR'. (see covey server init -h)\n"
