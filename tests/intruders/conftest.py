@@ -7,6 +7,11 @@ from tests.deploy.helpers import processes
 from tests.deploy.machines import Covey, write_images
 from tests.intruders.place import Place
 
+LIMITS = {
+    "# request-limit = 64": "request-limit = 8",
+    "# message-limit = 2048": "message-limit = 8",
+}
+
 
 @pytest.fixture(scope="package")
 def place(tmp_path_factory):
@@ -16,8 +21,10 @@ def place(tmp_path_factory):
         covey.run("server", "init", "server", "--address", f"127.0.0.1:{free_port()}")
         settings = folder / "server" / "server.toml"
         text = settings.read_text()
-        assert "# request-limit = 64" in text
-        settings.write_text(text.replace("# request-limit = 64", "request-limit = 8"))
+        for line, smaller in LIMITS.items():
+            assert line in text
+            text = text.replace(line, smaller)
+        settings.write_text(text)
         for name in ("north", "gone", "rogue"):
             covey.run("server", "invite", "server", name, "--output", f"{name}.covey")
         covey.start("server", "server", "start", "server")

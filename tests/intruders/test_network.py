@@ -30,6 +30,7 @@ from deploy.flower import commands as flower
 from deploy.flower.bundle import write_bundle
 from deploy.flower.control import Control
 from deploy.flower.reach import check_invited, check_server
+from deploy.flower.whole import APP_PULL, APP_PUSH, SITE_PULL, SITE_PUSH
 from deploy.identity.certificates import Authority, make_authority, make_site_key
 from deploy.processes.supervisor import environment
 from tests.deploy.helpers import until
@@ -45,8 +46,9 @@ def control_paths():
 
 
 def runtime_paths():
-    """Every call of the Runtime API that the installed version's client makes."""
-    return re.findall(r'path="(/v1/runtime/[a-z-]+)"', Path(runtime_client.__file__).read_text())
+    """Every call of the Runtime API that the installed version's client makes, and our own."""
+    text = Path(runtime_client.__file__).read_text()
+    return [*re.findall(r'path="(/v1/runtime/[a-z-]+)"', text), APP_PULL, APP_PUSH]
 
 
 @pytest.mark.parametrize(
@@ -195,11 +197,14 @@ def test_a_signature_of_six_minutes_ago_and_one_of_another_site_are_refused(plac
     with client_of(place.invitation("rogue"), Signed(place.invitation("north"), now)) as client:
         assert status_of(client.PullMessages, mine) == 401
     assert "POST /v1/fleet/pull-messages: 401" in place.refused()
+    for path in (SITE_PULL, SITE_PUSH):  # and nobody's at all
+        assert place.post(path, mine.SerializeToString()) == 401
 
 
 def test_a_request_beyond_the_limit_is_refused_before_it_has_arrived(place):
     declared = {"content-length": str(8 * 2**20 + 1)}
-    assert place.post("/v1/fleet/push-object", b"", declared) == 413
+    for path in ("/v1/fleet/push-object", SITE_PUSH, SITE_PULL):
+        assert place.post(path, b"", declared) == 413
     tls = ssl.create_default_context(cafile=str(place.authority))
     with httpx.Client(verify=tls, trust_env=False, timeout=120) as client:
         chunks = (b"x" * 2**16 for _ in range(8 * 16 + 1))

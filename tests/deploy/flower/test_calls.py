@@ -180,6 +180,21 @@ def test_the_end_of_a_run_leaves_no_messages(place: Place, monkeypatch) -> None:
     assert (place.rows("objects"), place.rows("message_ins"), place.rows("message_res")) == before
 
 
+def test_the_database_does_not_grow_with_the_exchanges(place: Place) -> None:
+    site, app = place.site(), place.serverapp()
+    rng = np.random.default_rng(0)
+    sizes, taken = [], []
+    for _ in range(160):
+        ids = app.ask(site, content=rng.bytes(50_000))
+        site.answer(rng.bytes(50_000))
+        delivery = app.calls.pull(ids, taken, PATIENCE)
+        taken = [delivery.head.metadata.reply_to_message_id]
+        (pages,) = place.state.query("PRAGMA page_count")
+        sizes.append(pages["page_count"])
+    assert max(sizes[80:]) <= max(sizes[:80]) + 8  # pages; 80 exchanges more brought 2,000
+    assert place.rows("message_res") < 80
+
+
 # -- connections that break ------------------------------------------------------------------------
 
 

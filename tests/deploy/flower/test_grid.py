@@ -139,6 +139,12 @@ def test_at_a_stock_superlink_flowers_own_grid_is_used(place: Place, pool) -> No
         assert content_of(answer) == b"whole"
 
 
+def test_where_flower_has_moved_something_its_own_grid_is_used(place: Place, monkeypatch) -> None:
+    grid = place.serverapp().grid()
+    monkeypatch.delattr("flwr.supercore.protobuf.client.ProtobufClient._send")
+    assert whole_messages(grid) is grid
+
+
 def test_another_grid_is_left_as_it_is() -> None:
     grid = object()
     assert whole_messages(grid) is grid

@@ -1,17 +1,22 @@
 """flwr's database waits for a lock; its migrations are found under a path with spaces, too."""
 
+import resource
 import shutil
 import sqlite3
 from contextlib import closing
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
+import uvicorn
 from alembic.script import ScriptDirectory
 from flwr.supercore import sql_mixin
 from flwr.supercore.state.alembic import utils
+from flwr.superlink.servicer.fleet import fleet_handlers
 from sqlalchemy import create_engine
 
 from deploy.flower import superlink
+from deploy.processes.connections import take_many_connections
 
 
 def revisions() -> list[str]:
@@ -42,3 +47,27 @@ def test_the_database_waits_for_a_lock_for_longer_than_flower_lets_it(monkeypatc
     superlink.wait_for_locks()
     assert waits() == 25_000
     assert superlink.LOCK < 30  # what Flower's clients wait for an answer
+
+
+def test_where_flower_has_moved_something_it_is_served_as_it_is(monkeypatch) -> None:
+    served = []
+    monkeypatch.setattr(uvicorn, "run", lambda app, **options: served.append((app, options)))
+    monkeypatch.delattr(fleet_handlers, "pull_messages")
+    superlink.serve_whole_messages()
+    uvicorn.run(app="Flower's", access_log=True)
+    assert served == [("Flower's", {"access_log": True})]
+
+
+def test_a_state_in_memory_is_served_as_it_is() -> None:
+    app = SimpleNamespace(state=SimpleNamespace(linkstate_factory=SimpleNamespace(state=object)))
+    assert superlink.with_calls(app) is app
+
+
+def test_a_process_may_have_many_connections() -> None:
+    before = resource.getrlimit(resource.RLIMIT_NOFILE)
+    try:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (256, before[1]))
+        take_many_connections()
+        assert resource.getrlimit(resource.RLIMIT_NOFILE) == (before[1], before[1])
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, before)
