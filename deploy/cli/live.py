@@ -86,8 +86,8 @@ class Line:
 
 
 @contextmanager
-def live_line(folder: Path, console: Console, every: float = NOW_AND_THEN) -> Iterator[None]:
-    """Show the line while the body works; `every`: seconds between two lines that stay."""
+def live_line(folder: Path, console: Console) -> Iterator[None]:
+    """Show the line of the run in `folder` while the body works."""
     line = Line(folder)
     if console.is_terminal and not console.is_dumb_terminal:
         with Live(
@@ -99,7 +99,7 @@ def live_line(folder: Path, console: Console, every: float = NOW_AND_THEN) -> It
             yield
         return
     over = threading.Event()
-    teller = threading.Thread(target=_tell, args=(line, folder, console, every, over), daemon=True)
+    teller = threading.Thread(target=_tell, args=(line, folder, console, over), daemon=True)
     teller.start()
     try:
         yield
@@ -108,12 +108,10 @@ def live_line(folder: Path, console: Console, every: float = NOW_AND_THEN) -> It
         teller.join()
 
 
-def _tell(
-    line: Callable[[], str], folder: Path, console: Console, every: float, over: threading.Event
-) -> None:
+def _tell(line: Callable[[], str], folder: Path, console: Console, over: threading.Event) -> None:
     """Print the line every so often, but not where a round or a stage has been printed since."""
     news = Follower(folder)
-    while not over.wait(every):
+    while not over.wait(NOW_AND_THEN):
         printed, said = list(news.events()), line()
         if said and not printed:
             console.print(said, style="dim", highlight=False, markup=False, soft_wrap=True)

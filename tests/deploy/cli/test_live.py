@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
+from deploy.cli import live
 from deploy.cli.live import STARTING, Line, describe, duration, live_line
 from server.run.progress import JOIN, Progress, ProgressFile
 from tests.deploy.helpers import until
@@ -58,10 +59,13 @@ def test_what_a_killed_run_has_left_is_not_believed(tmp_path: Path) -> None:
     assert line() == ""  # and not as if it were to begin
 
 
-def test_in_a_file_a_line_stays_now_and_then_where_nothing_else_is_said(tmp_path: Path) -> None:
+def test_in_a_file_a_line_stays_now_and_then_where_nothing_else_is_said(
+    tmp_path: Path, monkeypatch
+) -> None:
+    monkeypatch.setattr(live, "NOW_AND_THEN", 0.05)
     ProgressFile(tmp_path).begin(TRAINING)
     console = Console(file=io.StringIO(), width=40)  # it is not folded
-    with live_line(tmp_path, console, every=0.05):
+    with live_line(tmp_path, console):
         ProgressFile(tmp_path).begin(TRAINING)
         until(lambda: "have answered" in console.file.getvalue())
     (first, *_) = console.file.getvalue().splitlines()
@@ -71,10 +75,11 @@ def test_in_a_file_a_line_stays_now_and_then_where_nothing_else_is_said(tmp_path
     assert len(console.file.getvalue()) == said
 
 
-def test_in_a_file_nothing_is_added_where_rounds_are_said(tmp_path: Path) -> None:
+def test_in_a_file_nothing_is_added_where_rounds_are_said(tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.setattr(live, "NOW_AND_THEN", 0.3)
     ProgressFile(tmp_path).begin(TRAINING)
     console = Console(file=io.StringIO())
-    with live_line(tmp_path, console, every=0.3):
+    with live_line(tmp_path, console):
         ProgressFile(tmp_path).begin(TRAINING)
         for _ in range(30):
             with (tmp_path / "metrics.jsonl").open("a") as events:

@@ -2,6 +2,7 @@
 
 import io
 import threading
+import time
 from pathlib import Path
 
 import pytest
@@ -13,10 +14,12 @@ from common.record.reader import read_settings
 from common.record.writer import write_settings
 from common.utils.errors import UserError
 from common.utils.lock import locked
+from deploy.cli import live
 from deploy.cli.main import app
 from deploy.engines import run_locally
 from deploy.engines.run_locally import RESTARTS, RunFailed
 from server.run.folder import LOCK, RunFolder
+from server.run.progress import Progress, ProgressFile
 from tests.builders.records import a_run
 
 PLAN = recipes.load("fedsimclr").plan({"rounds": 2})
@@ -76,6 +79,21 @@ def carry_through(federation: Federation) -> str:
 def quick(monkeypatch) -> None:
     monkeypatch.setattr(run_locally, "LOOK", 0.01)
     monkeypatch.setattr(run_locally, "FAREWELL", 0.1)
+
+
+def test_who_follows_a_run_is_told_what_it_waits_for(tmp_path: Path, monkeypatch) -> None:
+    """`covey submit` and `covey run` follow alike."""
+    monkeypatch.setattr(live, "NOW_AND_THEN", 0.02)
+
+    def training(federation: Federation) -> None:
+        progress = ProgressFile(federation.folder)
+        progress.begin(Progress("train", "representation", 1, 2, 0, 4, 3))
+        time.sleep(1.0)
+        progress.end()
+        finishing(federation)
+
+    said = carry_through(Federation(tmp_path, training))
+    assert "representation: round 1 of 2, training · 3 of 4 sites have answered · 0 s\n" in said
 
 
 def test_a_killed_server_app_is_started_again_and_the_run_goes_on(tmp_path: Path) -> None:
