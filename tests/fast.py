@@ -52,9 +52,7 @@ FAST = (
     "tests/test_names.py",
     "tests/test_security_page.py",
 )
-SLOW = (
-    "tests/test_docs.py::test_the_walk_through_of_a_new_objective_takes_one_file_and_one_recipe",
-)  # in the files above
+SLOW = ("tests/test_docs.py::test_the_walk_through_of",)  # how tests in the files above begin
 
 
 def arguments() -> list[str]:
