@@ -77,7 +77,7 @@ class Run:
     """One `covey run`, killed and resumed until it has finished."""
 
     def __init__(self, folder: Path, options: list[str], chance: random.Random) -> None:
-        self.folder, self.options, self.chance = folder, options, chance
+        self.folder, self.options, self.generator = folder, options, chance
         self.sockets = tempfile.mkdtemp(prefix="ck-")
         self.text = folder.with_suffix(".txt")
         self.outcome = Outcome()
@@ -138,8 +138,8 @@ class Run:
         self, process: subprocess.Popen[bytes], kills: int, every: float, patience: float
     ) -> bool:
         """Kill now and then until the process has ended; False where nothing happens any more."""
-        due = time.monotonic() + self.chance.expovariate(1 / every)
-        role = self.chance.choice(sorted(ROLES))
+        due = time.monotonic() + self.generator.expovariate(1 / every)
+        role = self.generator.choice(sorted(ROLES))
         seen, changed = "", time.monotonic()
         while process.poll() is None:
             now = time.monotonic()
@@ -150,8 +150,8 @@ class Run:
                 return False
             if kills and now >= due and self._kill(role):  # or as soon as there is one
                 kills -= 1
-                role = self.chance.choice(sorted(ROLES))
-                due = now + self.chance.expovariate(1 / every)
+                role = self.generator.choice(sorted(ROLES))
+                due = now + self.generator.expovariate(1 / every)
             time.sleep(LOOK)
         return True
 
@@ -164,7 +164,7 @@ class Run:
         victims = self._victims()
         if not victims.get(role):
             return False
-        os.kill(self.chance.choice(sorted(victims[role])), signal.SIGKILL)
+        os.kill(self.generator.choice(sorted(victims[role])), signal.SIGKILL)
         self.outcome.kills[role] += 1
         return True
 

@@ -66,10 +66,10 @@ def embed(
 
 @torch.no_grad()
 def embed_views(
-    model: Model, views: Views, images: Tensor, embedding: str, chance: torch.Generator
+    model: Model, views: Views, images: Tensor, embedding: str, generator: torch.Generator
 ) -> tuple[Embedded, Embedded]:
     """The same of two views of each image."""
-    found = view_outputs(model, views, images, torch.arange(len(images)), chance)
+    found = view_outputs(model, views, images, torch.arange(len(images)), generator)
     pairs = [[_embedded(model, h, embedding) for h in both.chunk(2)] for both in found]
     a, b = (_joined(parts) for parts in zip(*pairs, strict=True))
     return a, b
@@ -86,13 +86,13 @@ def outputs(
 
 
 def view_outputs(
-    model: Model, views: Views, images: Tensor, rows: Tensor, chance: torch.Generator
+    model: Model, views: Views, images: Tensor, rows: Tensor, generator: torch.Generator
 ) -> Iterator[Tensor]:
     """The same of two views of each, the second ones after all the first ones of a chunk."""
     model.eval()
     for chunk in rows.to(images.device).split(CHUNK):
-        batch = take(images, chunk, chance.device)
-        yield model.encoder(torch.cat(views.pair(batch, chance)))
+        batch = take(images, chunk, generator.device)
+        yield model.encoder(torch.cat(views.pair(batch, generator)))
 
 
 def _embedded(model: Model, h: Tensor, embedding: str) -> Embedded:

@@ -118,7 +118,7 @@ class Task:
             views=views,
             embed=lambda: self.embed().points[self.data.train],
             centroids=None if sent is None else self.centroids(),
-            chance=self.generator(purpose),
+            generator=self.generator(purpose),
             progress=(self.stage_round - 1) / self.stage.rounds,
             min_count=self.min_count,
         )

@@ -46,7 +46,7 @@ def train_round(
 ) -> dict[str, float]:
     """Train the workbench's objective for `stage.local_epochs`; the sum of each loss term over the
     images seen, by name."""
-    objective, chance = bench.objective.train(), site.chance
+    objective, generator = bench.objective.train(), site.generator
     parameters = [p for p in objective.parameters() if p.requires_grad]
     optimiser = build_optimiser(stage, parameters)
     received = [p.detach().clone() for p in parameters] if stage.proximal else []
@@ -59,7 +59,7 @@ def train_round(
     for _ in range(stage.local_epochs):
         objective.begin_epoch(site)
         objective.train()
-        made = view_batches(data, bench.views, stage.batch_size, chance)
+        made = view_batches(data, bench.views, stage.batch_size, generator)
         for batch in ahead(made, data.device):
             for group in optimiser.param_groups:
                 group["lr"] = learning_rate(stage, done)

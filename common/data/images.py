@@ -109,7 +109,7 @@ def class_name(name: str) -> str:
     return label(name, LONGEST_CLASS)
 
 
-def chance(seed: int, purpose: str) -> np.random.Generator:
+def generator(seed: int, purpose: str) -> np.random.Generator:
     """A generator for one purpose. (`common.utils.seeds` makes torch's, and would import it.)"""
     return np.random.default_rng([seed, *purpose.encode()])
 
@@ -124,4 +124,4 @@ def draw_order(among: int, images: int, seed: int, name: str) -> Indices:
     """All `among` indices in the order in which `draw` takes them."""
     if images > among:
         raise UserError(f"asked for {images} images, but {name} has {among}")
-    return chance(seed, "images").permutation(among)
+    return generator(seed, "images").permutation(among)

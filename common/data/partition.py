@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from common.data.images import Indices, Labels, chance
+from common.data.images import Indices, Labels, generator
 from common.data.splits import SPLITS
 from common.utils.errors import UserError, unknown
 from common.utils.files import write_atomic
@@ -131,7 +131,7 @@ def make_partition(
         labels = np.zeros(images, np.int64)
     if not 1 <= sites <= len(labels):
         raise UserError(f"{sites} sites need at least one image each: there are {len(labels)}")
-    rng = chance(seed, "partition")
+    rng = generator(seed, "partition")
     shares = rng.dirichlet(np.full(sites, size_skew)) if size_skew > 0 else None
     # Classes that no image has do not count.
     dense = np.unique(labels, return_inverse=True)[1].astype(np.int64)

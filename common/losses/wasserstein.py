@@ -8,11 +8,13 @@ import torch.nn.functional as F
 from torch import Tensor
 
 
-def distance_from_uniform(z: Tensor, directions: int, chance: torch.Generator) -> Tensor:
+def distance_from_uniform(z: Tensor, directions: int, generator: torch.Generator) -> Tensor:
     """Sliced Wasserstein distance of `z` (N, p), scaled to unit length, from N points drawn
     uniformly from the sphere, over so many random directions."""
     n, width = z.shape
-    drawn = torch.randn(n + directions, width, generator=chance, device=chance.device).to(z.device)
+    drawn = torch.randn(n + directions, width, generator=generator, device=generator.device).to(
+        z.device
+    )
     uniform = F.normalize(drawn[:n], dim=1)
     return sliced_wasserstein(F.normalize(z.float(), dim=1), uniform, drawn[n:])
 

@@ -28,17 +28,17 @@ SMALLEST_SCALE = 1e-8
 FULL_PRECISION = 32  # bits
 
 
-def draw_levels(least: int, most: int, chance: torch.Generator) -> Tensor:
-    """2^b - 1 for two bit-widths b drawn from least..most, as (2,) float32 on `chance`'s device.
+def draw_levels(least: int, most: int, generator: torch.Generator) -> Tensor:
+    """2^b - 1 for two bit-widths b drawn from least..most, as (2,) float32 on `generator`'s device.
 
     Each is uniform; they differ unless least = most, since at equal widths both would be the same
     network. Nothing is read back from the device. `ValueError` for an impossible range.
     """
     if not 1 <= least <= most <= FULL_PRECISION:
         raise ValueError(f"need 1 <= least <= most <= {FULL_PRECISION} bits, got {least}..{most}")
-    widths, device = most - least + 1, chance.device
-    first = torch.randint(widths, (1,), generator=chance, device=device)
-    apart = torch.randint(1, max(widths, 2), (1,), generator=chance, device=device)
+    widths, device = most - least + 1, generator.device
+    first = torch.randint(widths, (1,), generator=generator, device=device)
+    apart = torch.randint(1, max(widths, 2), (1,), generator=generator, device=device)
     bits = least + torch.cat([first, (first + apart) % widths])
     return ((torch.ones_like(bits) << bits) - 1).float()
 

@@ -27,12 +27,12 @@ from common.models.model import Model
 
 class Batch(NamedTuple):
     """One batch: two views (N, C, H, W) of the same images, in [0, 1]; `rows` (N,): which of the
-    site's training images they are; `chance`: all that is drawn in a step is drawn from it."""
+    site's training images they are; `generator`: all that is drawn in a step is drawn from it."""
 
     a: Tensor
     b: Tensor
     rows: Tensor
-    chance: torch.Generator
+    generator: torch.Generator
 
 
 class Representations(NamedTuple):
@@ -58,7 +58,7 @@ class LocalRound:
     `embed()`: unit-length embeddings (n, d) of the site's n training images, without augmentation,
     by the networks as they are now, in the stage's embedding space; rows as in `Batch.rows`.
     `views()`: pairs of views of the site's training images, in batches, each image once.
-    `centroids`: the global ones (K, d) in that space, None before there are any. `chance`: for
+    `centroids`: the global ones (K, d) in that space, None before there are any. `generator`: for
     everything random. `progress`: the share of the stage's rounds that lies behind. `min_count`:
     the fewest images that a count, sum or centroid that leaves the site may stand for.
     """
@@ -66,7 +66,7 @@ class LocalRound:
     embed: Callable[[], Tensor]
     views: Callable[[], Iterator[Batch]]
     centroids: Tensor | None
-    chance: torch.Generator
+    generator: torch.Generator
     progress: float = 0.0
     min_count: int = 1
 

@@ -120,6 +120,6 @@ def pseudo_labels(site: LocalRound, clusters: int) -> Tensor:
     points = site.embed()
     with torch.autocast(points.device.type, enabled=False):
         if site.centroids is None:
-            return kmeans(points, clusters, generator=site.chance, spherical=True).labels
+            return kmeans(points, clusters, generator=site.generator, spherical=True).labels
         nearest: Tensor = (points @ F.normalize(site.centroids.to(points), dim=1).T).argmax(dim=1)
     return nearest

@@ -108,7 +108,7 @@ class ContrastiveQuant(Wrapper):
         self.pairs = VARIANTS[settings.variant]
 
     def represent(self, batch: Batch) -> AtPrecisions:
-        levels = draw_levels(self.settings.least_bits, self.settings.most_bits, batch.chance)
+        levels = draw_levels(self.settings.least_bits, self.settings.most_bits, batch.generator)
         needed = sorted({seen for pair in self.pairs for seen in pair})
         views = {"a": batch.a, "b": batch.b}
         passed: dict[Seen, Passed] = {}

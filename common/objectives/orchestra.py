@@ -111,7 +111,10 @@ class Orchestra(TargetObjective):
             + disagreement(seen.z_a, seen.t_b, c, TEMPERATURE)
         )
         quarters = torch.randint(
-            4, (len(seen.batch.a),), generator=seen.batch.chance, device=seen.batch.chance.device
+            4,
+            (len(seen.batch.a),),
+            generator=seen.batch.generator,
+            device=seen.batch.generator.device,
         )
         told = self.rotation(self.projector(self.encoder(turn(seen.batch.a, quarters))))
         weight = float(self.begun)
@@ -136,7 +139,7 @@ class Orchestra(TargetObjective):
         if self.recent is not None:
             smallest = max(self.settings.smallest, site.min_count)
             settings = replace(self.settings, smallest=smallest)
-            own = local_centroids(*self.recent, settings, site.chance)
+            own = local_centroids(*self.recent, settings, site.generator)
             self.prototypes.rows[: len(own)] = own
         self.recent = None
 
@@ -165,7 +168,7 @@ def turn(images: Tensor, quarters: Tensor) -> Tensor:
 
 @torch.no_grad()
 def local_centroids(
-    points: Tensor, images: Tensor, settings: Parameters, chance: torch.Generator
+    points: Tensor, images: Tensor, settings: Parameters, generator: torch.Generator
 ) -> Tensor:
     """Centroids (k', p) of unit length of `points` (m, p), float32, by equal-size clustering.
 
@@ -180,7 +183,7 @@ def local_centroids(
     k = min(settings.local_clusters, len(different) // size)
     if k < 1:
         return points[:0]
-    start = torch.randperm(len(points), generator=chance, device=chance.device)[:k]
+    start = torch.randperm(len(points), generator=generator, device=generator.device)[:k]
     centroids = points[start.to(points.device)]
     for _ in range(STEPS):
         shares = sinkhorn(points @ centroids.T, EPSILON, ITERATIONS)

@@ -58,14 +58,16 @@ class ProPos(byol.BYOL):
         if self._progress >= self.settings.warm_up:
             points = site.embed()
             k = min(self.clusters, len(points))
-            self._labels = kmeans(points, k, generator=site.chance, spherical=True).labels
+            self._labels = kmeans(points, k, generator=site.generator, spherical=True).labels
 
     def terms(self, seen: Representations) -> dict[str, Tensor]:
         if self._labels is None:
             return super().terms(seen)
-        z_a, z_b, chance = seen.z_a, seen.z_b, seen.batch.chance
+        z_a, z_b, generator = seen.z_a, seen.z_b, seen.batch.generator
         terms = super().terms(
-            seen._replace(z_a=self._neighbours(z_a, chance), z_b=self._neighbours(z_b, chance))
+            seen._replace(
+                z_a=self._neighbours(z_a, generator), z_b=self._neighbours(z_b, generator)
+            )
         )
         labels, tau = self._labels[seen.batch.rows], self.settings.temperature
         scattering = 0.5 * (
@@ -74,8 +76,8 @@ class ProPos(byol.BYOL):
         )
         return {**terms, "scattering": self.settings.scatter_weight * scattering}
 
-    def _neighbours(self, z: Tensor, chance: torch.Generator) -> Tensor:
-        noise = torch.randn(z.shape, generator=chance, device=chance.device).to(z.device)
+    def _neighbours(self, z: Tensor, generator: torch.Generator) -> Tensor:
+        noise = torch.randn(z.shape, generator=generator, device=generator.device).to(z.device)
         return z.float() + self.settings.noise * noise
 
     def after_step(self, progress: float) -> None:

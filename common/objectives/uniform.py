@@ -44,7 +44,7 @@ class Uniform(Wrapper):
         self.settings = parameters
 
     def terms(self, seen: Representations) -> dict[str, Tensor]:
-        directions, chance = self.settings.directions, seen.batch.chance
-        spread = distance_from_uniform(seen.z_a, directions, chance)
-        spread = spread + distance_from_uniform(seen.z_b, directions, chance)
+        directions, generator = self.settings.directions, seen.batch.generator
+        spread = distance_from_uniform(seen.z_a, directions, generator)
+        spread = spread + distance_from_uniform(seen.z_b, directions, generator)
         return {**self.inner.terms(seen), "uniformity": self.settings.uniform_weight * spread}

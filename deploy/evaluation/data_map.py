@@ -21,7 +21,8 @@ from common.data.planned import planned_data
 from common.protocol.messages import Floats
 from common.record import writer
 from common.record.schema import DataMap
-from common.utils.seeds import derive_seed, generator
+from common.utils import seeds
+from common.utils.seeds import derive_seed
 from deploy.evaluation.trained import Trained, load_trained
 
 # Enough to see the structure, in a quarter of the time of t-SNE's defaults on half as many points
@@ -40,8 +41,8 @@ def write_map(folder: Path) -> None:
     sample, points = embedded_sample(trained, IMAGES)
     centres = trained.centroids
     if centres is None:
-        chance = generator(trained.device, plan.seed, "map")
-        centres = kmeans(points, plan.clusters, spherical=True, generator=chance).centroids
+        generator = seeds.generator(trained.device, plan.seed, "map")
+        centres = kmeans(points, plan.clusters, spherical=True, generator=generator).centroids
     clusters = nearest(points, centres)
     flat = flattened(points.cpu().numpy(), derive_seed(plan.seed, "map") % 2**32)
     classes = None if sample.labels is None else torch.from_numpy(sample.labels).tolist()

@@ -17,8 +17,8 @@ from torch import Tensor, nn
 from client.dataset import batches, shuffled_batches
 from client.embedding import CHUNK
 from common.data import ImageData
+from common.utils import seeds
 from common.utils.errors import UserError
-from common.utils.seeds import generator
 from deploy.evaluation.trained import Trained
 
 # Within a point of the best of 12 settings tried on two small runs (digits; 6,000 images of
@@ -57,20 +57,20 @@ def fine_tuned(
     assert data.labels is not None
     seed = trained.plan.seed
     labels = torch.from_numpy(data.labels)
-    chance = generator("cpu", seed, "labelled", repeat)
-    labelled = draw_labelled(labels, protocol.share, chance)
+    generator = seeds.generator("cpu", seed, "labelled", repeat)
+    labelled = draw_labelled(labels, protocol.share, generator)
     if len(labels[labelled].unique()) < 2:
         raise UserError("fine-tuning needs labels of two classes or more")
     few = data.subset(labelled.numpy())
-    chance = generator(trained.device, seed, "fine-tune", repeat)
-    model = fine_tune(trained, few, protocol.epochs, chance)
+    generator = seeds.generator(trained.device, seed, "fine-tune", repeat)
+    model = fine_tune(trained, few, protocol.epochs, generator)
     return FineTuned(labelled, predict(trained, model, test))
 
 
-def draw_labelled(labels: Tensor, share: float, chance: torch.Generator) -> Tensor:
+def draw_labelled(labels: Tensor, share: float, generator: torch.Generator) -> Tensor:
     """Rows (n,) of `share` of the images of each class, at least one, drawn without replacement. A
-    smaller share from the same `chance` is part of a larger one."""
-    order = torch.randperm(len(labels), generator=chance)
+    smaller share from the same `generator` is part of a larger one."""
+    order = torch.randperm(len(labels), generator=generator)
     chosen = []
     for label in labels.unique():
         rows = order[labels[order] == label]
@@ -78,7 +78,9 @@ def draw_labelled(labels: Tensor, share: float, chance: torch.Generator) -> Tens
     return torch.cat(chosen)
 
 
-def fine_tune(trained: Trained, data: ImageData, epochs: int, chance: torch.Generator) -> nn.Module:
+def fine_tune(
+    trained: Trained, data: ImageData, epochs: int, generator: torch.Generator
+) -> nn.Module:
     """A copy of the encoder under a linear classifier, both trained on all of `data`."""
     assert data.labels is not None
     device, views = trained.device, trained.views(data)
@@ -99,9 +101,9 @@ def fine_tune(trained: Trained, data: ImageData, epochs: int, chance: torch.Gene
         optimiser, lambda step: (1 + math.cos(math.pi * step / steps)) / 2
     )
     for _ in range(epochs):
-        for rows in shuffled_batches(len(images), BATCH, chance):
+        for rows in shuffled_batches(len(images), BATCH, generator):
             with trained.precision():
-                scores = model(views(images[rows], chance))
+                scores = model(views(images[rows], generator))
             loss = F.cross_entropy(scores.float(), labels[rows])
             optimiser.zero_grad(set_to_none=True)
             loss.backward()

@@ -24,8 +24,8 @@ from client.statistics.clusters import nearest
 from common import metrics
 from common.clustering.kmeans import kmeans
 from common.data import ImageData, load, load_test
+from common.utils import seeds
 from common.utils.errors import UserError, unknown
-from common.utils.seeds import generator
 from deploy.evaluation import finetune
 from deploy.evaluation.federated import FROZEN, evaluate_federated
 from deploy.evaluation.table import show
@@ -139,7 +139,9 @@ def pool(trained: Trained, asked: Asked) -> Pooled:
 
 
 def _hold_out(data: ImageData, seed: int) -> tuple[ImageData, ImageData]:
-    order = torch.randperm(len(data.images), generator=generator("cpu", seed, "hold-out")).numpy()
+    order = torch.randperm(
+        len(data.images), generator=seeds.generator("cpu", seed, "hold-out")
+    ).numpy()
     held = round(len(order) * HELD_OUT)
     return data.subset(order[held:]), data.subset(order[:held])
 
@@ -173,8 +175,8 @@ def clustering(trained: Trained, z: Tensor, labels: Tensor, classes: int) -> dic
     """Scores of pooled k-means on embeddings z (N, d), and of the federation's centroids where
     they fit."""
     clusters = trained.plan.clusters or classes
-    chance = generator(trained.device, trained.plan.seed, "evaluate")
-    found = kmeans(z, clusters, spherical=True, generator=chance)
+    generator = seeds.generator(trained.device, trained.plan.seed, "evaluate")
+    found = kmeans(z, clusters, spherical=True, generator=generator)
 
     table = measure.count_table(found.labels, labels, clusters, classes)
     figures = {"kmeans": metrics.clustering_scores(table)}

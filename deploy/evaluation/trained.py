@@ -25,9 +25,9 @@ from common.models.model import Model
 from common.record.reader import SETTINGS, read_settings
 from common.record.schema import Run
 from common.stages import build_stage
+from common.utils import seeds
 from common.utils.errors import UserError
 from common.utils.files import read_note, utf8_path
-from common.utils.seeds import generator
 
 
 @dataclass(frozen=True)
@@ -108,9 +108,9 @@ class Trained:
             norm.reset_running_stats()
             norm.momentum = None  # a plain mean over the batches
         images, views = torch.from_numpy(data.images), self.views(data)
-        chance = generator(self.device, self.plan.seed, "statistics")
+        generator = seeds.generator(self.device, self.plan.seed, "statistics")
         self.model.train()
-        for rows in shuffled_batches(len(images), CHUNK, chance):
+        for rows in shuffled_batches(len(images), CHUNK, generator):
             with self.precision():
                 h = self.encoder(views.plain(take(images, rows.cpu(), self.device)))
                 if self.space == "projector":

@@ -42,7 +42,7 @@ def views(
 def local_round(points: Tensor, centroids: Tensor | None = None, seed: int = 0) -> LocalRound:
     """A round at a site whose images are embedded as these points; nothing asks for its views."""
     return LocalRound(
-        embed=lambda: points, views=lambda: iter(()), centroids=centroids, chance=draws(seed)
+        embed=lambda: points, views=lambda: iter(()), centroids=centroids, generator=draws(seed)
     )
 
 

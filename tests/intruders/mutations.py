@@ -48,16 +48,16 @@ class Mutator:
     """Spoils encoded records. `others`: whole messages from which parts may be taken."""
 
     def __init__(self, seed, others):
-        self.chance = np.random.default_rng(seed)
+        self.generator = np.random.default_rng(seed)
         self.others = others
 
     def pick(self, options):
-        return options[int(self.chance.integers(len(options)))]
+        return options[int(self.generator.integers(len(options)))]
 
     def spoil(self, data):
         """One to three changes to the encoded record `data`."""
-        for _ in range(int(self.chance.integers(1, 4))):
-            if self.chance.random() < 0.12:
+        for _ in range(int(self.generator.integers(1, 4))):
+            if self.generator.random() < 0.12:
                 data = self.spoil_bytes(data)
             else:
                 try:
@@ -70,12 +70,12 @@ class Mutator:
 
     def spoil_bytes(self, data):
         if not data:
-            return bytes(self.chance.bytes(8))
-        at, to = sorted(int(n) for n in self.chance.integers(0, len(data) + 1, 2))
-        to = min(to, at + 64) if self.chance.random() < 0.7 else to
+            return bytes(self.generator.bytes(8))
+        at, to = sorted(int(n) for n in self.generator.integers(0, len(data) + 1, 2))
+        to = min(to, at + 64) if self.generator.random() < 0.7 else to
         other = self.pick(self.others)
         ways = (
-            lambda: data[:at] + bytes(self.chance.bytes(to - at)) + data[to:],
+            lambda: data[:at] + bytes(self.generator.bytes(to - at)) + data[to:],
             lambda: data[:at] + data[to:],
             lambda: data[:to] + data[at:],
             lambda: data[:at],
@@ -86,7 +86,7 @@ class Mutator:
                 + bytes([data[at % len(data)] ^ 1 << self.pick(range(8))])
                 + data[at + 1 :]
             ),
-            lambda: b"\x0a\x02" * int(self.chance.integers(1, 400)) + data,
+            lambda: b"\x0a\x02" * int(self.generator.integers(1, 400)) + data,
         )
         return self.pick(ways)()
 
@@ -96,7 +96,7 @@ class Mutator:
             return
         item = self.pick(record.items)
         kind = item.WhichOneof("value")
-        roll = self.chance.random()
+        roll = self.generator.random()
         if roll < 0.06:
             item.key = self.pick(NAMES)
         elif roll < 0.12:
@@ -113,7 +113,7 @@ class Mutator:
             part.items.add(key=self.pick(NAMES), value=self.array())
             return
         item = self.pick(part.items)
-        roll = self.chance.random()
+        roll = self.generator.random()
         if roll < 0.1:
             item.key = self.pick(NAMES)
         elif roll < 0.15:
@@ -139,10 +139,10 @@ class Mutator:
             flat = array.reshape(-1)
             value = self.pick(REALS if array.dtype.kind == "f" else INTEGERS)
             with np.errstate(all="ignore"):
-                if self.chance.random() < 0.5:
-                    flat[int(self.chance.integers(len(flat)))] = value
+                if self.generator.random() < 0.5:
+                    flat[int(self.generator.integers(len(flat)))] = value
                 else:
-                    flat[:] = value if self.chance.random() < 0.5 else -flat
+                    flat[:] = value if self.generator.random() < 0.5 else -flat
             packed.CopyFrom(array_to_proto(Array(array)))
         except Exception:  # it had been spoiled before
             return
@@ -151,10 +151,10 @@ class Mutator:
         """Any array that numpy can write."""
         dtype, shape = np.dtype(self.pick(DTYPES)), self.pick(SHAPES)
         count = int(np.prod(shape, dtype=int))
-        array = np.frombuffer(self.chance.bytes(count * dtype.itemsize), dtype).reshape(shape)
-        if self.chance.random() < 0.3:
+        array = np.frombuffer(self.generator.bytes(count * dtype.itemsize), dtype).reshape(shape)
+        if self.generator.random() < 0.3:
             array = np.asfortranarray(array)
-        elif self.chance.random() < 0.3 and dtype.kind in "fi":
+        elif self.generator.random() < 0.3 and dtype.kind in "fi":
             array = np.ones(shape, dtype)
         return array_to_proto(Array(array.copy(order="K")))
 
@@ -203,7 +203,7 @@ class Mutator:
                 lambda: ConfigRecordValue(double=self.pick(REALS)),
                 lambda: ConfigRecordValue(string=self.pick(NAMES)),
                 lambda: ConfigRecordValue(bool=True),
-                lambda: ConfigRecordValue(bytes=self.chance.bytes(9)),
+                lambda: ConfigRecordValue(bytes=self.generator.bytes(9)),
                 ConfigRecordValue,
                 lambda: ConfigRecordValue(sint_list=SintList(vals=INTEGERS)),
                 lambda: ConfigRecordValue(double_list=DoubleList(vals=REALS)),
@@ -213,11 +213,11 @@ class Mutator:
         )()
 
     def spoil_config(self, part):
-        if not part.items or self.chance.random() < 0.15:
+        if not part.items or self.generator.random() < 0.15:
             part.items.add(key=self.pick(NAMES), value=self.value())
             return
         item = self.pick(part.items)
-        roll = self.chance.random()
+        roll = self.generator.random()
         if item.key == "plan" and roll < 0.9:
             item.value.string = self.plan(item.value.string)
         elif roll < 0.15:
@@ -233,15 +233,15 @@ class Mutator:
 
     def plan(self, text):
         """The plan's JSON with something else in a place of it."""
-        if self.chance.random() < 0.1:
-            deep = int(self.chance.integers(10, 100_000))
+        if self.generator.random() < 0.1:
+            deep = int(self.generator.integers(10, 100_000))
             return self.pick(
                 ("[" * deep, '{"stages":' * deep, text[:-9], text * 2, "null", "\ud7ff")
             )
         try:
             tree = json.loads(text)
-            place = tree if self.chance.random() < 0.5 else self.pick(tree["stages"])
-            if self.chance.random() < 0.2:
+            place = tree if self.generator.random() < 0.5 else self.pick(tree["stages"])
+            if self.generator.random() < 0.2:
                 place = place.get("parameters", place)
             if not isinstance(place, dict):  # it had been spoiled before
                 return json.dumps(place)

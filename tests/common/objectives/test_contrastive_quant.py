@@ -108,7 +108,7 @@ def test_value_and_gradient_are_those_of_a_copy_for_each_precision(
         "contrastive-quant",
         parameters=f"variant={variant} first={first} least-bits=3 most-bits=5 hidden=8 width=4",
     )
-    levels = draw_levels(3, 5, views(6).chance).tolist()
+    levels = draw_levels(3, 5, views(6).generator).tolist()
     expected, slow_gradients = slow(part, views(6), levels, PAIRS[variant])
     loss = total(part, views(6))
     torch.testing.assert_close(loss, expected, atol=1e-5, rtol=1e-5)

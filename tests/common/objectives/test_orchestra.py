@@ -91,7 +91,7 @@ def test_terms_are_agreement_both_ways_and_the_rotations_cross_entropy() -> None
     part.begin_round(local_round(torch.eye(4)))
     seen = part.represent(views(24))
     quarters = torch.randint(4, (24,), generator=torch.Generator().manual_seed(7))
-    seen.batch.chance.manual_seed(7)
+    seen.batch.generator.manual_seed(7)
     terms = part.terms(seen)
     c = part.prototypes.rows
     both = [

@@ -19,7 +19,9 @@ from tests.builders.objectives import draws, objective, views
 def site(n: int = 8, clusters: int = 4) -> LocalRound:
     """A site of n images in well separated clusters, image i in cluster i % clusters."""
     points = torch.eye(max(n, clusters))[[i % clusters for i in range(n)]]
-    return LocalRound(embed=lambda: points, views=lambda: iter(()), centroids=None, chance=draws(3))
+    return LocalRound(
+        embed=lambda: points, views=lambda: iter(()), centroids=None, generator=draws(3)
+    )
 
 
 def slow_prototype_scattering(

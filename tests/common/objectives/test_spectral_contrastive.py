@@ -35,7 +35,7 @@ def batch(n: int, seed: int) -> Batch:
 
 def whole(*batches: Batch) -> Batch:
     a, b = (torch.cat([getattr(one, view) for one in batches]) for view in "ab")
-    return Batch(a, b, torch.arange(len(a)), batches[0].chance)
+    return Batch(a, b, torch.arange(len(a)), batches[0].generator)
 
 
 def site_of(*batches: Batch) -> LocalRound:
@@ -43,7 +43,7 @@ def site_of(*batches: Batch) -> LocalRound:
         embed=lambda: torch.zeros(0),
         views=lambda: iter(batches),
         centroids=None,
-        chance=batches[0].chance,
+        chance=batches[0].generator,
     )
 
 
