@@ -20,14 +20,14 @@ from kornia import augmentation as kornia
 from torch import Tensor, nn
 from torchvision.transforms import v2
 
-from common.augmentations import PRESETS, ViewPreset, Views
+from common.augmentations import PRESETS, Augmentation, Preset
 
 CASES = [("digits", 1, 28), ("garments", 1, 28), ("natural", 3, 32), ("natural", 3, 96)]
 
 Make = Callable[[Tensor], Tensor]
 
 
-def kornia_views(preset: ViewPreset, channels: int, side: int) -> Make:
+def kornia_views(preset: Preset, channels: int, side: int) -> Make:
     """kornia's sequence: one module per operation, over the whole batch."""
     jitter = (preset.brightness, preset.contrast, preset.saturation, preset.hue)
     crop = kornia.RandomResizedCrop((side, side), scale=preset.crop, ratio=preset.aspect)
@@ -48,7 +48,7 @@ def kornia_views(preset: ViewPreset, channels: int, side: int) -> Make:
     return lambda images: sequence(images.float().div_(255))
 
 
-def torchvision_views(preset: ViewPreset, channels: int, side: int) -> Make:
+def torchvision_views(preset: Preset, channels: int, side: int) -> Make:
     """torchvision's transforms, called for each image: a batch would share its parameters."""
     jitter = (preset.brightness, preset.contrast, preset.saturation, preset.hue)
     steps: list[nn.Module] = [
@@ -72,7 +72,7 @@ def torchvision_views(preset: ViewPreset, channels: int, side: int) -> Make:
     return lambda images: torch.stack([transform(image) for image in images])
 
 
-def blurs(preset: ViewPreset, side: int) -> bool:
+def blurs(preset: Preset, side: int) -> bool:
     """Whether images of this side are blurred."""
     return preset.blur > 0 and side > preset.blur_above
 
@@ -107,7 +107,7 @@ def measure(kind: str, channels: int, side: int, options: argparse.Namespace) ->
     generator = torch.Generator(device).manual_seed(0)
     shape = (options.batch, channels, side, side)
     images = torch.randint(0, 256, shape, dtype=torch.uint8, generator=generator, device=device)
-    covey = Views(preset, side)
+    covey = Augmentation(preset, side)
     makers: dict[str, Make] = {
         "covey": lambda batch: covey(batch, generator),
         "kornia": kornia_views(preset, channels, side),

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from common.augmentations import Views
+from common.augmentations import Augmentation
 from common.config.options import Plan
 from common.data import ImageData
 from common.objectives.base import Batch
@@ -74,14 +74,14 @@ class SiteImages:
 
 
 def view_batches(
-    data: Dataset, views: Views, size: int, generator: torch.Generator
+    data: Dataset, augmentation: Augmentation, size: int, generator: torch.Generator
 ) -> Iterator[Batch]:
     """Two views of each training image, in shuffled batches of at most `size`, on the device."""
     shuffled = list(shuffled_batches(len(data.train), size, generator))
     where = data.train[torch.cat(shuffled)].to(data.images.device)  # one copy a pass, none a batch
     for rows, index in zip(shuffled, where.tensor_split(len(shuffled)), strict=True):
         images = take(data.images, index, data.device)
-        yield Batch(*views.pair(images, generator), rows, generator)
+        yield Batch(*augmentation.pair(images, generator), rows, generator)
 
 
 def ahead(batches: Iterator[Batch], device: torch.device) -> Iterator[Batch]:

@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from client.dataset import take
-from common.augmentations import Views
+from common.augmentations import Augmentation
 from common.config.options import Plan
 from common.models.model import Model
 
@@ -57,42 +57,50 @@ class Memory:
 
 @torch.no_grad()
 def embed(
-    model: Model, views: Views, images: Tensor, embedding: str, device: torch.device
+    model: Model, augmentation: Augmentation, images: Tensor, embedding: str, device: torch.device
 ) -> Embedded:
     """Forward all images (N, C, H, W) uint8 in evaluation mode, without augmentation."""
-    found = outputs(model, views, images, torch.arange(len(images)), device)
+    found = outputs(model, augmentation, images, torch.arange(len(images)), device)
     return _joined([_embedded(model, h, embedding) for h in found])
 
 
 @torch.no_grad()
 def embed_views(
-    model: Model, views: Views, images: Tensor, embedding: str, generator: torch.Generator
+    model: Model,
+    augmentation: Augmentation,
+    images: Tensor,
+    embedding: str,
+    generator: torch.Generator,
 ) -> tuple[Embedded, Embedded]:
     """The same of two views of each image."""
-    found = view_outputs(model, views, images, torch.arange(len(images)), generator)
+    found = view_outputs(model, augmentation, images, torch.arange(len(images)), generator)
     pairs = [[_embedded(model, h, embedding) for h in both.chunk(2)] for both in found]
     a, b = (_joined(parts) for parts in zip(*pairs, strict=True))
     return a, b
 
 
 def outputs(
-    model: Model, views: Views, images: Tensor, rows: Tensor, device: torch.device
+    model: Model, augmentation: Augmentation, images: Tensor, rows: Tensor, device: torch.device
 ) -> Iterator[Tensor]:
     """Encoder outputs of the `rows` of images in evaluation mode, chunk by chunk."""
     model.eval()
     for chunk in rows.to(images.device).split(CHUNK):
-        plain = views.plain(take(images, chunk, device))
+        plain = augmentation.plain(take(images, chunk, device))
         yield model.encoder(plain.contiguous(memory_format=torch.channels_last))
 
 
 def view_outputs(
-    model: Model, views: Views, images: Tensor, rows: Tensor, generator: torch.Generator
+    model: Model,
+    augmentation: Augmentation,
+    images: Tensor,
+    rows: Tensor,
+    generator: torch.Generator,
 ) -> Iterator[Tensor]:
     """The same of two views of each, the second ones after all the first ones of a chunk."""
     model.eval()
     for chunk in rows.to(images.device).split(CHUNK):
         batch = take(images, chunk, generator.device)
-        yield model.encoder(torch.cat(views.pair(batch, generator)))
+        yield model.encoder(torch.cat(augmentation.pair(batch, generator)))
 
 
 def _embedded(model: Model, h: Tensor, embedding: str) -> Embedded:

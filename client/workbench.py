@@ -1,8 +1,8 @@
 """The model on the device, kept warm between rounds and, in a simulation, between sites.
 
 A `Workbench` is everything that a round needs and that depends on the plan alone: the stage's model
-(its objective or solver), the views, the layout of what is shared. Nothing of a site stays in it:
-`set_up` writes every tensor anew before each use.
+(its objective or solver), the augmentation, the layout of what is shared. Nothing of a site stays
+in it: `set_up` writes every tensor anew before each use.
 """
 
 from collections.abc import Collection, Mapping
@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from client.merge import MERGES, Memory, Merging
-from common.augmentations import Views, build_views
+from common.augmentations import Augmentation, build_augmentation
 from common.config.options import Plan, Stage
 from common.models.model import Model
 from common.objectives.base import Objective
@@ -31,7 +31,7 @@ class Workbench:
     """The built modules of one stage on one device."""
 
     model: Model
-    views: Views
+    augmentation: Augmentation
     layout: Layout
     initial: Mapping[str, Tensor]
     device: torch.device
@@ -143,7 +143,7 @@ class Workshop:
             model.to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
             self._bench = Workbench(
                 model=model,
-                views=build_views(plan.views, kind, side),
+                augmentation=build_augmentation(plan.views, kind, side),
                 layout=layout.layout_of(model.shared()),
                 initial={k: v.clone() for k, v in model.state_dict().items()},
                 device=self.device,

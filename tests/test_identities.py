@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from common.augmentations import Views, build_views
+from common.augmentations import Augmentation, build_augmentation
 from common.config.options import Plan
 from common.data.planned import planned_data, planned_partition
 from common.objectives.base import Batch
@@ -25,7 +25,7 @@ def centralised(the_plan: Plan) -> Groups:
     (stage,), data = the_plan.stages, planned_data(the_plan)
     images = torch.from_numpy(data.images)
     rows = training_rows(the_plan, "site-0", len(images))
-    views = build_views(the_plan.views, data.kind, data.side)
+    views = build_augmentation(the_plan.views, data.kind, data.side)
     objective = start_of(the_plan).train()
     trained = [p for p in objective.parameters() if p.requires_grad]
     steps_of_epoch = -(-len(rows) // stage.batch_size)
@@ -104,7 +104,7 @@ def test_a_full_batch_step_at_the_sites_is_one_on_their_union(
         "normalisation": "group",
         "size-skew": skew,
     }
-    monkeypatch.setattr(Views, "pair", mirrored)
+    monkeypatch.setattr(Augmentation, "pair", mirrored)
     got = run(tmp_path / "run", "fedbyol", **options)
     before, after = union_step(plan("fedbyol", **options))
     assert max(np.abs(after[name] - before[name]).max() for name in after) > 1e-3

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from client.embedding import outputs, view_outputs
-from common.augmentations import Views
+from common.augmentations import Augmentation
 from common.models.model import Model
 from common.solvers.base import Affinity, Moments, OfOutputs, Patches
 
@@ -24,21 +24,21 @@ PATCHED = 2**24  # numbers in the patches that are laid out at once (64 MB)
 @torch.no_grad()
 def plain_points(
     model: Model,
-    views: Views,
+    augmentation: Augmentation,
     images: Tensor,
     rows: Tensor,
     statistic: OfOutputs,
     device: torch.device,
 ) -> Tensor:
     """A statistic's x (n, d) of the n `rows` without augmentation."""
-    chunks = outputs(model, views, images, rows, device)
+    chunks = outputs(model, augmentation, images, rows, device)
     return torch.cat([statistic.points(h) for h in chunks])
 
 
 @torch.no_grad()
 def patch_moments(
     model: Model,
-    views: Views,
+    augmentation: Augmentation,
     images: Tensor,
     rows: Tensor,
     statistic: Patches,
@@ -56,7 +56,7 @@ def patch_moments(
 
     hook = layer.register_forward_pre_hook(add)
     try:
-        for _ in outputs(model, views, images, rows, device):
+        for _ in outputs(model, augmentation, images, rows, device):
             pass
     finally:
         hook.remove()
@@ -77,21 +77,21 @@ def _patch_gram(maps: Tensor, layer: nn.Conv2d) -> Tensor:
 @torch.no_grad()
 def _view_points(
     model: Model,
-    views: Views,
+    augmentation: Augmentation,
     images: Tensor,
     rows: Tensor,
     statistic: OfOutputs,
     generator: torch.Generator,
 ) -> Iterator[tuple[Tensor, Tensor]]:
     """A statistic's x (n, d) of two views of the `rows`, chunk by chunk."""
-    for h in view_outputs(model, views, images, rows, generator):
+    for h in view_outputs(model, augmentation, images, rows, generator):
         x_a, x_b = statistic.points(h).chunk(2)
         yield x_a, x_b
 
 
 def view_moments(
     model: Model,
-    views: Views,
+    augmentation: Augmentation,
     images: Tensor,
     rows: Tensor,
     statistic: Moments,
@@ -102,7 +102,7 @@ def view_moments(
     width = statistic.width
     gram = torch.zeros(width + 1, width + 1, dtype=torch.float64, device=generator.device)
     within = torch.zeros(width, width, dtype=torch.float64, device=generator.device)
-    for h_a, h_b in _view_points(model, views, images, rows, statistic, generator):
+    for h_a, h_b in _view_points(model, augmentation, images, rows, statistic, generator):
         difference, ones = h_a - h_b, F.pad(torch.cat([h_a, h_b]), (0, 1), value=1.0)
         with torch.autocast(generator.device.type, enabled=False):
             gram += (ones.T @ ones).double() / 2
@@ -112,7 +112,7 @@ def view_moments(
 
 def view_affinity(
     model: Model,
-    views: Views,
+    augmentation: Augmentation,
     images: Tensor,
     rows: Tensor,
     statistic: Affinity,
@@ -125,7 +125,7 @@ def view_affinity(
     width = statistic.width
     total = torch.zeros(width, width, dtype=torch.float64, device=generator.device)
     near = torch.zeros(width, dtype=torch.long, device=generator.device)
-    for a, b in _view_points(model, views, images, rows, statistic, generator):
+    for a, b in _view_points(model, augmentation, images, rows, statistic, generator):
         near += ((a > 0) | (b > 0)).sum(dim=0)
         with torch.autocast(generator.device.type, enabled=False):
             total += (a.T @ b).double()

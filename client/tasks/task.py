@@ -98,13 +98,13 @@ class Task:
     def _embed_by(self, how: Callable[..., Found], *more: object) -> Found:
         bench, images = self.bench, self.data.images
         with self.phase("embed"), bench.precision():
-            return how(bench.model, bench.views, images, self.stage.embedding, *more)
+            return how(bench.model, bench.augmentation, images, self.stage.embedding, *more)
 
     def in_training_images(self, measured: Callable[..., Found], *more: object) -> Found:
         """What `measured` finds in the training images by the model as it is."""
         bench, images = self.bench, self.data.images
         with self.phase("embed"), bench.precision():
-            return measured(bench.model, bench.views, images, self.data.train, *more)
+            return measured(bench.model, bench.augmentation, images, self.data.train, *more)
 
     def local_round(self, purpose: str) -> LocalRound:
         """What an objective may look at; its chance is for `purpose`."""
@@ -112,7 +112,7 @@ class Task:
 
         def views() -> Iterator[Batch]:
             size = self.stage.batch_size
-            return view_batches(self.data, self.bench.views, size, self.generator("views"))
+            return view_batches(self.data, self.bench.augmentation, size, self.generator("views"))
 
         return LocalRound(
             views=views,

@@ -59,7 +59,7 @@ def train_round(
     for _ in range(stage.local_epochs):
         objective.begin_epoch(site)
         objective.train()
-        made = view_batches(data, bench.views, stage.batch_size, generator)
+        made = view_batches(data, bench.augmentation, stage.batch_size, generator)
         for batch in ahead(made, data.device):
             for group in optimiser.param_groups:
                 group["lr"] = learning_rate(stage, done)

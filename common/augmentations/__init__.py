@@ -1,7 +1,8 @@
-"""Views: random augmentations of a whole batch on its device, with parameters of each image's own.
+"""Augmentation of a whole batch on its device, with parameters of each image's own.
 
-A view is one crop window (crop, flip and rotation together: one grid, one bilinear sampling), then
-one colour matrix, then blur and noise. All chance comes from the generator that is handed in.
+A view of an image is one crop window (crop, flip and rotation together: one grid, one bilinear
+sampling), then one colour matrix, then blur and noise. All chance comes from the generator that is
+handed in.
 `presets.py` says how strong, `operations.py` has the maths.
 """
 
@@ -20,20 +21,20 @@ from common.augmentations.operations import (
     recolour,
     sample_windows,
 )
-from common.augmentations.presets import PRESETS, ViewPreset
+from common.augmentations.presets import PRESETS, Preset
 from common.utils.errors import unknown
 
-__all__ = ["PRESETS", "ViewPreset", "Views", "build_views"]
+__all__ = ["PRESETS", "Augmentation", "Preset", "build_augmentation"]
 
 CPU_CHUNK = 2**19
 """Numbers in a chunk on a CPU (2 MB): larger intermediates leave the cache and are page-faulted in
 anew for each operation, which is three times slower at side 96."""
 
 
-class Views:
+class Augmentation:
     """Makes views of side `side` as `preset` says."""
 
-    def __init__(self, preset: ViewPreset, side: int) -> None:
+    def __init__(self, preset: Preset, side: int) -> None:
         self.preset = preset
         self.side = side
         self._moves = preset.crop != (1.0, 1.0) or preset.flip > 0 or preset.rotation > 0
@@ -86,13 +87,13 @@ class Views:
         return view.clamp_(0, 1)
 
 
-def build_views(name: str, kind: str, side: int) -> Views:
-    """The views called `name` at `side`; "auto" takes the data set's `kind`. `UserError` for an
-    unknown name."""
+def build_augmentation(name: str, kind: str, side: int) -> Augmentation:
+    """The augmentation called `name`, for views of `side`; "auto" takes the data set's `kind`.
+    `UserError` for an unknown name."""
     chosen = kind if name == "auto" else name
     if chosen not in PRESETS:
-        raise unknown("view preset", chosen, [*PRESETS, "auto"])
-    return Views(PRESETS[chosen], side)
+        raise unknown("augmentation", chosen, [*PRESETS, "auto"])
+    return Augmentation(PRESETS[chosen], side)
 
 
 def _check(images: Tensor) -> None:

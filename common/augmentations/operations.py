@@ -14,7 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from common.augmentations.presets import Range, ViewPreset
+from common.augmentations.presets import Preset, Range
 
 
 class Draws(NamedTuple):
@@ -47,7 +47,7 @@ class Draws(NamedTuple):
         return cls(*torch.rand(shape, generator=generator, device=generator.device).unbind())
 
 
-def crop_windows(preset: ViewPreset, draws: Draws) -> Tensor:
+def crop_windows(preset: Preset, draws: Draws) -> Tensor:
     """What each view shows: (N, 2, 3), affine from the view's to the image's (x, y) in [-1, 1].
 
     A window with a share of the image's area in `preset.crop` lies inside the image and is then
@@ -83,7 +83,7 @@ def sample_windows(images: Tensor, windows: Tensor, padding: str) -> Tensor:
     return F.grid_sample(images, grid, padding_mode=padding, align_corners=False)
 
 
-def brightness_contrast(preset: ViewPreset, draws: Draws, luma: Tensor) -> tuple[Tensor, Tensor]:
+def brightness_contrast(preset: Preset, draws: Draws, luma: Tensor) -> tuple[Tensor, Tensor]:
     """Gain and offset, (N,) each, of brightness b and then contrast c about the image's mean
     `luma` (N,): x -> c·(b·x) + (1 - c)·b·luma."""
     brightness = 1 + _jitter(preset, draws, preset.brightness, draws.brightness)
@@ -104,7 +104,7 @@ def colour_basis() -> Tensor:
     return torch.stack([luma, torch.eye(3, dtype=torch.float64) - luma, turned]).float()
 
 
-def recolour(view: Tensor, preset: ViewPreset, draws: Draws, basis: Tensor) -> Tensor:
+def recolour(view: Tensor, preset: Preset, draws: Draws, basis: Tensor) -> Tensor:
     """Jitter and grayscale of RGB (N, 3, H, W): with saturation s and hue angle θ the colour
     matrix is L + s·(cos θ·P + sin θ·Q), and grayscale is s = 0. `basis` is `colour_basis()`."""
     gain, offset = brightness_contrast(preset, draws, view.mean((2, 3)) @ basis[0, 0])
@@ -117,7 +117,7 @@ def recolour(view: Tensor, preset: ViewPreset, draws: Draws, basis: Tensor) -> T
     return torch.baddbmm(offset[:, None, None], matrix, view.flatten(2)).view(view.shape)
 
 
-def blur_kernels(preset: ViewPreset, draws: Draws, side: int) -> Tensor:
+def blur_kernels(preset: Preset, draws: Draws, side: int) -> Tensor:
     """(N, k) Gaussian kernels that sum to 1, k odd and about a tenth of `side` (SimCLR's); a
     single 1 in the middle where the image draws no blur."""
     radius = max(1, side // 20)
@@ -144,7 +144,7 @@ def _between(bounds: Range, draw: Tensor) -> Tensor:
     return bounds[0] + (bounds[1] - bounds[0]) * draw
 
 
-def _jitter(preset: ViewPreset, draws: Draws, strength: float, draw: Tensor) -> Tensor:
+def _jitter(preset: Preset, draws: Draws, strength: float, draw: Tensor) -> Tensor:
     """(N,) in [-strength, strength]; 0 where the image draws no jitter."""
     return torch.where(draws.jitter < preset.jitter, strength * (2 * draw - 1), 0.0)
 

@@ -7,7 +7,7 @@ Range = tuple[float, float]
 
 
 @dataclass(frozen=True)
-class ViewPreset:
+class Preset:
     """How strongly one kind of image is augmented; the defaults change nothing.
 
     crop: share of the image's area; aspect: width over height of the crop; flip, jitter,
@@ -34,9 +34,9 @@ class ViewPreset:
     noise: float = 0.0
 
 
-PRESETS: dict[str, ViewPreset] = {
+PRESETS: dict[str, Preset] = {
     # A flipped digit is another sign, and a crop below half can turn one digit into another.
-    "digits": ViewPreset(
+    "digits": Preset(
         crop=(0.5, 1.0),
         aspect=(3 / 4, 4 / 3),
         rotation=15.0,
@@ -45,7 +45,7 @@ PRESETS: dict[str, ViewPreset] = {
         contrast=0.4,
         noise=0.05,
     ),
-    "garments": ViewPreset(
+    "garments": Preset(
         crop=(0.4, 1.0),
         aspect=(3 / 4, 4 / 3),
         flip=0.5,
@@ -57,7 +57,7 @@ PRESETS: dict[str, ViewPreset] = {
     ),
     # SimCLR on CIFAR-10 (Chen et al., ICML 2020, appendix B.9: jitter of strength 0.5, no blur);
     # larger images are blurred as on ImageNet (appendix A), and cropped as on CIFAR-10.
-    "natural": ViewPreset(
+    "natural": Preset(
         crop=(0.2, 1.0),
         aspect=(3 / 4, 4 / 3),
         flip=0.5,

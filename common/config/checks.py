@@ -18,8 +18,8 @@ PARTICULAR = {kind.aggregation for kind in OBJECTIVES.values()}  # aggregations 
 
 
 def check_plan(plan: Plan) -> None:
-    """`UserError` if the plan names an unknown encoder, objective, solver, parameter, view preset
-    or partition, or asks for what its number of sites does not allow."""
+    """`UserError` if the plan names an unknown encoder, objective, solver, parameter,
+    augmentation or partition, or asks for what its number of sites does not allow."""
     check_byzantine(plan)
     encoder = build_encoder(plan.encoder, channels=1, side=32, seed=0)
     for stage in plan.stages:
@@ -36,6 +36,6 @@ def check_plan(plan: Plan) -> None:
                 f"{'objective' if stage.objective else 'solver'} {stage.method!r}"
             )
     if plan.views not in ("auto", *PRESETS):
-        raise unknown("view preset", plan.views, ("auto", *PRESETS))
+        raise unknown("augmentation", plan.views, ("auto", *PRESETS))
     if plan.partition != OWN:
         parse(plan.partition)

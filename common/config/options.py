@@ -185,7 +185,8 @@ class RunOptions(_Options):
     seed: int = Field(default=0, ge=0, lt=2**31, description="decides every random choice")
     encoder: str = Field(default="convnet", description=f"the network: {', '.join(ENCODERS)}")
     views: str = Field(
-        default="auto", description="augmentation: digits, garments, natural; auto: by data set"
+        default="auto",
+        description="augmentation of the two views: digits, garments, natural; auto: by data set",
     )
     clusters: int = Field(
         default=0, ge=0, le=10_000, description="number of clusters; 0: as many as classes, or 10"
@@ -199,7 +200,10 @@ class RunOptions(_Options):
         default="average", description="running statistics of BatchNorm: averaged, or kept local"
     )
     participation: float = Field(
-        default=1.0, gt=0, le=1, description="share of the sites that take part in a round"
+        default=1.0,
+        gt=0,
+        le=1,
+        description="client fraction: share of the sites that take part in a round",
     )
     over_sampling: float = Field(
         default=1.0,

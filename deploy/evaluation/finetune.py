@@ -83,7 +83,7 @@ def fine_tune(
 ) -> nn.Module:
     """A copy of the encoder under a linear classifier, both trained on all of `data`."""
     assert data.labels is not None
-    device, views = trained.device, trained.views(data)
+    device, augmentation = trained.device, trained.augmentation(data)
     images = torch.from_numpy(data.images).to(device)
     labels = torch.from_numpy(data.labels).to(device)
     encoder = copy.deepcopy(trained.encoder).requires_grad_(True)
@@ -103,7 +103,7 @@ def fine_tune(
     for _ in range(epochs):
         for rows in shuffled_batches(len(images), BATCH, generator):
             with trained.precision():
-                scores = model(views(images[rows], generator))
+                scores = model(augmentation(images[rows], generator))
             loss = F.cross_entropy(scores.float(), labels[rows])
             optimiser.zero_grad(set_to_none=True)
             loss.backward()
@@ -115,10 +115,10 @@ def fine_tune(
 @torch.no_grad()
 def predict(trained: Trained, model: nn.Module, data: ImageData) -> Tensor:
     """The class (N,) of each image, without augmentation."""
-    views, images = trained.views(data), torch.from_numpy(data.images)
+    augmentation, images = trained.augmentation(data), torch.from_numpy(data.images)
     with trained.precision():
         found = [
-            model(views.plain(chunk.to(trained.device))).argmax(dim=1)
+            model(augmentation.plain(chunk.to(trained.device))).argmax(dim=1)
             for chunk in images.split(CHUNK)
         ]
     return torch.cat(found)

@@ -17,7 +17,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from client.dataset import shuffled_batches, take
 from client.embedding import CHUNK, embed
 from client.workbench import mixed_precision, pick_device
-from common.augmentations import Views, build_views
+from common.augmentations import Augmentation, build_augmentation
 from common.config.options import Plan
 from common.data import ImageData
 from common.models.encoders import Encoder
@@ -62,9 +62,9 @@ class Trained:
         """Mixed precision where the sites had it on such a device."""
         return mixed_precision(self.plan.precision, self.device)
 
-    def views(self, data: ImageData) -> Views:
-        """The views of the data set's own preset."""
-        return build_views("auto", data.kind, self.side)
+    def augmentation(self, data: ImageData) -> Augmentation:
+        """The augmentation of the data set's own preset."""
+        return build_augmentation("auto", data.kind, self.side)
 
     def check(self, data: ImageData) -> None:
         """`UserError` for images of another shape than the run's."""
@@ -80,7 +80,7 @@ class Trained:
         self.check(data)
         images = torch.from_numpy(data.images)
         with self.precision():
-            seen = embed(self.model, self.views(data), images, space, self.device)
+            seen = embed(self.model, self.augmentation(data), images, space, self.device)
         if not bool(torch.isfinite(seen.points).all()):
             raise UserError(f"the {space}'s outputs are not finite: the run has diverged")
         return seen.points
@@ -107,12 +107,12 @@ class Trained:
         for norm in norms:
             norm.reset_running_stats()
             norm.momentum = None  # a plain mean over the batches
-        images, views = torch.from_numpy(data.images), self.views(data)
+        images, augmentation = torch.from_numpy(data.images), self.augmentation(data)
         generator = seeds.generator(self.device, self.plan.seed, "statistics")
         self.model.train()
         for rows in shuffled_batches(len(images), CHUNK, generator):
             with self.precision():
-                h = self.encoder(views.plain(take(images, rows.cpu(), self.device)))
+                h = self.encoder(augmentation.plain(take(images, rows.cpu(), self.device)))
                 if self.space == "projector":
                     self.model.projector(h)
         self.model.eval()

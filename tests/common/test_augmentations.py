@@ -10,11 +10,11 @@ from hypothesis import strategies as st
 from torch import Tensor
 from torchvision.transforms import functional as torchvision
 
-from common.augmentations import PRESETS, ViewPreset, Views, build_views
+from common.augmentations import PRESETS, Augmentation, Preset, build_augmentation
 from common.augmentations import operations as ops
 from common.utils.errors import UserError
 
-IDENTITY = ViewPreset()
+IDENTITY = Preset()
 LUMA = torch.tensor([0.299, 0.587, 0.114])
 
 
@@ -61,7 +61,7 @@ def test_a_view_is_a_square_float_image_in_0_1_whatever_the_image(
     preset: str, count: int, channels: int, height: int, width: int, side: int
 ) -> None:
     images = random_images(count, channels, height, width)
-    for view in Views(PRESETS[preset], side).pair(images, seeded(1)):
+    for view in Augmentation(PRESETS[preset], side).pair(images, seeded(1)):
         assert view.shape == (count, channels, side, side)
         assert view.dtype == torch.float32
         assert view.min() >= 0 and view.max() <= 1
@@ -73,7 +73,7 @@ def test_the_same_image_gives_a_different_view_at_each_place_of_the_batch(
     preset: str, channels: int
 ) -> None:
     images = random_images(1, channels, 29).repeat(8, 1, 1, 1)
-    a, b = build_views(preset, "digits", 29).pair(images, seeded(3))
+    a, b = build_augmentation(preset, "digits", 29).pair(images, seeded(3))
     views = torch.cat([a, b]).flatten(1)
     distances = torch.cdist(views, views) + torch.eye(16)
     assert distances.min() > 0.1
@@ -82,39 +82,43 @@ def test_the_same_image_gives_a_different_view_at_each_place_of_the_batch(
 @pytest.mark.parametrize(
     ("preset", "makes_them_differ"),
     [
-        (ViewPreset(crop=(0.3, 1.0)), True),
-        (ViewPreset(rotation=30.0), True),
-        (ViewPreset(flip=0.5), True),
-        (ViewPreset(jitter=0.8, brightness=0.4), True),
-        (ViewPreset(jitter=0.8, contrast=0.4), True),
-        (ViewPreset(jitter=0.8, saturation=0.4), True),
-        (ViewPreset(jitter=0.8, hue=0.1), True),
-        (ViewPreset(grayscale=0.5), True),
-        (ViewPreset(blur=0.5), True),
-        (ViewPreset(noise=0.1), True),
-        (ViewPreset(brightness=0.4, contrast=0.4, hue=0.1), False),  # strengths without jitter
-        (ViewPreset(blur=0.5, blur_above=24), False),
+        (Preset(crop=(0.3, 1.0)), True),
+        (Preset(rotation=30.0), True),
+        (Preset(flip=0.5), True),
+        (Preset(jitter=0.8, brightness=0.4), True),
+        (Preset(jitter=0.8, contrast=0.4), True),
+        (Preset(jitter=0.8, saturation=0.4), True),
+        (Preset(jitter=0.8, hue=0.1), True),
+        (Preset(grayscale=0.5), True),
+        (Preset(blur=0.5), True),
+        (Preset(noise=0.1), True),
+        (Preset(brightness=0.4, contrast=0.4, hue=0.1), False),  # strengths without jitter
+        (Preset(blur=0.5, blur_above=24), False),
     ],
 )
 def test_each_operation_alone_changes_images_and_not_all_alike(
-    preset: ViewPreset, makes_them_differ: bool
+    preset: Preset, makes_them_differ: bool
 ) -> None:
     images = random_images(1, 3, 24).repeat(32, 1, 1, 1)
-    views = Views(preset, 24)
+    views = Augmentation(preset, 24)
     distinct = {view.numpy().tobytes() for view in views(images, seeded(0))}
     assert (len(distinct) > 1) is makes_them_differ
 
 
 @pytest.mark.parametrize("preset", PRESETS)
 def test_a_seed_repeats_the_bytes_and_a_generator_moves_on(preset: str) -> None:
-    images, views, generator = random_images(6, 3, 48), build_views(preset, "", 48), seeded(5)
+    images, views, generator = (
+        random_images(6, 3, 48),
+        build_augmentation(preset, "", 48),
+        seeded(5),
+    )
     first, second = views(images, generator), views(images, generator)
     assert torch.equal(first, views(images, seeded(5)))
     assert not torch.equal(first, second)
 
 
 def test_views_are_made_in_full_precision_inside_autocast() -> None:
-    images, views = random_images(4, 3, 48), build_views("natural", "", 48)
+    images, views = random_images(4, 3, 48), build_augmentation("natural", "", 48)
     outside = views(images, seeded(2))
     with torch.autocast("cpu", torch.bfloat16):
         assert torch.equal(views(images, seeded(2)), outside)
@@ -123,16 +127,16 @@ def test_views_are_made_in_full_precision_inside_autocast() -> None:
 def test_images_after_the_first_chunk_are_augmented_too(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("common.augmentations.CPU_CHUNK", 2 * 3 * 16**2)
     images = random_images(1, 3, 16).repeat(7, 1, 1, 1)
-    views = build_views("natural", "", 16)(images, seeded(0))
+    views = build_augmentation("natural", "", 16)(images, seeded(0))
     assert len({view.numpy().tobytes() for view in views}) == 7
 
 
 @pytest.mark.parametrize("channels", [1, 3])
 def test_the_preset_that_changes_nothing_returns_the_images(channels: int) -> None:
     images = random_images(5, channels, 17)
-    view = Views(IDENTITY, 17)(images, seeded(0))
+    view = Augmentation(IDENTITY, 17)(images, seeded(0))
     torch.testing.assert_close(view, images / 255, atol=1e-6, rtol=0)
-    assert torch.equal(view, Views(PRESETS["natural"], 17).plain(images))
+    assert torch.equal(view, Augmentation(PRESETS["natural"], 17).plain(images))
 
 
 def test_the_whole_window_shows_the_whole_image() -> None:
@@ -146,7 +150,7 @@ def test_the_whole_window_shows_the_whole_image() -> None:
 @given(seed=st.integers(0, 1000), side=st.integers(5, 12))
 @settings(max_examples=15, deadline=None)
 def test_crop_flip_and_rotation_are_those_of_a_loop_over_pixels(seed: int, side: int) -> None:
-    preset = ViewPreset(crop=(0.2, 1.0), aspect=(3 / 4, 4 / 3), flip=0.5, rotation=40.0)
+    preset = Preset(crop=(0.2, 1.0), aspect=(3 / 4, 4 / 3), flip=0.5, rotation=40.0)
     images = random_images(2, 3, side) / 255
     windows = ops.crop_windows(preset, ops.Draws.of(2, seeded(seed)))
     fast = ops.sample_windows(images, windows, "zeros")
@@ -156,7 +160,7 @@ def test_crop_flip_and_rotation_are_those_of_a_loop_over_pixels(seed: int, side:
 
 def test_rotation_is_torchvisions_and_turns_by_the_angle_of_the_preset() -> None:
     image = random_images(1, 1, 21) / 255
-    windows = ops.crop_windows(ViewPreset(rotation=30.0), draws(angle=1.0))
+    windows = ops.crop_windows(Preset(rotation=30.0), draws(angle=1.0))
     bilinear = torchvision.InterpolationMode.BILINEAR
     wanted = torchvision.rotate(image, 30.0, interpolation=bilinear)
     # torchvision masks half-covered border pixels: compare the disc that never leaves the image.
@@ -166,7 +170,7 @@ def test_rotation_is_torchvisions_and_turns_by_the_angle_of_the_preset() -> None
 
 def test_a_flip_mirrors_left_and_right() -> None:
     image = random_images(1, 3, 10) / 255
-    windows = ops.crop_windows(ViewPreset(flip=0.5), draws(flip=0.49))
+    windows = ops.crop_windows(Preset(flip=0.5), draws(flip=0.49))
     shown = ops.sample_windows(image, windows, "zeros")
     torch.testing.assert_close(shown, image.flip(3), atol=1e-5, rtol=0)
 
@@ -189,7 +193,7 @@ def test_images_are_flipped_only_where_the_preset_says(name: str) -> None:
 def test_a_crop_lies_inside_the_image_and_keeps_to_the_presets_areas_and_aspects(
     low: float, narrowest: float, widest: float, seed: int
 ) -> None:
-    preset = ViewPreset(crop=(low, 1.0), aspect=(narrowest, widest))
+    preset = Preset(crop=(low, 1.0), aspect=(narrowest, widest))
     windows = ops.crop_windows(preset, ops.Draws.of(64, seeded(seed)))
     width, height, centre = windows[:, 0, 0], windows[:, 1, 1], windows[:, :, 2]
     assert ((width * height >= low - 1e-5) & (width * height <= 1 + 1e-5)).all()
@@ -205,7 +209,7 @@ def test_the_areas_of_crops_are_spread_evenly_over_the_presets_range() -> None:
     torch.testing.assert_close(quartiles, torch.tensor([0.4, 0.6, 0.8]), atol=0.02, rtol=0)
 
 
-JITTER = ViewPreset(jitter=1.0, brightness=0.4, contrast=0.4, saturation=0.4, hue=0.1)
+JITTER = Preset(jitter=1.0, brightness=0.4, contrast=0.4, saturation=0.4, hue=0.1)
 
 
 def test_brightness_contrast_and_saturation_are_torchvisions_in_this_order() -> None:
@@ -221,7 +225,7 @@ def test_brightness_contrast_and_saturation_are_torchvisions_in_this_order() -> 
 @pytest.mark.parametrize("channels", [1, 3])
 def test_jitter_changes_its_share_of_the_images_and_no_others(channels: int) -> None:
     images = random_images(400, channels, 8)
-    view = Views(replace(JITTER, jitter=0.8), 8)(images, seeded(0))
+    view = Augmentation(replace(JITTER, jitter=0.8), 8)(images, seeded(0))
     kept = (view - images / 255).abs().amax((1, 2, 3)) < 1e-5
     assert kept.float().mean().item() == pytest.approx(0.2, abs=0.06)
 
@@ -238,14 +242,14 @@ def test_hue_turns_the_colours_and_leaves_luma_and_gray_alone() -> None:
 
 def test_one_channel_is_jittered_as_three_equal_ones() -> None:
     images, preset = random_images(6, 1, 15), replace(JITTER, noise=0.0)
-    one = Views(preset, 15)(images, seeded(4))
-    three = Views(preset, 15)(images.repeat(1, 3, 1, 1), seeded(4))
+    one = Augmentation(preset, 15)(images, seeded(4))
+    three = Augmentation(preset, 15)(images.repeat(1, 3, 1, 1), seeded(4))
     torch.testing.assert_close(one.expand_as(three), three, atol=1e-5, rtol=0)
 
 
 def test_grayscale_makes_the_channels_equal_to_luma_for_its_share_of_images() -> None:
     images = random_images(400, 3, 8)
-    view = Views(ViewPreset(grayscale=0.25), 8)(images, seeded(0))
+    view = Augmentation(Preset(grayscale=0.25), 8)(images, seeded(0))
     gray = (view - view[:, :1]).abs().amax((1, 2, 3)) < 1e-6
     assert gray.float().mean().item() == pytest.approx(0.25, abs=0.06)
     luma = torch.einsum("nchw,c->nhw", images[gray] / 255, LUMA)
@@ -255,7 +259,7 @@ def test_grayscale_makes_the_channels_equal_to_luma_for_its_share_of_images() ->
 
 @pytest.mark.parametrize("side", [21, 40])
 def test_each_image_is_blurred_with_its_own_sigma_as_torchvision_would(side: int) -> None:
-    images, preset = random_images(4, 3, side) / 255, ViewPreset(blur=0.5)
+    images, preset = random_images(4, 3, side) / 255, Preset(blur=0.5)
     drawn = draws(4)._replace(
         blur=torch.tensor([0.0, 0.2, 0.4, 0.5]), sigma=torch.tensor([0.1, 0.5, 1.0, 1.0])
     )
@@ -269,24 +273,26 @@ def test_each_image_is_blurred_with_its_own_sigma_as_torchvision_would(side: int
 
 def test_noise_has_a_standard_deviation_of_each_images_own_up_to_the_presets() -> None:
     images = torch.full((200, 1, 32, 32), 128, dtype=torch.uint8)
-    view = Views(ViewPreset(noise=0.1), 32)(images, seeded(0))
+    view = Augmentation(Preset(noise=0.1), 32)(images, seeded(0))
     deviations = (view - 128 / 255).flatten(1).std(dim=1)
     assert deviations.max() < 0.11
     assert deviations.mean().item() == pytest.approx(0.05, abs=0.01)
 
 
 def test_an_operation_that_is_off_does_not_change_what_the_others_draw() -> None:
-    images, flips = random_images(16, 3, 12), ViewPreset(flip=0.5)
-    flipped = Views(flips, 12)(images, seeded(9))
-    same = Views(replace(flips, blur=0.9, blur_above=12, brightness=0.5), 12)(images, seeded(9))
+    images, flips = random_images(16, 3, 12), Preset(flip=0.5)
+    flipped = Augmentation(flips, 12)(images, seeded(9))
+    same = Augmentation(replace(flips, blur=0.9, blur_above=12, brightness=0.5), 12)(
+        images, seeded(9)
+    )
     assert torch.equal(flipped, same)
 
 
 def test_auto_takes_the_kind_of_the_data_set_and_a_name_goes_before_it() -> None:
-    assert build_views("auto", "garments", 28).preset == PRESETS["garments"]
-    assert build_views("digits", "garments", 28).preset == PRESETS["digits"]
-    with pytest.raises(UserError, match="unknown view preset 'digit': did you mean 'digits'"):
-        build_views("digit", "natural", 28)
+    assert build_augmentation("auto", "garments", 28).preset == PRESETS["garments"]
+    assert build_augmentation("digits", "garments", 28).preset == PRESETS["digits"]
+    with pytest.raises(UserError, match="unknown augmentation 'digit': did you mean 'digits'"):
+        build_augmentation("digit", "natural", 28)
 
 
 @pytest.mark.parametrize(
@@ -295,4 +301,4 @@ def test_auto_takes_the_kind_of_the_data_set_and_a_name_goes_before_it() -> None
 )
 def test_images_that_are_not_a_uint8_batch_are_refused_with_their_shape(images: Tensor) -> None:
     with pytest.raises(ValueError, match=r"must be uint8 .* not torch\."):
-        build_views("natural", "", 8)(images, seeded(0))
+        build_augmentation("natural", "", 8)(images, seeded(0))

@@ -15,7 +15,7 @@ from client import dataset
 from client.dataset import Dataset, ahead, take, view_batches
 from client.tasks import train as training
 from client.workbench import Workshop
-from common.augmentations import build_views
+from common.augmentations import build_augmentation
 from common.config import recipes
 from common.config.options import Plan
 from common.data import load
@@ -125,7 +125,9 @@ def test_where_the_images_are_held_changes_no_bit_of_a_view() -> None:
     for images in (held, held.to(GPU)):
         chance = torch.Generator(device=GPU).manual_seed(0)
         data = Dataset("ward", images, None, (), train=rows, held=rows[:0], device=GPU)
-        found.append([(b.a, b.b, b.rows) for b in view_batches(data, bench.views, 32, chance)])
+        found.append(
+            [(b.a, b.b, b.rows) for b in view_batches(data, bench.augmentation, 32, chance)]
+        )
     for one, other in zip(*found, strict=True):
         assert all(map(torch.equal, one, other))
 
@@ -139,7 +141,7 @@ def test_views_made_ahead_on_a_stream_of_their_own_are_the_same() -> None:
     for way in (lambda batches, _device: batches, ahead):
         generator = torch.Generator(device=GPU).manual_seed(0)
         seen = []
-        for batch in way(view_batches(data, bench.views, 32, generator), GPU):
+        for batch in way(view_batches(data, bench.augmentation, 32, generator), GPU):
             busy = torch.ones(2000, 2000, device=GPU)
             for _ in range(20):
                 busy = busy @ busy / 2000  # so that the next views overtake, if they can
@@ -152,7 +154,7 @@ def test_views_made_ahead_on_a_stream_of_their_own_are_the_same() -> None:
 @pytest.mark.parametrize("kind,channels", [("digits", 1), ("garments", 1), ("natural", 3)])
 def test_views_are_float32_in_range_and_repeatable(kind: str, channels: int) -> None:
     images = torch.randint(0, 256, (64, channels, 32, 32), dtype=torch.uint8, device=GPU)
-    views, found = build_views("auto", kind, 32), []
+    views, found = build_augmentation("auto", kind, 32), []
     for _ in range(2):
         with torch.autocast("cuda", torch.bfloat16):
             found.append(views(images, torch.Generator(device=GPU).manual_seed(0)))

@@ -10,7 +10,7 @@ from sklearn.metrics import normalized_mutual_info_score
 
 from client.embedding import embed_views
 from client.statistics.clusters import nearest
-from common.augmentations import build_views
+from common.augmentations import build_augmentation
 from common.config import recipes
 from common.data.planned import planned_data
 from common.protocol import layout
@@ -69,7 +69,7 @@ def test_a_run_ends_with_that_of_its_own_clusters(recipe: str, tmp_path: Path) -
     with torch.no_grad():
         views = embed_views(
             objective,
-            build_views("auto", data.kind, 8),
+            build_augmentation("auto", data.kind, 8),
             torch.from_numpy(data.images),
             plan.stages[-1].embedding,
             generator("cpu", plan.seed, "site-0", stage.round, "agreement"),

@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 from client.statistics.solving import view_moments
-from common.augmentations import build_views
+from common.augmentations import build_augmentation
 from common.models.encoders import Encoder
 from common.solvers.projection import Parameters, Projection
 
@@ -18,7 +18,7 @@ def test_moments_are_of_full_precision_where_the_encoder_is_not() -> None:
     for mixed in (False, True):
         with torch.no_grad(), torch.autocast("cpu", torch.bfloat16, enabled=mixed):
             chance = torch.Generator().manual_seed(1)
-            views = build_views("digits", "grey", 8)
+            views = build_augmentation("digits", "grey", 8)
             rows = torch.arange(32)
             found.append(view_moments(solver, views, images.byte(), rows, asked, chance))
     for plain, with_autocast in zip(*found, strict=True):

@@ -22,7 +22,7 @@ def test_every_recipe_passes(name: str) -> None:
             {"solver": "projection"},
             "projection is solved, not trained",
         ),
-        ("fedsimclr", {"views": "blurred"}, "unknown view preset 'blurred'"),
+        ("fedsimclr", {"views": "blurred"}, "unknown augmentation 'blurred'"),
         ("fedsimclr", {"partition": "iidd"}, "iidd"),
     ],
 )

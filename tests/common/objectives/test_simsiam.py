@@ -9,7 +9,7 @@ from client.dataset import Dataset
 from client.embedding import embed
 from client.tasks.train import train_round
 from client.workbench import Workbench
-from common.augmentations import build_views
+from common.augmentations import build_augmentation
 from common.config import recipes
 from common.data import load
 from common.losses.cosine import cosine_distance, prediction_error
@@ -93,7 +93,7 @@ def trained(parameters: str, seed: int) -> Tensor:
         }
     )
     images = torch.from_numpy(load("digits", images=120, seed=seed).images)
-    part, views = build_stage(plan, 0, 1, 8, 10), build_views("digits", "digits", 8)
+    part, views = build_stage(plan, 0, 1, 8, 10), build_augmentation("digits", "digits", 8)
     bench = Workbench(part, views, layout.layout_of(part.shared()), {}, CPU, False, False)
     chance = torch.Generator().manual_seed(seed)
     site = LocalRound(lambda: torch.empty(0), lambda: iter(()), None, chance)

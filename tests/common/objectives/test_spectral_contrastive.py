@@ -43,7 +43,7 @@ def site_of(*batches: Batch) -> LocalRound:
         embed=lambda: torch.zeros(0),
         views=lambda: iter(batches),
         centroids=None,
-        chance=batches[0].generator,
+        generator=batches[0].generator,
     )
 
 

@@ -7,7 +7,7 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from client.statistics.solving import patch_moments
-from common.augmentations import PRESETS, Views
+from common.augmentations import PRESETS, Augmentation
 from common.config import recipes
 from common.data import load
 from common.models.encoders import build_encoder
@@ -16,7 +16,7 @@ from common.utils.errors import UserError
 from deploy.engines.simulate import simulate
 
 IMAGES = torch.from_numpy(load("digits", images=40).images)
-VIEWS = Views(PRESETS["digits"], 8)
+VIEWS = Augmentation(PRESETS["digits"], 8)
 
 
 def built(encoder: str = "small-convnet", **parameters) -> PatchPCA:

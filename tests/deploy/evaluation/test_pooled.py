@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from client.embedding import embed
-from common.augmentations import build_views
+from common.augmentations import build_augmentation
 from common.data import load
 from common.protocol import layout
 from common.record.reader import read_run
@@ -174,7 +174,7 @@ def test_the_published_networks_are_those_of_the_last_checkpoint(runs) -> None:
     layout.load(objective.shared(), checkpoint.groups)
     objective.to(memory_format=torch.channels_last)
     data = load("digits", images=50)
-    views = build_views("auto", data.kind, 8)
+    views = build_augmentation("auto", data.kind, 8)
     for space in ("encoder", "projector"):
         wanted = embed(objective, views, torch.from_numpy(data.images), space, torch.device("cpu"))
         assert torch.equal(trained.embed(data, space), wanted.points)
