@@ -162,10 +162,10 @@ class _Site:
         self._await_trainer()
         self._await_server()
         self._ends = self._count_ends()
-        self._home.announce()
         self._say(
             f"joined; what leaves is noted in {escape(str(self._home.ledger))} (Ctrl-C leaves)"
         )
+        self._home.announce()  # `--detach` shows what has been said until then
 
     def watch(self) -> None:
         """Say what has left the machine since the last look, what was refused and what broke;
