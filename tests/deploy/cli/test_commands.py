@@ -125,6 +125,10 @@ def test_a_site_with_other_images_is_refused_at_both_ends_and_the_run_goes_on(co
     until(lambda: events(run, "round"))  # long before the deadline
     assert "started with 2 of 3 sites" in covey.said("differing")
     assert events(run, "round")[0]["answered"] == ["north", "south"]
+    # a message is called the same in the logs of both sides (docs/coordinator/debugging.md)
+    assert "round 1 train: north answered" in (run / "run.log").read_text()
+    trainer = covey.folder / "covey-site-north" / "logs" / "trainer.log"
+    assert f"run {run.name} round 1 train: answered with" in trainer.read_text()
     assert covey.interrupt("west") == 0
     covey.run("stop", run.name, "--server", "server")
 
