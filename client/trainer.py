@@ -14,12 +14,14 @@ import torch
 
 from client.dataset import SiteImages
 from client.embedding import Memory
+from client.leaving import check_leaving
 from client.storage.state import StateStore
 from client.tasks import TASKS
 from client.tasks.task import Task
 from client.validation import check_parts, check_round, run_folder
 from client.workbench import Workshop
 from common.data import ImageData
+from common.protocol.declaration import Brings, Needs
 from common.protocol.messages import NOT_TAKEN, Instruction, Reply
 from common.utils.errors import plain
 
@@ -46,7 +48,8 @@ class Trainer:
 
     def handle(self, instruction: Instruction) -> Reply:
         """Do what is asked; `UserError` where it does not fit this site."""
-        if instruction.kind == "hello":
+        exchange = instruction.exchange
+        if exchange.needs is Needs.NOTHING:
             if instruction.refusal:
                 run, why = plain(instruction.run), plain(instruction.refusal)
                 LOG.warning("%s %s: %s", NOT_TAKEN, run, why)
@@ -57,10 +60,9 @@ class Trainer:
         bench = self.workshop.bench(instruction, own.channels, own.side, own.kind)
         instruction = self.workshop.whole(instruction, bench.prepares)
         check_parts(instruction, bench)
-        if instruction.kind == "prepare":
+        if exchange.brings is Brings.PREPARED:
             self.workshop.receive(instruction.groups)
-        before = instruction.kind in ("prepare", "train")  # of the round; the others come after it
-        state = store.load(instruction.round + (not before)) or {}
+        state = store.load(instruction.round + (not exchange.in_a_round)) or {}  # from before it
         if instruction.groups:
             bench.set_up(instruction.groups, state)
         task = Task(
@@ -72,7 +74,9 @@ class Trainer:
             memory=self.memory,
             min_count=max(plan.min_count, self.min_count),
         )
-        return TASKS[instruction.kind](task)
+        reply = TASKS[instruction.kind](task)
+        check_leaving(reply, task)
+        return reply
 
     def _introduce(self) -> Reply:
         data = self.images.data

@@ -87,8 +87,7 @@ def _check_centroids(instruction: Instruction, width: int) -> None:
             raise UserError(f"{exchange.kind}: the message has no centroids")
         return
     number, wide = instruction.centroids.points.shape
-    whole = exchange.centroids is Given.ONE_SET or number % clusters == 0
-    if not 1 <= number <= exchange.sets * clusters or not whole or wide != width:
+    if not 1 <= number <= exchange.sets * clusters or number % clusters or wide != width:
         shape = (number, wide)
         raise UserError(f"centroids: {shape} for {clusters} clusters of width {width}")
 

@@ -17,6 +17,7 @@ from common.config.options import Plan, Stage
 from common.models.model import Model
 from common.objectives.base import Objective
 from common.protocol import layout
+from common.protocol.declaration import Brings
 from common.protocol.layout import BUFFERS, Layout, digest_of, module_of
 from common.protocol.messages import NEEDS_MODEL, Floats, Groups, Instruction
 from common.stages import build_stage
@@ -168,7 +169,7 @@ class Workshop:
         received; `UserError` where they are not there, or not the same."""
         groups = instruction.groups
         alone = prepared and all(module_of(name) == prepared for name in groups)
-        if instruction.kind != "train" or not alone:
+        if instruction.exchange.brings is not Brings.SHARED or not alone:
             return instruction
         groups = {**self._received, **groups}
         if digest_of(groups) != instruction.state:

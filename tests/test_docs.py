@@ -20,6 +20,7 @@ from common.config import recipes
 from common.record.reader import read_run
 from common.stages import build_stage
 from deploy.cli.recipes import FAMILIES
+from tests.builders import exchange_table
 from tests.builders.pages import anchors, printed_steps
 from tests.wheel import packages
 
@@ -70,6 +71,11 @@ def test_the_walk_through_of_a_new_objective_or_solver_takes_one_file_and_one_re
     assert done.returncode == 0, done.stdout + done.stderr
     ended = read_run(tmp_path / "run").stages
     assert [stage.stage_name for stage in ended] == ["start", "representation", "clusters"]
+
+
+def test_the_tables_of_what_leaves_a_site_are_those_that_are_declared() -> None:
+    page = exchange_table.PAGE.read_text()
+    assert exchange_table.between(page) == exchange_table.tables()
 
 
 def test_the_walk_through_of_a_new_exchange_takes_a_declaration_and_two_functions(

@@ -51,6 +51,8 @@ def large_enough(points: Tensor, centres: Tensor, counts: Tensor, min_count: int
     centres = centres[kept]
     labels = nearest(points, centres)
     counts = torch.bincount(labels, minlength=len(centres))
+    if bool((counts < min_count).any()):  # of an algorithm that had not settled
+        return large_enough(points, centres, counts, min_count)
     sent = Centroids(
         F.normalize(centres, dim=1).cpu().numpy().astype(np.float32),
         counts.cpu().numpy().astype(np.int64),

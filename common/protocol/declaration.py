@@ -19,7 +19,7 @@ class Needs(StrEnum):
 
     NOTHING = "nothing"
     MODEL = "the model"
-    EMBEDDINGS = "embeddings by the model"  # which a site remembers from the message before
+    EMBEDDINGS = "the model, for sites that do not remember their embeddings by it"
 
 
 class Asks(StrEnum):
@@ -213,17 +213,18 @@ class List:
 class Exchange:
     """One kind of exchange.
 
-    `about`: what it is for, in a sentence; `after`: the kind that goes before it, whose message has
-    brought the model, so that this one's need not. `centroids`: those that the message brings,
-    `sets` at most. `brings`: the modules that come back; `tells`: facts, as words. `figures`:
-    what the server concludes, of an exchange that a stage ends with for their sake. `robust`:
-    whether its answers must be as many as the stage's rules against Byzantine sites need, beside
-    the quorum. `steps`: whether it may come several times in a row, numbered from 1. `call`: which
-    of Flower's calls it is.
+    `about`: what it is for, in a sentence; `doing`: what goes on meanwhile, in a few words.
+    `after`: the kind that goes before it, whose message has brought the model, so that this one's
+    need not. `centroids`: those that the message brings, `sets` at most. `brings`: the modules that
+    come back; `tells`: facts, as words. `figures`: what the server concludes, of an exchange that a
+    stage ends with for their sake. `robust`: whether its answers must be as many as the stage's
+    rules against Byzantine sites need, beside the quorum. `steps`: whether it may come several
+    times in a row, numbered from 1. `call`: which of Flower's calls it is.
     """
 
     kind: str
     about: str
+    doing: str
     when: When
     needs: Needs = Needs.MODEL
     after: str = ""

@@ -60,6 +60,7 @@ EXCHANGES = declared(
     Exchange(
         kind="hello",
         about="who the site is, and what its images look like",
+        doing="greeting",
         when=When.COMING,
         needs=Needs.NOTHING,
         tells=("channels", "side", "kind", "classes", "fingerprint", "device", "python", "torch"),
@@ -68,6 +69,7 @@ EXCHANGES = declared(
     Exchange(
         kind="prepare",
         about="what the objective shares before a round, from the model that all received",
+        doing="sharing what a round begins with",
         when=When.ROUND,
         asks=Asks.SHARE,
         brings=Brings.PREPARED,
@@ -76,6 +78,7 @@ EXCHANGES = declared(
     Exchange(
         kind="train",
         about="measure the state that came, then train it on the site's images",
+        doing="training",
         when=When.ROUND,
         asks=Asks.SHARE,
         brings=Brings.SHARED,
@@ -91,6 +94,7 @@ EXCHANGES = declared(
     Exchange(
         kind="patches",
         about="the patches that one layer of the encoder sees, from which the server sets it",
+        doing="sums over patches",
         when=When.BEGINNING,
         sums=(
             Sum(
@@ -108,6 +112,7 @@ EXCHANGES = declared(
     Exchange(
         kind="moments",
         about="two views' embeddings, from which the server solves a projection",
+        doing="sums over two views",
         when=When.BEGINNING,
         sums=(
             GRAM,
@@ -126,6 +131,7 @@ EXCHANGES = declared(
     Exchange(
         kind="landmarks",
         about="centres of many small clusters, in the space so projected",
+        doing="landmarks",
         when=When.BEGINNING,
         lists=(
             List(
@@ -141,6 +147,7 @@ EXCHANGES = declared(
     Exchange(
         kind="affinity",
         about="two views' weights over all sites' landmarks",
+        doing="sums over the landmarks",
         when=When.BEGINNING,
         sums=(
             Sum(
@@ -157,6 +164,7 @@ EXCHANGES = declared(
     Exchange(
         kind="assess",
         about="a stage has ended: the site's clusters and moments by its final state",
+        doing="local clusters",
         when=When.ENDING,
         needs=Needs.EMBEDDINGS,
         sums=(
@@ -176,13 +184,16 @@ EXCHANGES = declared(
         numbers=(
             SOME_IMAGES,
             HELD,
-            Number("knn_correct", "those that their neighbours name", part_of="held"),
+            Number(
+                "knn_correct", "those that their neighbours name", behind=Behind.ONE, part_of="held"
+            ),
         ),
         lists=(OWN_CENTROIDS,),
     ),
     Exchange(
         kind="lloyd",
         about="one step of k-means: the images nearest to each of the centroids that came",
+        doing="k-means",
         when=When.ENDING,
         needs=Needs.EMBEDDINGS,
         after="assess",
@@ -217,6 +228,7 @@ EXCHANGES = declared(
     Exchange(
         kind="score",
         about="what the merged centroids and the probe make of the images",
+        doing="scores",
         when=When.ENDING,
         needs=Needs.EMBEDDINGS,
         after="assess",
@@ -244,7 +256,12 @@ EXCHANGES = declared(
             IMAGES,
             HELD,
             Number("silhouette", "the simplified silhouettes", low=-1.0, counts=False),
-            Number("probe_correct", "those that the probe names rightly", part_of="held"),
+            Number(
+                "probe_correct",
+                "those that the probe names rightly",
+                behind=Behind.ONE,
+                part_of="held",
+            ),
         ),
         robust=False,
     ),

@@ -15,6 +15,7 @@ from rich.console import Console
 from rich.live import Live
 from rich.text import Text
 
+from common.protocol.exchanges import EXCHANGES
 from common.record.reader import Follower
 from server.run.progress import FILE, JOIN, WAIT, Progress, read_progress
 
@@ -24,15 +25,7 @@ STARTING = "starting the server's part of the run"
 DOING = {
     JOIN: "waiting for sites to join",
     WAIT: "waiting for sites to come back",
-    "train": "training",
-    "prepare": "sharing what a round begins with",
-    "patches": "sums over patches",
-    "moments": "sums over two views",
-    "landmarks": "landmarks",
-    "affinity": "sums over the landmarks",
-    "assess": "local clusters",
-    "lloyd": "k-means",
-    "score": "scores",
+    **{kind: exchange.doing for kind, exchange in EXCHANGES.items()},
 }
 """Words for the kinds of exchange; a kind without any is called by its name."""
 

@@ -14,6 +14,7 @@ from client.storage.ledger import parts
 from client.tasks import train as training
 from client.trainer import Trainer
 from client.workbench import Workshop, pick_device
+from common.clustering.centroids import Centroids
 from common.config import recipes
 from common.data import load
 from common.objectives import NAMES
@@ -219,7 +220,9 @@ def test_the_score_counts_what_the_probe_gets_right(tmp_path: Path) -> None:
     width = len(assessed.moments["gram"])
     constant = np.zeros((width, 10), np.float32)
     constant[-1, 3] = 1  # calls every image a 3
-    reply = site.handle(ask("score", centroids=assessed.centroids, probe=constant))
+    found = assessed.centroids.points
+    centroids = Centroids(np.resize(found, (10, found.shape[1])), np.ones(10, int))
+    reply = site.handle(ask("score", centroids=centroids, probe=constant))
     own = site.images.dataset(plan(), CLASSES)
     assert reply.sums["probe_correct"] == (own.labels[own.held] == 3).sum()
     assert reply.tables["centroids"].sum() == 100
