@@ -20,7 +20,7 @@ from common.utils.errors import UserError
 from common.utils.files import write_atomic
 from deploy.flower.control import TIMEOUT, Control, UnreachableError
 from deploy.flower.lines import TRAINER_ENDED, TRAINER_READY
-from deploy.flower.server_node import POLL, SUPERLINK, ServerNode
+from deploy.flower.server_node import SUPERLINK, ServerNode
 from deploy.flower.site_node import SiteNode, has_to_be_stock
 from deploy.identity.certificates import (
     Authority,
@@ -115,7 +115,8 @@ class LocalFederation:
         deadline = time.monotonic() + PATIENCE
         authority = make_authority(self._state / "certificates")
         certificate = issue_server(authority, self._state / "certificates", ())
-        variables = self._variables(self.flwr_home, POLL)
+        # The one run that there is is there when the SuperExec first looks.
+        variables = self._variables(self.flwr_home, LONGEST_POLL)
         server = ServerNode(self.supervisor, self._state, authority, certificate, variables)
         self._server = server
         why = has_to_be_stock()

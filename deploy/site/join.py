@@ -217,12 +217,14 @@ class _Site:
         said = False
         name = self._node.speaker
         while self._node.joined not in self._log(name):
-            if not said and (self._supervisor.ends(name) or COUNTED in self._log(name)):
+            stock = self._node.stock
+            if not said and (COUNTED in self._log(name) or (stock and self._supervisor.ends(name))):
                 said = True
                 self._say(COUNTED)
-            for other in self._node.names:
-                if other != name and self._supervisor.ends(other) >= ATTEMPTS:
-                    raise self._failure(other, "ended while it was starting")
+            for each in self._node.names:
+                counted = stock and each == name  # such a SuperNode ends, and is started again
+                if not counted and self._supervisor.ends(each) >= ATTEMPTS:
+                    raise self._failure(each, "ended while it was starting")
             if time.monotonic() > deadline:
                 raise self._failure(name, f"was not let in within {PATIENCE:.0f} s")
             time.sleep(LOOK)

@@ -66,14 +66,15 @@ def test_two_invited_sites_run_together_a_stranger_is_refused_and_nothing_is_lef
     said = covey.run("submit", "fedsimclr", "--server", "server", expect=2)
     assert "no site is online" in said
 
-    for site in ("north", "south"):
-        covey.start(site, "client", "join", f"{site}.toml", "--data", f"{site}.npz")
+    for site, more in (("north", ()), ("south", ("--any-bundle",))):
+        covey.start(site, "client", "join", f"{site}.toml", "--data", f"{site}.npz", *more)
     stranger = uninvited(tmp_path)
     with pytest.raises(UserError, match="does not know the site 'north'"):
         check_invited(stranger)
     assert activate(stranger) == httpx.codes.PRECONDITION_FAILED
     for site in ("north", "south"):
         covey.until(site, "joined")
+    assert "whatever code the coordinator sends runs on this machine" in covey.said("south")
     assert "300 images, 8×8 grey, no labels" in covey.said("north")
     assert "300 images, 8×8 grey, 10 classes" in covey.said("south")
 
@@ -94,6 +95,13 @@ def test_two_invited_sites_run_together_a_stranger_is_refused_and_nothing_is_lef
         assert [entry["kind"] for entry in read_ledger(home)][:2] == ["hello", "train"]
         assert home.stat().st_mode & 0o777 == 0o700
 
+    logs = {site: tmp_path / f"covey-site-{site}" / "logs" for site in ("north", "south")}
+    assert {path.name for path in logs["north"].glob("*.log")} == {"connection.log", "trainer.log"}
+    assert {path.name for path in logs["south"].glob("*.log")} == {
+        "supernode.log",
+        "superexec.log",
+        "trainer.log",
+    }
     assert any("deploy.flower.connection" in line for line in processes(str(tmp_path)).values())
     assert [covey.interrupt(name) for name in ("north", "south", "server")] == [0, 0, 0]
     assert processes(str(tmp_path)) == {}
