@@ -1,6 +1,7 @@
 """The ClientApp: a thin shim between Flower and the site's trainer.
 
-Flower starts a fresh Python process for each message, so this file imports no torch: where the
+A site's connection (`deploy/flower/connection.py`) builds one around its trainer. Flower's own
+SuperExec starts a fresh Python process for each message, so this file imports no torch: where the
 node has a resident trainer (`trainer-socket` in its node config) the message goes there over a unix
 socket. Without one (plain `flwr run`, Flower's simulation) the same trainer runs in this process.
 """
