@@ -58,6 +58,8 @@ async def _or_why(answer: Awaitable[Response], limit: int) -> Response:
     except httpx.TransportError:
         # What a site tries again: the SuperLink is being restarted.
         return _later("the SuperLink does not answer")
+    except asyncio.CancelledError:
+        return _later("the server ends")
 
 
 class Held:

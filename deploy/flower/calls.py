@@ -88,6 +88,8 @@ class Calls:
                 return await call(request)
             except GoneError:
                 return Response(status_code=400)  # to nobody
+            except asyncio.CancelledError:  # the server ends: whoever asks is to come again
+                return Response(status_code=503)
 
         with suppress(GoneError):
             response = await http_error_translator(request, answer)

@@ -30,6 +30,7 @@ NAME = "flower-superlink"
 PAGE = 4096  # bytes of a page of SQLite
 CHECKPOINT = 2**26  # bytes of the log from where it is copied: most of a round is deleted by then
 CACHE = 2**23  # bytes of each connection's own; the system keeps the file's pages anyway
+GRACE = 2  # seconds for requests that are under way when it is told to end
 LOCK = 25.0  # seconds; Flower's clients wait 30 s for an answer
 
 
@@ -68,7 +69,9 @@ def serve_whole_messages() -> None:
     run = uvicorn.run
 
     def run_with_calls(app: Any, **options: Any) -> None:
-        run(with_calls(app), **options | {"access_log": False})
+        # A held question is no reason not to end.
+        ours = {"access_log": False, "timeout_graceful_shutdown": GRACE}
+        run(with_calls(app), **options | ours)
 
     uvicorn.run = run_with_calls
 

@@ -4,7 +4,7 @@ from collections.abc import Collection, Set
 from dataclasses import dataclass
 
 GRACE = 2.0  # times what the others took: so long is a site waited for that missed a deadline
-SHORTEST = 10.0  # seconds of it; a site looks for messages every 3 seconds
+SHORTEST = 10.0  # seconds of it; Flower's own SuperNode looks for messages every 3 seconds
 
 
 @dataclass

@@ -140,7 +140,7 @@ class Holding:
     """Stands for a SuperLink that holds for ever, and one that takes any message."""
 
     def __init__(self) -> None:
-        self.taken = 0
+        self.taken, self.held = 0, 0
         routes = [
             Route(SITE_PULL, self.hold, methods=["POST"]),
             Route(SITE_PUSH, self.take, methods=["POST"]),
@@ -149,6 +149,7 @@ class Holding:
 
     async def hold(self, request) -> Response:
         await request.body()
+        self.held += 1
         await asyncio.sleep(PATIENCE)
         return Response()
 
@@ -172,6 +173,27 @@ def holding(certificates):
         ) as client,
     ):
         yield superlink, client
+
+
+def test_a_front_that_ends_tells_those_who_are_held_to_come_again(certificates) -> None:
+    authority, server = certificates
+    superlink, inner, outer = Holding(), free_port(), free_port()
+    front = build_front(Address(LOOPBACK, inner), authority.certificate, LIMIT, MESSAGE_LIMIT)
+    tls = ssl.create_default_context(cafile=str(authority.certificate))
+    answers = []
+
+    def ask() -> None:
+        with httpx.Client(verify=tls, timeout=PATIENCE) as client:
+            answers.append(client.post(f"https://{LOOPBACK}:{outer}{SITE_PULL}", content=b"x"))
+
+    with serving(superlink.app, inner, server):
+        asking = threading.Thread(target=ask)
+        with serving(front, outer, server):
+            asking.start()
+            while not superlink.held:
+                time.sleep(0.05)
+        asking.join(PATIENCE)
+    assert [answer.status_code for answer in answers] == [503]
 
 
 def test_a_whole_message_has_a_limit_of_its_own(holding) -> None:

@@ -138,6 +138,21 @@ def test_questions_that_were_held_are_asked_again(place: Place, superlink: Kille
     assert heard.result(PATIENCE) == b"heard"
 
 
+def test_it_ends_when_it_is_told_to_though_questions_are_held(
+    place: Place, superlink: Killed, pool
+) -> None:
+    site, _ = ends(place, superlink)
+    asked = pool.submit(site.calls.pull, 20.0)
+    time.sleep(1.0)
+    assert superlink.process is not None
+    start = time.monotonic()
+    superlink.process.send_signal(signal.SIGTERM)
+    superlink.process.wait(PATIENCE)
+    assert time.monotonic() - start < 15
+    superlink.start()
+    assert asked.result(PATIENCE) is None
+
+
 @pytest.mark.parametrize("wait", [0.05, 0.2, 0.5])
 def test_a_large_reply_under_way_arrives_once(
     place: Place, superlink: Killed, pool, wait: float
