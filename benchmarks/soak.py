@@ -26,7 +26,7 @@ from _table import save_json, show
 
 from common.config import recipes
 from common.data.planned import planned_data, planned_partition
-from common.record.reader import has_run, read_run
+from common.record.reader import EVENTS, has_run, read_run
 from deploy.cli.run_options import run_config
 from deploy.engines.federation import LocalFederation
 from deploy.engines.run_locally import local_site
@@ -105,7 +105,7 @@ def sampled(
                 "MB database": size(folder / "federation", "superlink.db*"),
                 "MB logs": size(folder / "logs", "*"),
                 "MB temporary": size(temporary, "*"),
-                "MB record": size(run, "metrics.jsonl"),
+                "MB record": size(run, EVENTS),
             }
             if status[0].startswith("finished"):
                 break
