@@ -12,7 +12,6 @@ import pytest
 from safetensors.numpy import load_file
 
 from deploy.cli import main as cli
-from tests.builders.records import events  # noqa: F401 - also found here
 
 ROOT = Path(__file__).resolve().parents[2]
 PATIENCE = 240.0  # seconds: the machine may be busy

@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 
 from deploy.evaluation.data_map import flattened
-from tests.deploy.helpers import covey, events
+from tests.builders.records import events
+from tests.deploy.helpers import covey
 
 SMALL = ("--sites", "2", "--partition", "iid", "--rounds", "1", "--local-epochs", "1")
 IMAGES = 40

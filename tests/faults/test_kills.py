@@ -4,7 +4,7 @@ import time
 
 import pytest
 
-from tests.deploy.helpers import events
+from tests.builders.records import events
 from tests.faults.command import until
 from tests.faults.federation import Federation, is_whole, lost
 

@@ -17,7 +17,8 @@ from deploy.cli.run_options import run_config
 from deploy.engines import run_locally as engine
 from deploy.engines.simulate import simulate
 from deploy.flower import commands
-from tests.deploy.helpers import events, processes, same_results
+from tests.builders.records import events
+from tests.deploy.helpers import processes, same_results
 
 OPTIONS = {
     "dataset": "digits",

@@ -16,8 +16,8 @@ from deploy.identity.address import Address
 from deploy.identity.certificates import issue_server, make_authority
 from deploy.identity.invitation import Invitation
 from deploy.processes.supervisor import LOOPBACK, environment, free_port
+from tests.builders.records import events
 from tests.deploy.connect_proxy import ConnectProxy
-from tests.deploy.helpers import events
 from tests.deploy.machines import Covey
 from tests.deploy.serving import serving
 from tests.deploy.site.test_join import healthy
