@@ -19,7 +19,6 @@ TLS and authentication; ratios are of medians.
   bit.
 """
 
-import json as jsonlib
 import os
 import statistics
 import subprocess
@@ -40,6 +39,7 @@ from _table import save_json, show
 
 from common.config import recipes
 from common.data.planned import planned_data, planned_partition
+from common.record.reader import read_run
 from deploy.cli.run_options import run_config
 from deploy.engines.federation import LocalFederation, SiteSpec
 from deploy.engines.run_locally import local_site
@@ -226,8 +226,7 @@ def carry_through(federation: LocalFederation, bundle: Path) -> None:
 
 def ends_of_rounds(folder: Path) -> list[float]:
     """When each round of a Covey run ended."""
-    events = map(jsonlib.loads, (folder / "metrics.jsonl").read_text().splitlines())
-    return [event["time"] for event in events if event["event"] == "round"]
+    return [event.time for event in read_run(folder).rounds]
 
 
 def watched(federation: LocalFederation, sites: int, seconds: float) -> tuple[float, float]:
