@@ -37,13 +37,12 @@ from deploy.flower import bells
 from deploy.flower.bells import Bell, Bells
 from deploy.flower.bodies import GoneError, Incoming, Spool, read_small
 from deploy.flower.frames import Bounds
-from deploy.flower.messages import Messages
+from deploy.flower.messages import SCAN, Messages
 from deploy.flower.streams import SENDING, Stream, Turn
 from deploy.flower.transactions import MOST_OBJECTS, Outgoing
 from deploy.flower.whole import APP_PULL, APP_PUSH, FRESH, HEAD, SITE_PULL, SITE_PUSH, WAIT
 
 LONGEST = 25.0  # seconds for which a question is held
-SCAN = 2.0  # seconds between two looks for what rings no bell: a site that is gone
 MOST_HELD = 10_000  # questions
 QUESTION = 4096  # bytes of a site's question
 OBJECT = 2**26  # bytes of an object of a reply; Flower cuts arrays into 5 MiB

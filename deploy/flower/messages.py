@@ -47,7 +47,7 @@ from deploy.flower.transactions import (
 
 LEAST_REPLY, TIMES = 2**26, 8  # bytes that a reply may have, or so many times what was asked
 MOST_ASKED = 100_000  # instructions whose size is remembered
-SCAN = 2.0  # seconds between two looks at all of a run's instructions
+SCAN = 2.0  # seconds between two looks at all of a run's instructions, for what rings no bell
 STILL = 1.0  # seconds for which a run is taken to be running
 ATTEMPTS = 8  # at finding a message whose run is still there
 

@@ -1,5 +1,8 @@
 """Whole messages and held questions, between a site, a SuperLink and a ServerApp."""
 
+import contextlib
+import random
+import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 
@@ -22,6 +25,7 @@ from tests.deploy.flower.place import (
     PATIENCE,
     Patient,
     Place,
+    Site,
     content_of,
     message_to,
     place_in,
@@ -263,6 +267,54 @@ def test_a_question_whose_asker_has_gone_is_given_up(place: Place) -> None:
             timeout=1.0,
         )
     until(lambda: held(place) == 0, 10.0)
+
+
+def test_whatever_breaks_on_the_way_each_message_is_answered_once(place: Place, pool) -> None:
+    """Six sites that lose connections, are killed with a message in hand and answer twice."""
+    sites, app, exchanges = [place.site() for _ in range(6)], place.serverapp(), 8
+    over = threading.Event()
+
+    def live(site: Site, seed: int) -> None:
+        rng, fresh = random.Random(seed), True
+        while not over.is_set():
+            if rng.random() < 0.3:  # reads the beginning of an answer and breaks off
+                with contextlib.suppress(httpx.HTTPError):
+                    asked = site.calls._sent(
+                        SITE_PULL, None, [question(site)], {"covey-wait": "0.1"}
+                    )
+                    with asked as response:
+                        next(response.iter_raw(10), None)
+                fresh = True
+                continue
+            delivery = site.calls.pull(0.5, fresh)
+            fresh = False
+            if delivery is None:
+                continue
+            if rng.random() < 0.3:  # is killed, and starts again
+                fresh = True
+                continue
+            message = delivery.open()
+            reply = reply_to(message, b"%d:" % site.node + content_of(message))
+            for _ in range(rng.choice((1, 1, 2))):
+                site.calls.push(reply, 0.1)
+
+    living = [pool.submit(live, site, seed) for seed, site in enumerate(sites)]
+    try:
+        taken: list[str] = []
+        for number in range(exchanges):
+            asked = b"%d" % number + bytes(5000 * (number % 3))
+            left = dict(zip(app.ask(*sites, content=asked), sites, strict=True))
+            while left:
+                delivery = app.calls.pull(left, taken, PATIENCE)
+                if delivery is None:
+                    continue
+                taken = [delivery.head.metadata.reply_to_message_id]
+                site = left.pop(taken[0])
+                assert content_of(delivery.open()) == b"%d:" % site.node + asked
+    finally:
+        over.set()
+    for future in living:
+        future.result(PATIENCE)
 
 
 # -- beside Flower's own calls ---------------------------------------------------------------------
