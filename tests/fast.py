@@ -24,7 +24,7 @@ FAST = (
     "tests/common/clustering",
     "tests/common/test_augmentations.py",
     "tests/common/test_metrics.py",
-    "tests/common/objectives/test_losses.py",
+    "tests/common/losses/test_losses.py",
     "tests/client/storage",
     "tests/client/test_merge.py",
     "tests/client/test_mutated_instructions.py",

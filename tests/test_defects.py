@@ -3,7 +3,7 @@
  1 the target of BYOL moves by m where it must by 1 - m:
    tests/common/objectives/test_objectives.py::test_the_target_moves_by_1_minus_m_towards_the_online_network
  2 NT-Xent zeroes self-similarity, which leaves exp(0) in the denominator:
-   tests/common/objectives/test_losses.py::test_nt_xent_masks_self_similarity_instead_of_zeroing_it
+   tests/common/losses/test_losses.py::test_nt_xent_masks_self_similarity_instead_of_zeroing_it
  3 the weights of the average do not sum to 1 when a part of the sites takes part:
    tests/test_defects.py::test_sites_that_change_nothing_change_nothing_under_partial_participation
  4 sites count by batches instead of images:

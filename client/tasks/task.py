@@ -107,7 +107,7 @@ class Task:
             return measured(bench.model, bench.augmentation, images, self.data.train, *more)
 
     def local_round(self, purpose: str) -> LocalRound:
-        """What an objective may look at; its chance is for `purpose`."""
+        """What an objective may look at; its generator is for `purpose`."""
         sent = self.instruction.centroids
 
         def views() -> Iterator[Batch]:

@@ -21,7 +21,7 @@ import torch
 from torch import Tensor, nn
 
 from common.losses.clusters import correlations, imbalance
-from common.losses.nt_xent import nt_xent
+from common.losses.contrastive import nt_xent
 from common.models.encoders import Encoder
 from common.models.heads import CentroidHead, mlp
 from common.objectives.base import Objective, Representations

@@ -21,7 +21,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from common.losses.nt_xent import nt_xent
+from common.losses.contrastive import nt_xent
 from common.losses.relation import relation
 from common.models.encoders import Encoder
 from common.models.heads import mlp

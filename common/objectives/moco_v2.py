@@ -22,7 +22,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from common.losses.nt_xent import queue_info_nce
+from common.losses.contrastive import queue_info_nce
 from common.models.encoders import Encoder
 from common.objectives.base import Representations
 from common.objectives.target import TargetObjective

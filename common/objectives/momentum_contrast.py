@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from common.losses.nt_xent import symmetric_info_nce
+from common.losses.contrastive import symmetric_info_nce
 from common.models.encoders import Encoder
 from common.models.heads import mlp
 from common.objectives.base import Representations

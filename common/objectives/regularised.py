@@ -8,7 +8,7 @@ Source: Miao and Koyuncu, IEEE JSTSP 18(6), 2024 (the claim that a contrastive r
 
 from torch import Tensor
 
-from common.losses.nt_xent import symmetric_info_nce
+from common.losses.contrastive import symmetric_info_nce
 from common.objectives.base import Objective, Representations
 from common.objectives.wrapper import Wrapper
 

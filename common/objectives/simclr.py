@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from common.losses.nt_xent import nt_xent
+from common.losses.contrastive import nt_xent
 from common.models.encoders import Encoder
 from common.models.heads import mlp
 from common.objectives.base import Objective, Representations

@@ -8,8 +8,8 @@ from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from common.config import recipes
+from common.losses.contrastive import nt_xent, symmetric_info_nce
 from common.losses.cosine import prediction_error
-from common.losses.nt_xent import nt_xent, symmetric_info_nce
 from common.models.encoders import ENCODERS, build_encoder
 from common.models.normalisation import without_batch_norm
 from common.models.quantisation import draw_levels

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from common.losses.nt_xent import nt_xent
+from common.losses.contrastive import nt_xent
 from common.losses.relation import relation
 from common.objectives.base import LocalRound
 from tests.builders.objectives import draws, local_round, objective, views

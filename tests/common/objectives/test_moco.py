@@ -5,7 +5,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from common.losses.nt_xent import queue_info_nce
+from common.losses.contrastive import queue_info_nce
 from common.objectives.base import Representations
 from common.objectives.moco_v2 import MoCoV2, Queue
 from common.objectives.moco_v3 import MoCoV3

@@ -8,7 +8,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from common.config import recipes
 from common.config.options import Plan
-from common.losses.nt_xent import nt_xent, symmetric_info_nce
+from common.losses.contrastive import nt_xent, symmetric_info_nce
 from common.objectives import NAMES, OBJECTIVES
 from common.objectives.base import LocalRound
 from common.objectives.cluster import Cluster

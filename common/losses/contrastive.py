@@ -1,7 +1,7 @@
 """Contrastive cross-entropies on cosines: the maths that several objectives share.
 
-Sources: NT-Xent: Chen et al., ICML 2020, eq. 1. InfoNCE against target keys: He et al., CVPR 2020,
-eq. 1.
+Sources: NT-Xent: Chen et al., ICML 2020, eq. 1. InfoNCE against target keys and a queue of them: He
+et al., CVPR 2020, eq. 1.
 """
 
 import torch

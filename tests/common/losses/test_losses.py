@@ -7,8 +7,8 @@ import torch
 from torch import Tensor
 
 from common.losses.clusters import imbalance
+from common.losses.contrastive import info_nce, nt_xent, symmetric_info_nce
 from common.losses.cosine import prediction_error
-from common.losses.nt_xent import info_nce, nt_xent, symmetric_info_nce
 from tests.common.objectives.slow import assert_equal_with_gradients, cosine
 
 
