@@ -52,7 +52,14 @@ OPEN = (sys.executable, str(APPS / "open_connection.py"))
 ECHO = (sys.executable, str(APPS / "echo_trainer.py"))
 BIG_SITES = 2
 TOLD = "report: "  # the line of a command with which its result has been told
-Figures = dict[str, float]
+
+
+class Figures(dict[str, float]):
+    """What has been measured so far: told at once."""
+
+    def __setitem__(self, name: str, value: float) -> None:
+        super().__setitem__(name, value)
+        print(f"{name}: {value:.4g}", flush=True)
 
 
 def main(
@@ -66,25 +73,27 @@ def main(
     json: Annotated[Path | None, typer.Option(help="also write the figures here")] = None,
 ) -> None:
     """Measure, and print one line for each figure."""
-    parts: dict[str, Callable[[Path], Figures]] = {
-        "ratio": lambda folder: rounds_of_nothing(folder, sites, rounds, images, idle),
-        "big": lambda folder: big_exchanges(folder, rounds, round(megabytes * 1e6)),
-        "run_over_simulate": lambda folder: with_and_without_processes(folder, recipe),
+    figures = Figures()
+    parts: dict[str, Callable[[Path], None]] = {
+        "ratio": lambda folder: rounds_of_nothing(folder, figures, sites, rounds, images, idle),
+        "big": lambda folder: big_exchanges(folder, figures, rounds, round(megabytes * 1e6)),
+        "run_over_simulate": lambda folder: with_and_without_processes(folder, figures, recipe),
     }
-    figures: Figures = {}
     for name in only or parts:
         with tempfile.TemporaryDirectory(prefix="cb-") as private:
-            figures |= parts[name](Path(private))
+            parts[name](Path(private))
+        if json:
+            save_json(json, figures)
     show(
         f"Exchanges, {sites} sites, {os.cpu_count()} CPU cores",
         ("figure", "value"),
         list(figures.items()),
     )
-    if json:
-        save_json(json, figures)
 
 
-def rounds_of_nothing(folder: Path, sites: int, rounds: int, images: int, idle: float) -> Figures:
+def rounds_of_nothing(
+    folder: Path, figures: Figures, sites: int, rounds: int, images: int, idle: float
+) -> None:
     """A round with next to nothing to train, and an empty exchange: Covey and plain Flower."""
     options = {
         "dataset": "digits",
@@ -104,10 +113,10 @@ def rounds_of_nothing(folder: Path, sites: int, rounds: int, images: int, idle: 
         config = run_config("fedsimclr", options, **{"run-folder": str(place), "engine": "x"})
         place.mkdir()
         carry_through(federation, write_bundle(place / "bundle", config))
-        ours = [after - before for before, after in pairwise(ends_of_rounds(place))]
-        share, memory = watched(federation, sites, idle)
+        figures["ours_s"] = between(ends_of_rounds(place))
+        watch(federation, figures, sites, idle)
     with started(folder / "empty", echoes(sites)) as federation:
-        empty = echoed(federation, folder / "echo", 4 * rounds, 0)
+        figures["empty_s"] = echoed(federation, folder / "echo", 4 * rounds, 0)
     for spec, part in zip(specs, partition.sites, strict=True):
         np.save(folder / f"{spec.name}.npy", data.images[part])
     stock = [
@@ -119,41 +128,24 @@ def rounds_of_nothing(folder: Path, sites: int, rounds: int, images: int, idle: 
         config = {"sites": sites, "rounds": rounds, "evaluate": 1.0, "stamps": str(stamps)}
         bundle = write_bundle(folder / "plain-bundle", config, "plain_server", "plain_client")
         carry_through(federation, bundle)
-        plain = [
-            after - before for before, after in pairwise(map(float, stamps.read_text().split()))
-        ]
-    return {
-        "ratio": statistics.median(ours) / statistics.median(plain),
-        "ours_s": statistics.median(ours),
-        "plain_s": statistics.median(plain),
-        "empty_s": statistics.median(empty),
-        "idle_cpu_share": share,
-        "memory_per_site_MB": memory,
-    }
+        figures["plain_s"] = between(list(map(float, stamps.read_text().split())))
+    figures["ratio"] = figures["ours_s"] / figures["plain_s"]
 
 
-def big_exchanges(folder: Path, rounds: int, size: int) -> Figures:
+def big_exchanges(folder: Path, figures: Figures, rounds: int, size: int) -> None:
     """Exchanges of a large model: whole messages, and Flower's own processes and calls."""
     sides = {
         "ours": echoes(BIG_SITES),
         "flower": [SiteSpec(site.name, stock=True) for site in echoes(BIG_SITES)],
     }
-    seconds = {}
     for side, specs in sides.items():
         with started(folder / side, specs) as federation:
-            seconds[side] = statistics.median(
-                echoed(federation, folder / f"{side}-run", rounds, size)
-            )
-    return {
-        "big": seconds["ours"] / seconds["flower"],
-        "big_ours_s": seconds["ours"],
-        "big_flower_s": seconds["flower"],
-    }
+            figures[f"big_{side}_s"] = echoed(federation, folder / f"{side}-run", rounds, size)
+    figures["big"] = figures["big_ours_s"] / figures["big_flower_s"]
 
 
-def with_and_without_processes(folder: Path, recipe: str) -> Figures:
+def with_and_without_processes(folder: Path, figures: Figures, recipe: str) -> None:
     """`covey run` against `covey simulate`."""
-    seconds = {}
     for command in ("run", "simulate"):
         place = folder / command
         line = [
@@ -174,17 +166,15 @@ def with_and_without_processes(folder: Path, recipe: str) -> Figures:
         with subprocess.Popen(line, stdout=subprocess.PIPE, text=True, env=variables) as process:
             for said in process.stdout or ():
                 if said.startswith(TOLD):
-                    seconds[command] = time.monotonic() - began
+                    figures[f"{command}_s"] = time.monotonic() - began
         if process.returncode:
             raise SystemExit(f"covey {command} ended with {process.returncode}")
-    encoders = [(folder / place / "encoder.safetensors").read_bytes() for place in seconds]
+    encoders = [
+        (folder / place / "encoder.safetensors").read_bytes() for place in ("run", "simulate")
+    ]
     if encoders[0] != encoders[1]:
         raise SystemExit("the encoders of `covey run` and `covey simulate` differ")
-    return {
-        "run_over_simulate": seconds["run"] / seconds["simulate"],
-        "run_s": seconds["run"],
-        "simulate_s": seconds["simulate"],
-    }
+    figures["run_over_simulate"] = figures["run_s"] / figures["simulate_s"]
 
 
 @contextmanager
@@ -205,14 +195,19 @@ def echoes(sites: int) -> list[SiteSpec]:
     return [SiteSpec(f"site-{index}", ECHO) for index in range(sites)]
 
 
-def echoed(federation: LocalFederation, place: Path, rounds: int, size: int) -> list[float]:
-    """Seconds of each exchange of `size` bytes but the first."""
+def between(times: list[float]) -> float:
+    """The median time between two of these."""
+    return statistics.median(after - before for before, after in pairwise(times))
+
+
+def echoed(federation: LocalFederation, place: Path, rounds: int, size: int) -> float:
+    """Median seconds of the exchanges of `size` bytes but the first."""
     stamps = place / "stamps"
     place.mkdir()
     config = {"rounds": rounds + 1, "bytes": size, "stamps": str(stamps)}
     carry_through(federation, write_bundle(place / "bundle", config, "echo_server", "echo_client"))
     times = [tuple(map(float, line.split())) for line in stamps.read_text().splitlines()]
-    return [ended - began for began, ended in times[1:]]
+    return statistics.median(ended - began for began, ended in times[1:])
 
 
 def carry_through(federation: LocalFederation, bundle: Path) -> None:
@@ -229,14 +224,15 @@ def ends_of_rounds(folder: Path) -> list[float]:
     return [event.time for event in read_run(folder).rounds]
 
 
-def watched(federation: LocalFederation, sites: int, seconds: float) -> tuple[float, float]:
-    """(share of a core, MB of memory) of an idle site."""
+def watch(federation: LocalFederation, figures: Figures, sites: int, seconds: float) -> None:
+    """An idle site's share of a core, and its memory."""
     guardians = federation.supervisor.guardians()
     mine = [leader for name, leader in guardians.items() if name.startswith("site-")]
     before, began = sum(map(_processes.cpu, mine)), time.monotonic()
     time.sleep(seconds)
     spent, took = sum(map(_processes.cpu, mine)) - before, time.monotonic() - began
-    return spent / took / sites, sum(map(_processes.memory, mine)) / sites
+    figures["idle_cpu_share"] = spent / took / sites
+    figures["memory_per_site_MB"] = sum(map(_processes.memory, mine)) / sites
 
 
 if __name__ == "__main__":
