@@ -31,7 +31,7 @@ from flwr.supernode.fleet_http_client import FleetHttpClient
 from flwr.supernode.node_auth_http_interceptor import NodeAuthHttpInterceptor
 
 from deploy.flower import superlink
-from deploy.flower.whole import AppCalls, SiteCalls
+from deploy.flower.whole import SITE_PUSH, AppCalls, SiteCalls, _taken_apart, _told
 from deploy.processes.supervisor import LOOPBACK, free_port
 
 PATIENCE = 30.0
@@ -261,3 +261,30 @@ def raw(place: Place, path: str, body: bytes, headers: dict[str, str]) -> httpx.
     """A request as nobody's client would make it."""
     with httpx.Client(base_url=f"http://{place.address}", timeout=PATIENCE) as client:
         return client.post(path, content=body, headers=headers)
+
+
+def held(place: Place) -> int:
+    """How many questions are held."""
+    return int(place.app._held)
+
+
+def body_of(site: Site, reply: Message) -> list[bytes]:
+    """The parts of a push."""
+    protos, trees, objects = _taken_apart([reply])
+    told = _told(site.calls._node, protos, trees, 1.0)
+    return [told.SerializeToString(), *(i.encode() + o.deflate() for i, o in objects.items())]
+
+
+def push_raw(place: Place, site: Site, body: bytes) -> int:
+    """The status of a push of this body."""
+    return raw(place, SITE_PUSH, body, signed(site)).status_code
+
+
+@contextlib.contextmanager
+def nothing_changes(place: Place) -> Iterator[None]:
+    """Inside, nothing comes into the database, and nothing that came in is left."""
+    tables = ("objects", "message_ins", "message_res")
+    before = [place.rows(table) for table in tables]
+    yield
+    assert [place.rows(table) for table in tables] == before
+    assert place.app._spool.used == 0 and not list(place.folder.glob("tmp*"))
