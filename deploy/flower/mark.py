@@ -19,6 +19,7 @@ from flwr.common.constant import HEARTBEAT_DEFAULT_INTERVAL, HEARTBEAT_PATIENCE
 
 ON_ITS_WAY = 10.0  # seconds that a heartbeat may take to arrive
 VALID = HEARTBEAT_PATIENCE * HEARTBEAT_DEFAULT_INTERVAL - ON_ITS_WAY
+LENGTH = 512  # bytes of a note
 BOOT = Path("/proc/sys/kernel/random/boot_id")
 
 
@@ -40,10 +41,12 @@ class Mark:
         `heard` seconds since boot. A disk that is full loses the note and nothing else."""
         with suppress(OSError):
             descriptor = os.open(self.path, os.O_WRONLY | os.O_CREAT, 0o600)
-            with os.fdopen(descriptor, "wb") as file:
-                content = {"node": node, "heard": heard, "place": _place(file.fileno())}
-                file.truncate()
-                file.write(json.dumps(content).encode())
+            try:
+                content = {"node": node, "heard": heard, "place": _place(descriptor)}
+                # All at once, and always as long: a kill leaves the old note or the new one.
+                os.pwrite(descriptor, json.dumps(content).encode().ljust(LENGTH), 0)
+            finally:
+                os.close(descriptor)
 
     def node(self) -> int | None:
         """Whom the process before this one was, if it was killed and is still counted as there."""
