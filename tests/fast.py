@@ -52,7 +52,10 @@ FAST = (
     "tests/test_names.py",
     "tests/test_security_page.py",
 )
-SLOW = ("tests/test_docs.py::test_the_walk_through_of",)  # how tests in the files above begin
+SLOW = (  # how tests in the files above begin
+    "tests/test_docs.py::test_the_walk_through_of",
+    "tests/common/utils/test_logs.py::test_a_command_shows_its_log",
+)
 
 
 def arguments() -> list[str]:
