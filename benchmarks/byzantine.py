@@ -118,8 +118,8 @@ def outcome(plan: Plan, attack: str, byzantine: int) -> Row:
                 simulate(plan, folder, attack, byzantine)
             except (UserError, ValueError, ArithmeticError, RuntimeError) as error:
                 print(f"failed: {error}", flush=True)
-        refused = sum(" refused: " in line for line in said.getvalue().splitlines())
-        stages = read_run(folder).stages
+        record = read_run(folder)
+        stages, refused = record.stages, sum(" refused: " in w.text for w in record.warnings)
         if len(stages) < len(plan.stages):
             last = (said.getvalue().strip().splitlines() or [""])[-1]
             print(f"    {last}", flush=True)
