@@ -41,13 +41,18 @@ def _peak(pid: int) -> float:
 
 def memory(leader: int) -> float:
     """MB of a session's processes now; what processes share is divided among them."""
-    return sum(_proportional(pid) for pid in of_session(leader))
+    return sum(_mapped(pid, "Pss:") for pid in of_session(leader))
 
 
-def _proportional(pid: int) -> float:
+def private(leader: int) -> float:
+    """MB of a session's processes now that no other process has: what can grow."""
+    return sum(_mapped(pid, "Private_") for pid in of_session(leader))
+
+
+def _mapped(pid: int, kind: str) -> float:
+    """MB in the lines of a process's memory that begin with `kind`."""
     try:
         lines = Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()
     except OSError:
         return 0.0
-    sizes = [line.split()[1] for line in lines if line.startswith("Pss:")]
-    return int(sizes[0]) / 1024 if sizes else 0.0
+    return sum(int(line.split()[1]) for line in lines if line.startswith(kind)) / 1024

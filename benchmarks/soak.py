@@ -5,9 +5,9 @@
 
 A local federation of real processes (TLS, authentication) trains `fedsimclr` on a few images, so
 that nearly all of its time is exchanges. Every `--every` seconds are read: the memory of each
-process (what processes share is divided among them), the database with its log, all logs and all
-temporary files. The table has a row for each of a few moments. Nothing may have grown since the
-first hundred exchanges but the run's own record, which has a line for each.
+process that no other one shares, the database with its log, all logs and all temporary files. The
+table has a row for each of a few moments, up to the end or to Ctrl-C. Nothing may have grown since
+the first hundred exchanges but the run's own record, which has a line for each.
 """
 
 import os
@@ -16,7 +16,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Annotated
 
@@ -48,12 +48,13 @@ def main(
     samples: list[Sample] = []
     with tempfile.TemporaryDirectory(prefix="cb-") as private, scratch(Path(private)) as temporary:
         folder = Path(private)
-        for sample in sampled(folder, temporary, exchanges, sites, every):
-            samples.append(sample)
-            told = {name: round(value, 1) for name, value in sample.items()}
-            print(" ".join(f"{name}={value}" for name, value in told.items()), flush=True)
-    if json is not None:
-        save_json(json, samples)
+        with suppress(KeyboardInterrupt):
+            for sample in sampled(folder, temporary, exchanges, sites, every):
+                samples.append(sample)
+                told = {name: round(value, 1) for name, value in sample.items()}
+                print(" ".join(f"{name}={value}" for name, value in told.items()), flush=True)
+                if json is not None:
+                    save_json(json, samples)
     report(samples, sites)
     worst = {name: growth(samples, name) for name in samples[0] if name.startswith("MB ")}
     grown = [f"{name} by {more:.1f}" for name, more in worst.items() if more > allowed(name)]
@@ -117,11 +118,11 @@ def sampled(
 
 
 def memory(federation: LocalFederation) -> Sample:
-    """MB of each kind of process; of the sites' the mean."""
+    """MB of each kind of process that are its own; of the sites' the mean."""
     found: dict[str, list[float]] = {}
     for name, leader in federation.supervisor.guardians().items():
         kind = "site" if name.startswith("site-") else name
-        found.setdefault(kind, []).append(_processes.memory(leader))
+        found.setdefault(kind, []).append(_processes.private(leader))
     return {f"MB {kind}": statistics.mean(values) for kind, values in sorted(found.items())}
 
 
