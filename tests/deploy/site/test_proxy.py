@@ -3,6 +3,7 @@
 import base64
 import os
 import re
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -18,6 +19,7 @@ from deploy.identity.invitation import Invitation
 from deploy.processes.supervisor import LOOPBACK, environment, free_port
 from tests.builders.records import events
 from tests.deploy.connect_proxy import ConnectProxy
+from tests.deploy.flower.place import content_of, place_in, reply_to
 from tests.deploy.machines import Covey
 from tests.deploy.serving import serving
 from tests.deploy.site.test_join import healthy
@@ -184,3 +186,25 @@ def test_a_site_joins_and_trains_through_a_proxy(tmp_path):
         status = covey.run("client", "status", "covey-site-north")
         assert f"server: {address} answers, and knows this site" in status
         covey.run("client", "leave", "covey-site-south")
+
+
+def test_whole_messages_and_held_questions_go_through_a_proxy(tmp_path, monkeypatch):
+    authority = make_authority(tmp_path / "ours")
+    port = free_port()
+    content = os.urandom(3_000_000)
+    with (
+        place_in(tmp_path) as place,
+        serving(place.app, port, issue_server(authority, tmp_path / "ours", ())),
+        ConnectProxy() as proxy,
+        ThreadPoolExecutor() as pool,
+    ):
+        site, app = place.site(), place.serverapp()
+        monkeypatch.setenv("HTTPS_PROXY", proxy.url)
+        calls = site.through(f"{LOOPBACK}:{port}", authority.certificate.read_bytes())
+        asked = pool.submit(calls.pull, 20.0)
+        ids = app.ask(site, content=content)
+        message = asked.result(20.0).open()
+        assert content_of(message) == content
+        calls.push(reply_to(message, content[::-1]), 1.0)
+        assert app.hear(ids) == content[::-1]
+        assert set(proxy.asked) == {f"{LOOPBACK}:{port}"} and proxy.carried > 2 * len(content)
