@@ -16,7 +16,7 @@ import torch
 from _methods_figures import Row, figures
 
 from common.config import recipes
-from common.config.options import Plan, Stage
+from common.config.options import Plan
 from common.record.reader import has_run, read_settings
 from common.stages import settle_parameters
 from common.utils.files import write_atomic
@@ -45,7 +45,6 @@ CONTROLS: dict[str, tuple[str, Options]] = {  # which part of `covey` does what
     "orchestra+group": ("orchestra", {"normalisation": "group"}),
 }
 ENTRIES = REFERENCES | CONTROLS
-DEFAULT_ROUNDS = Stage.model_fields["rounds"].default
 FIGURES = "figures.json"
 NOT_NEEDED = ("checkpoint.safetensors", "events", "sites", "report.html")  # of a finished run
 
@@ -95,7 +94,7 @@ class Cell:
         """Equal rounds, epochs and batches for every recipe; the rest is the recipe's own."""
         scale = self.scale
         recipe = recipes.load(self.recipe_of(self.recipe))
-        own = [stage.get("rounds", DEFAULT_ROUNDS) for stage in recipe.document["stages"]]
+        own = [stage.rounds for stage in recipe.plan().stages]
         options: Options = {
             "dataset": self.dataset,
             "images": scale.images,
