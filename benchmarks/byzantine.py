@@ -96,7 +96,9 @@ def main(
 def shared_rounds(recipe: str, rounds: int) -> str:
     """All rounds to the stages that train."""
     stages = known.load(recipe).document["stages"]
-    return ",".join("0" if stage.get("rounds") == 0 else str(rounds) for stage in stages)
+    return ",".join(
+        "0" if "solver" in stage or stage.get("rounds") == 0 else str(rounds) for stage in stages
+    )
 
 
 def plan_of(recipe: str, defence: str, byzantine: int, options: dict[str, Any]) -> Plan:
