@@ -69,6 +69,7 @@ class Calls:
             APP_PUSH: self._app_push,
         }
         self._turns: dict[tuple[str, int], Turn] = {}
+        self._idle: dict[int, int] = {}  # site -> rings of its bell when there was nothing for it
         self._held = 0
         # SQLite has one writer, and lets those who wait for it sleep: here they queue.
         self._writing, self._reading = CapacityLimiter(1), CapacityLimiter(4)
@@ -103,14 +104,17 @@ class Calls:
         node, key, state = await self._read(_who, request)
         question = _parse(PullMessagesRequest, await read_small(request, QUESTION))
         _same(question.node.node_id, node)
-        turn = Turn(self._turns, ("pull", node))
+        turn, bell = Turn(self._turns, ("pull", node)), bells.site(node)
         gone = asyncio.ensure_future(request.receive())
 
         def look() -> Outgoing | None:
             nonlocal fresh
             _same(state.get_node_id_by_public_key(key), node)
             again, fresh = fresh, False
-            return self._messages.claim(question, state, again)
+            rings = self._bells.rings(bell)
+            found = self._messages.claim(question, state, again)
+            self._idle[node] = rings if found is None else -1
+            return found
 
         async def ended(whole: bool) -> None:
             turn.end()
@@ -120,7 +124,8 @@ class Calls:
 
         outgoing = None
         try:
-            outgoing = await self._look(look, bells.site(node), wait, gone, turn)
+            idle = bool(wait) and not fresh and self._idle.get(node) == self._bells.rings(bell)
+            outgoing = await self._look(look, bell, wait, gone, turn, idle)
         finally:
             if outgoing is None:
                 await ended(False)
@@ -200,9 +205,10 @@ class Calls:
         wait: float,
         gone: "asyncio.Future[Any]",
         turn: Turn | None = None,
+        idle: bool = False,
     ) -> Outgoing | None:
         """What `look` finds, now or when the bell rings within `wait` seconds; for a run also None
-        when a site has come."""
+        when a site has come. `idle`: now there is nothing."""
         if self._held >= MOST_HELD:
             raise HTTPException(503, "too many questions are held")
         loop = asyncio.get_running_loop()
@@ -214,7 +220,8 @@ class Calls:
         try:
             while True:
                 since = self._bells.rings(bell)
-                found = await self._write(look)
+                found = None if idle else await self._write(look)
+                idle = False
                 left = deadline - loop.time()
                 if found is not None or left <= 0:
                     return found

@@ -115,6 +115,7 @@ class Messages:
     def give_back(self, node: int, outgoing: Outgoing, state: Any) -> None:
         """A message did not reach the site that it was for."""
         hand_out_again(node, state, outgoing.root)
+        self._bells.ring(bells.site(node))
 
     def admit(self, told: PushMessagesRequest, node: int, state: Any) -> int:
         """Bytes that this reply of the site `node` may have; 0 where nobody waits for it any more.

@@ -90,6 +90,25 @@ def test_questions_are_held_until_there_is_something(place: Place, pool) -> None
     assert content_of(heard.result(PATIENCE).open()) == b"late"
 
 
+def test_where_nothing_has_come_the_database_is_not_asked_again(
+    place: Place, pool, monkeypatch
+) -> None:
+    site, app = place.site(), place.serverapp()
+    looks = []
+    claim = place.app._messages.claim
+    monkeypatch.setattr(
+        place.app._messages, "claim", lambda *given: looks.append(1) or claim(*given)
+    )
+    for _ in range(3):
+        assert site.calls.pull(0.2) is None
+    assert len(looks) == 4  # at the start, and where each has waited in vain
+    asked = pool.submit(site.calls.pull, 20.0)
+    until(lambda: held(place) == 1)
+    app.ask(site)
+    assert asked.result(PATIENCE) is not None
+    assert len(looks) == 5
+
+
 def test_a_question_is_held_for_as_long_as_it_asks(place: Place) -> None:
     site = place.site()
     start = time.monotonic()
@@ -144,8 +163,8 @@ def test_what_is_done_with_is_deleted_and_what_is_withdrawn_is_not_handed_out(
     tables = ("objects", "object_children", "run_objects", "message_ins", "message_res")
     first, second, app = place.site(), place.site(), place.serverapp()
     before = [place.rows(table) for table in tables]
-    ids = app.ask(first, second)
-    first.answer()
+    ids = app.ask(first, second, content=b"nobody else's")
+    first.answer(b"nobody else's either")
     app.hear(ids[:1])
     app.calls.pull([], ids, 0.0)  # the second has not answered yet
     assert [place.rows(table) for table in tables] == before
