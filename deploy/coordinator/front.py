@@ -38,10 +38,10 @@ from deploy.processes.connections import take_many_connections
 LOG = logging.getLogger("deploy.coordinator.front")
 CALL = re.compile(r"[a-z]+(?:-[a-z]+)*")
 MEBIBYTE = 2**20
-# Shorter than the 5 s after which the SuperLink closes an idle connection: none is used that has
+# Shorter than the 75 s after which the SuperLink closes an idle connection: none is used that has
 # just been closed. Towards the sites it is the other way round.
-UPSTREAM_IDLE, SITE_IDLE = 2.0, 30
-KEPT = 100  # connections to the SuperLink that are kept while nobody uses them
+UPSTREAM_IDLE, SITE_IDLE = 60.0, 30
+KEPT = 1000  # connections to the SuperLink that are kept while nobody uses them
 
 
 class _State(TypedDict):

@@ -109,6 +109,8 @@ class Calls:
 
         def look() -> Outgoing | None:
             nonlocal fresh
+            if gone.done():  # while this waited for its turn
+                return None
             _same(state.get_node_id_by_public_key(key), node)
             again, fresh = fresh, False
             rings = self._bells.rings(bell)

@@ -31,6 +31,7 @@ PAGE = 4096  # bytes of a page of SQLite
 CHECKPOINT = 2**26  # bytes of the log from where it is copied: most of a round is deleted by then
 CACHE = 2**23  # bytes of each connection's own; the system keeps the file's pages anyway
 GRACE = 2  # seconds for requests that are under way when it is told to end
+IDLE = 75  # seconds for which a connection is kept that nobody uses
 LOCK = 25.0  # seconds; Flower's clients wait 30 s for an answer
 
 
@@ -69,8 +70,12 @@ def serve_whole_messages() -> None:
     run = uvicorn.run
 
     def run_with_calls(app: Any, **options: Any) -> None:
-        # A held question is no reason not to end.
-        ours = {"access_log": False, "timeout_graceful_shutdown": GRACE}
+        # A held question is no reason not to end; a connection costs more than all else.
+        ours = {
+            "access_log": False,
+            "timeout_graceful_shutdown": GRACE,
+            "timeout_keep_alive": IDLE,
+        }
         run(with_calls(app), **options | ours)
 
     uvicorn.run = run_with_calls

@@ -51,8 +51,9 @@ from deploy.flower.frames import Bounds, FrameError, pack, unpack
 SITE_PULL, SITE_PUSH = "/v1/fleet/covey-pull", "/v1/fleet/covey-push"
 APP_PULL, APP_PUSH = "/v1/runtime/covey-pull", "/v1/runtime/covey-push"
 WAIT, FRESH = "covey-wait", "covey-fresh"
-HOLD = 20.0  # seconds for which a question is held: Flower's clients wait 30 s for an answer
-PATIENCE = 60.0  # seconds without a byte of a body, in either direction
+HOLD = 20.0  # seconds for which a question is held
+PATIENCE = 60.0  # seconds without a byte, in either direction, beside what a question is held for
+STORING = 300.0  # seconds for a SuperLink to store what many bring at once
 HEAD = 64 * 2**20  # bytes of the part that says what the objects are
 IDENTIFIER = 64  # characters of an object's id
 # What an answer may have, unless told otherwise: parts of Flower's have 5 MiB.
@@ -86,6 +87,14 @@ class Delivery:
         return message
 
 
+class _Limits(dict[str, float | None]):
+    """The time limits of one request. Flower sets its own 30 s for the beginning of any answer, and
+    takes the limit for the rest away: here they stay as they are."""
+
+    def __setitem__(self, _name: str, _seconds: float | None) -> None:
+        pass
+
+
 class _Calls:
     """What both sides' calls have in common."""
 
@@ -98,9 +107,15 @@ class _Calls:
 
     @contextmanager
     def _sent(
-        self, path: str, message: Any, content: Iterable[bytes], headers: Mapping[str, str]
+        self,
+        path: str,
+        message: Any,
+        content: Iterable[bytes],
+        headers: Mapping[str, str],
+        patience: float = PATIENCE,
     ) -> Iterator[httpx.Response]:
-        """The answer to one request, whose body has not been read yet."""
+        """The answer to one request, whose body has not been read yet. It may begin, and pause, for
+        `patience` seconds."""
         request = self._client._client.build_request(
             "POST",
             f"{self._client._base_url}{path}",
@@ -110,8 +125,8 @@ class _Calls:
                 "accept-encoding": "identity",
                 **headers,
             },
-            timeout=httpx.Timeout(PATIENCE),
         )
+        request.extensions["timeout"] = _Limits(httpx.Timeout(PATIENCE, read=patience).as_dict())
         context = ProtobufRequestContext(f"/covey{path}", message, request)
         response = self._client._send(context, stream=True)
         try:
@@ -120,8 +135,6 @@ class _Calls:
             if response.status_code == httpx.codes.CONFLICT:
                 raise DisplacedError("another process asks with this key")
             response.raise_for_status()
-            # Flower takes the limit away for what may take for ever to say more.
-            request.extensions["timeout"]["read"] = PATIENCE
             yield response
         finally:
             response.close()
@@ -153,7 +166,7 @@ class SiteCalls(_Calls):
             headers = {WAIT: f"{wait:g}", **({FRESH: "1"} if lost else {})}
             lost = True
             body = [question.SerializeToString()]
-            with self._sent(SITE_PULL, question, body, headers) as response:
+            with self._sent(SITE_PULL, question, body, headers, wait + PATIENCE) as response:
                 return _delivery(response, PullMessagesResponse, bounds)
 
         return cast(Delivery | None, self._retry.invoke(ask))
@@ -165,7 +178,8 @@ class SiteCalls(_Calls):
         told = _told(self._node, protos, trees, seconds)
 
         def give() -> None:
-            with self._sent(SITE_PUSH, told, pack(_parts(told, objects)), {}) as response:
+            body = pack(_parts(told, objects))
+            with self._sent(SITE_PUSH, told, body, {}, STORING) as response:
                 response.read()
 
         self._retry.invoke(give)
@@ -181,7 +195,8 @@ class AppCalls(_Calls):
         told = PushAppMessagesRequest(messages_list=protos, message_object_trees=trees)
 
         def give() -> bytes:
-            with self._sent(APP_PUSH, told, pack(_parts(told, objects)), {}) as response:
+            body = pack(_parts(told, objects))
+            with self._sent(APP_PUSH, told, body, {}, STORING) as response:
                 return response.read()
 
         answer = PushAppMessagesResponse.FromString(cast(bytes, self._retry.invoke(give)))
@@ -203,7 +218,7 @@ class AppCalls(_Calls):
 
         def ask() -> Delivery | None:
             headers = {WAIT: f"{wait:g}"}
-            with self._sent(APP_PULL, question, pack(body), headers) as response:
+            with self._sent(APP_PULL, question, pack(body), headers, wait + PATIENCE) as response:
                 return _delivery(response, PullAppMessagesResponse, bounds)
 
         return cast(Delivery | None, self._retry.invoke(ask))
