@@ -41,7 +41,7 @@ MEBIBYTE = 2**20
 # Shorter than the 75 s after which the SuperLink closes an idle connection: none is used that has
 # just been closed. Towards the sites it is the other way round.
 UPSTREAM_IDLE, SITE_IDLE = 60.0, 30
-KEPT = 1000  # connections to the SuperLink that are kept while nobody uses them
+KEPT = 20  # connections that nobody uses are kept: httpx looks at each of them with each request
 
 
 class _State(TypedDict):
