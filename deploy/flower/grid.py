@@ -6,16 +6,14 @@ messages. At a SuperLink that does not offer it, Flower's grid is used as it is.
 
 from collections.abc import Callable, Collection, Iterable
 from logging import INFO
-from typing import Any
 
 from flwr.app import Message
-from flwr.proto.node_pb2 import NodeInfo  # pylint: disable=E0611
 from flwr.serverapp import Grid
 from flwr.supercore import log
-from flwr.supercore.run import Run
 
 from deploy.flower import inside
 from deploy.flower.whole import AppCalls, NotOfferedError
+from server.conversation.around_grid import AroundGrid
 
 CLIENT = "_runtime_client"  # what an HttpGrid speaks to the SuperLink with
 
@@ -33,33 +31,13 @@ def whole_messages(grid: Grid) -> Grid:
     return WholeGrid(grid, calls)
 
 
-class WholeGrid(Grid):
+class WholeGrid(AroundGrid):
     """`grid`, but that messages are pushed with `calls` and answers come one by one, each whole."""
 
     def __init__(self, grid: Grid, calls: AppCalls) -> None:
-        self._grid, self._calls = grid, calls
+        super().__init__(grid)
+        self._calls = calls
         self._taken: list[str] = []  # messages whose answers the SuperLink need not keep
-
-    def set_run(self, run: Run) -> None:
-        """The grid's own."""
-        self._grid.set_run(run)
-
-    @property
-    def run(self) -> Run:
-        """The grid's own."""
-        return self._grid.run
-
-    def create_message(self, *given: Any, **named: Any) -> Message:
-        """The grid's own."""
-        return self._grid.create_message(*given, **named)
-
-    def get_node_ids(self) -> Iterable[int]:
-        """The grid's own."""
-        return self._grid.get_node_ids()
-
-    def get_nodes(self) -> Iterable[NodeInfo]:
-        """The grid's own."""
-        return self._grid.get_nodes()
 
     def push_messages(self, messages: Iterable[Message]) -> Iterable[str]:
         """Push all in one request; the id of each, "" of one that the SuperLink did not take."""
@@ -95,9 +73,3 @@ class WholeGrid(Grid):
             message_id, opened = found
             waiting.discard(message_id)
             yield opened()
-
-    def send_and_receive(
-        self, messages: Iterable[Message], *, timeout: float | None = None
-    ) -> Iterable[Message]:
-        """The grid's own, with Flower's own calls: Covey never calls it."""
-        return self._grid.send_and_receive(messages, timeout=timeout)

@@ -11,16 +11,14 @@ from collections.abc import Callable, Collection, Iterable, Iterator
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import httpx
 from flwr.app import Error, Message
-from flwr.proto.node_pb2 import NodeInfo  # pylint: disable=E0611
 from flwr.serverapp import Grid
-from flwr.supercore.run import Run
 
 from common.protocol.messages import wire_size
 from common.utils.errors import plain
+from server.conversation.around_grid import AroundGrid
 from server.conversation.transport import Waiting
 
 UNREADABLE = 1001  # as of client/app.py: Flower's own codes are small
@@ -28,34 +26,13 @@ LEAST = 1 << 30  # bytes that reading an answer may take, however small the mode
 TIMES = 8  # or this many times what was sent, if that is more
 
 
-class GuardedGrid(Grid):
+class GuardedGrid(AroundGrid):
     """`grid`, with `pull_messages` as above; everything else is the grid's own."""
 
     def __init__(self, grid: Grid) -> None:
-        self._grid = grid
+        super().__init__(grid)
         self._refusals: dict[str, Message] = {}  # by the id of what was asked
         self._allowance = LEAST
-
-    def set_run(self, run: Run) -> None:
-        """The grid's own."""
-        self._grid.set_run(run)
-
-    @property
-    def run(self) -> Run:
-        """The grid's own."""
-        return self._grid.run
-
-    def create_message(self, *given: Any, **named: Any) -> Message:
-        """The grid's own."""
-        return self._grid.create_message(*given, **named)
-
-    def get_node_ids(self) -> Iterable[int]:
-        """The grid's own."""
-        return self._grid.get_node_ids()
-
-    def get_nodes(self) -> Iterable[NodeInfo]:
-        """The grid's own."""
-        return self._grid.get_nodes()
 
     def push_messages(self, messages: Iterable[Message]) -> Iterable[str]:
         """Push, and have an error ready in the name of each who is asked."""
@@ -88,12 +65,6 @@ class GuardedGrid(Grid):
         if answers:
             self._refusals.pop(message_id, None)
         return answers
-
-    def send_and_receive(
-        self, messages: Iterable[Message], *, timeout: float | None = None
-    ) -> Iterable[Message]:
-        """The grid's own, without a guard: Covey never calls it."""
-        return self._grid.send_and_receive(messages, timeout=timeout)
 
     def _unreadable(self, message_id: str, error: Exception) -> Message:
         if message_id not in self._refusals:

@@ -4,7 +4,6 @@ twice."""
 import contextlib
 import random
 import threading
-from concurrent.futures import ThreadPoolExecutor
 
 import httpx
 import pytest
@@ -16,25 +15,11 @@ from tests.deploy.flower.place import (
     Site,
     content_of,
     held,
-    place_in,
     question,
     reply_to,
     signed,
 )
 from tests.deploy.helpers import until
-
-
-@pytest.fixture(scope="module")
-def place(tmp_path_factory):
-    with place_in(tmp_path_factory.mktemp("superlink")) as superlink:
-        yield superlink
-
-
-@pytest.fixture
-def pool():
-    with ThreadPoolExecutor(8) as executor:
-        yield executor
-
 
 # -- connections that break ------------------------------------------------------------------------
 

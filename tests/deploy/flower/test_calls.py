@@ -1,7 +1,6 @@
 """Whole messages and held questions, between a site, a SuperLink and a ServerApp."""
 
 import time
-from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -24,23 +23,10 @@ from tests.deploy.flower.place import (
     content_of,
     held,
     message_to,
-    place_in,
     reply_to,
     running,
 )
 from tests.deploy.helpers import until
-
-
-@pytest.fixture(scope="module")
-def place(tmp_path_factory):
-    with place_in(tmp_path_factory.mktemp("superlink")) as superlink:
-        yield superlink
-
-
-@pytest.fixture
-def pool():
-    with ThreadPoolExecutor(8) as executor:
-        yield executor
 
 
 def at_once(place: Place, monkeypatch) -> None:

@@ -2,7 +2,6 @@
 cannot be read, and at a SuperLink that does not have them."""
 
 import time
-from concurrent.futures import ThreadPoolExecutor
 
 import httpx
 import pytest
@@ -23,22 +22,9 @@ from tests.deploy.flower.place import (
     Site,
     content_of,
     message_to,
-    place_in,
     reply_to,
     running,
 )
-
-
-@pytest.fixture(scope="module")
-def place(tmp_path_factory):
-    with place_in(tmp_path_factory.mktemp("superlink")) as superlink:
-        yield superlink
-
-
-@pytest.fixture
-def pool():
-    with ThreadPoolExecutor(8) as executor:
-        yield executor
 
 
 def asked(app: App, *sites: Site, content: bytes = b"?") -> dict:

@@ -7,7 +7,6 @@ import os
 import resource
 import socket
 import time
-from concurrent.futures import ThreadPoolExecutor
 
 import httpx
 import pytest
@@ -21,7 +20,6 @@ from tests.deploy.flower.place import (
     body_of,
     content_of,
     nothing_changes,
-    place_in,
     push_raw,
     question,
     raw,
@@ -31,18 +29,6 @@ from tests.deploy.flower.place import (
 from tests.deploy.helpers import until
 
 CALLS = (SITE_PULL, SITE_PUSH, APP_PULL, APP_PUSH)
-
-
-@pytest.fixture(scope="module")
-def place(tmp_path_factory):
-    with place_in(tmp_path_factory.mktemp("superlink")) as superlink:
-        yield superlink
-
-
-@pytest.fixture
-def pool():
-    with ThreadPoolExecutor(4) as executor:
-        yield executor
 
 
 # -- how fast, and how much ------------------------------------------------------------------------

@@ -2,7 +2,6 @@
 messages: nothing that reaches another site, the run or the server's memory."""
 
 import socket
-from concurrent.futures import ThreadPoolExecutor
 
 import httpx
 import pytest
@@ -20,7 +19,6 @@ from tests.deploy.flower.place import (
     Site,
     body_of,
     nothing_changes,
-    place_in,
     push_raw,
     question,
     raw,
@@ -30,18 +28,6 @@ from tests.deploy.flower.place import (
 from tests.deploy.helpers import until
 
 CALLS = (SITE_PULL, SITE_PUSH, APP_PULL, APP_PUSH)
-
-
-@pytest.fixture(scope="module")
-def place(tmp_path_factory):
-    with place_in(tmp_path_factory.mktemp("superlink")) as superlink:
-        yield superlink
-
-
-@pytest.fixture
-def pool():
-    with ThreadPoolExecutor(4) as executor:
-        yield executor
 
 
 # -- who asks --------------------------------------------------------------------------------------
