@@ -176,7 +176,7 @@ def main(grid, context):
 
 @pytest.mark.federation
 def test_a_site_revoked_in_mid_round_is_out_at_once_and_invited_anew_is_in_again(covey):
-    run = submit(covey, "revoked", *LONG, "--quorum", "0.5")
+    run = submit(covey, "revoked", *LONG, "--local-epochs", "200", "--quorum", "0.5")
     before = told(covey, "north").count("received:")
     until(lambda: told(covey, "north").count("received:") >= before + 2)  # hello, train
     said = covey.run("server", "revoke", "server", "north")

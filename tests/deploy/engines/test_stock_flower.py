@@ -68,9 +68,10 @@ def test_a_stock_supernode_joins_ours_and_its_trainers_socket_may_be_deleted(
     started = engine.LocalFederation.start
 
     def start(self, *arguments):
-        started(self, *arguments)
+        run_id = started(self, *arguments)
         watched.append(self._sockets)
         shutil.rmtree(self._sockets)
+        return run_id
 
     monkeypatch.setattr(engine.LocalFederation, "start", start)
     run(tmp_path / "run")
