@@ -172,7 +172,8 @@ def test_a_large_reply_under_way_arrives_once(
 
 
 def test_large_messages_do_not_fill_its_memory(place: Place, superlink: Killed) -> None:
-    """40 MB down and 160 MB up, by three sites; as much again would be 600 MB."""
+    """40 MB down and 160 MB up, by three sites; as much again would be 600 MB. What its threads
+    keep of pieces that they have passed on is up to 200 MB where the machine is busy."""
     app = ends(place, superlink)[1]
     sites = [ends(place, superlink)[0] for _ in range(3)]
     rng = np.random.default_rng(0)
@@ -201,7 +202,7 @@ def test_large_messages_do_not_fill_its_memory(place: Place, superlink: Killed) 
     finally:
         over.set()
         watching.join()
-    assert peak.most - before < 150e6
+    assert peak.most - before < 300e6
 
 
 class Peak:
