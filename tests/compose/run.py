@@ -1,6 +1,6 @@
 """`make compose-test`: compose.yaml for real, wherever a Docker engine is. A line for each case.
 
-    python3 -m deploy.compose_test [LOG]      LOG: a file for all that was said, too
+    python3 -m tests.compose.run [LOG]      LOG: a file for all that was said, too
 
 Needs an engine, compose (either generation) and Python's standard library alone: Covey is in the
 image. BASE and TORCH_INDEX say what that is built from (docker/Dockerfile). Without BASE, and where

@@ -76,7 +76,7 @@ class Watch:
         if event == "open":
             path, _mode, flags = arguments
             writes = isinstance(flags, int) and flags & (os.O_WRONLY | os.O_RDWR | os.O_CREAT)
-            if path == FINDER:
+            if path in FINDERS:
                 return
             if isinstance(path, str | bytes | os.PathLike) and (writes or self._foreign(path)):
                 self._inside(event, path)
@@ -97,7 +97,8 @@ class Watch:
 
 
 LIBRARIES = [Path(p).resolve() for p in (sys.prefix, sys.base_prefix, Path(__file__).parents[2])]
-FINDER = "__editable__.covey-0.1.0.finder.__path_hook__"  # an installed checkout's, in every import
+FINDERS = frozenset(p for p in sys.path if p.startswith("__editable__."))
+"""An installed checkout's places in `sys.path`: every import looks there, and they are no files."""
 WATCH = Watch()
 
 

@@ -1,0 +1,59 @@
+"""The report's parts: the order of its table, the ticks of its axes, how it writes numbers."""
+
+import itertools
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
+
+from server.report import formats
+from server.report.clusters import order
+from server.report.svg import ticks
+
+small = st.tuples(st.integers(1, 5), st.integers(1, 5))
+
+
+@settings(deadline=None)
+@given(arrays(np.int64, small, elements=st.integers(0, 50)))
+def test_the_order_of_the_table_loses_nothing_and_no_other_has_a_heavier_diagonal(table) -> None:
+    placed = order(table)
+    clusters, classes = table.shape
+    assert sorted(placed.rows) == list(range(clusters))
+    assert sorted(placed.columns) == list(range(classes))
+    pairs = zip(placed.rows[: placed.matched], placed.columns, strict=False)
+    wide = table if clusters <= classes else table.T
+    choices = itertools.permutations(range(wide.shape[1]), wide.shape[0])
+    best = max(sum(wide[row, at] for row, at in enumerate(choice)) for choice in choices)
+    assert sum(table[row, column] for row, column in pairs) == best
+
+
+@given(st.floats(-1e6, 1e6), st.floats(1e-3, 1e6), st.integers(2, 9))
+def test_ticks_are_few_even_and_within_the_range(low, span, most) -> None:
+    marks = ticks(low, low + span, most)
+    assert len(marks) <= most + 1
+    slack = 1e-6 * (span + abs(low))
+    assert all(low - slack <= mark <= low + span + slack for mark in marks)
+    assert np.ptp(np.diff(marks)) <= slack if len(marks) > 2 else True
+
+
+@pytest.mark.parametrize(
+    ("written", "expected"),
+    [
+        (formats.score(0.8123), "0.812"),
+        (formats.score(float("nan")), formats.NONE),
+        (formats.size(999), "999 B"),
+        (formats.size(1_234_567), "1.2 MB"),
+        (formats.duration(0.04), "40 ms"),
+        (formats.duration(59.97), "1 min 00 s"),
+        (formats.duration(125), "2 min 05 s"),
+        (formats.duration(11_520), "3 h 12 min"),
+        (formats.number(23.41), "23.4"),
+        (formats.number(0.00002), f"2.0e{formats.MINUS}05"),
+        (formats.count(True), formats.NONE),
+        (formats.mark("2.0 MB"), "2 MB"),
+    ],
+)
+def test_numbers_are_written_for_people(written, expected) -> None:
+    assert written == expected
