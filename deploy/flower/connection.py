@@ -35,12 +35,11 @@ from common.utils.lock import locked
 from common.utils.logs import set_up
 from deploy.flower import bundle
 from deploy.flower.fleet import Fleet, NotLetInError
-from deploy.flower.lines import COUNTED, JOINED, TRAINER_ENDED
+from deploy.flower.lines import AGAIN_THERE, COUNTED, JOINED, NO_WAY, TRAINER_ENDED
 from deploy.flower.mark import Mark
 from deploy.flower.pin import check
 from deploy.flower.whole import Delivery, DisplacedError
 
-LOG = logging.getLogger("deploy.flower.connection")
 LOG = logging.getLogger("deploy.flower.connection")  # it runs as __main__
 REFUSED_KEY = "the server does not know this site's key"
 FOREIGN = f"the site runs no bundle but that of its own Covey {bundle.version()}"
@@ -108,9 +107,11 @@ class Site:
             except RunNotRunningException:
                 LOG.info("its run is over: the message or its answer is dropped")
             except httpx.HTTPError as error:  # Flower has tried again where it thinks that helps
-                LOG.warning("no way to the server: %s", _about(error))
+                LOG.warning("%s: %s", NO_WAY, _about(error))
                 self._fleet.lost()
                 time.sleep(FIRST)
+                if self._fleet.is_heard():
+                    LOG.info(AGAIN_THERE)
         raise UserError(TRAINER_ENDED)
 
     def _answer(self, delivery: Delivery) -> None:
@@ -178,7 +179,7 @@ def enter(fleet: Fleet, trainer: TrainerProcess) -> None:
                 raise UserError(REFUSED_KEY) from None
             LOG.warning(COUNTED)
         except httpx.HTTPError as error:
-            LOG.warning("no way to the server: %s", _about(error))
+            LOG.warning("%s: %s", NO_WAY, _about(error))
         else:
             return
         time.sleep(pause)
@@ -223,7 +224,7 @@ def arguments(given: Sequence[str]) -> argparse.Namespace:
 def main(given: Sequence[str]) -> int:
     """Be a site until somebody asks for the end; the exit status."""
     set_up(sys.stderr)
-    set_up(sys.stderr)
+    logging.getLogger("flwr").handlers.clear()  # each of its lines once
     options = arguments(given)
     key = serialization.load_ssh_private_key(options.key.read_bytes(), None)
     if not isinstance(key, ec.EllipticCurvePrivateKey):

@@ -154,6 +154,10 @@ class Fleet:
         """What was handed to this site is not in hand any more: it is to be handed out again."""
         self._fresh = True
 
+    def is_heard(self) -> bool:
+        """Whether the SuperLink takes a heartbeat of this site just now."""
+        return self._beat(self.node)
+
     def reply(self, message: Message, seconds: float) -> None:
         """Send a reply that it took `seconds` to make; errors as of Flower's calls."""
         if self._whole is not None:

@@ -20,7 +20,14 @@ from common.utils.errors import UserError
 from common.utils.logs import keep_short
 from deploy.cli.progress import size
 from deploy.flower import bundle
-from deploy.flower.lines import COUNTED, TRAINER_AGAIN, TRAINER_ENDED, TRAINER_READY
+from deploy.flower.lines import (
+    AGAIN_THERE,
+    COUNTED,
+    NO_WAY,
+    TRAINER_AGAIN,
+    TRAINER_ENDED,
+    TRAINER_READY,
+)
 from deploy.flower.proxy import through
 from deploy.flower.reach import UnknownSiteError, check_invited
 from deploy.flower.server_node import POLL
@@ -152,6 +159,7 @@ class _Site:
         self._left = LedgerFollower(home.ledger)
         self._said = LogFollower(supervisor.log(node.speaker))
         self._noted = LogFollower(supervisor.log(node.trainer_name))
+        self._away = False  # the server could not be reached when it was last tried
         self._ends = 0
 
     def start(self) -> None:
@@ -177,6 +185,7 @@ class _Site:
             if bundle.REFUSED in line:
                 self._say(escape(line[line.index(bundle.REFUSED) :]))
             again |= TRAINER_AGAIN in line
+            self._tell_the_way(line)
         for line in self._noted.lines():
             if NOT_TAKEN in line:
                 self._say(f"[yellow]{escape(line[line.index(NOT_TAKEN) :])}[/]")
@@ -189,6 +198,14 @@ class _Site:
         if again:
             logs = escape(str(self._home.logs))
             self._say(f"a process ended and is started again (logs: {logs})")
+
+    def _tell_the_way(self, line: str) -> None:
+        """Say it once when the server cannot be reached, and when it is there again."""
+        if NO_WAY in line and not self._away:
+            self._say(f"[yellow]{escape(line[line.index(NO_WAY) :])}; it is tried again[/]")
+        elif AGAIN_THERE in line and self._away:
+            self._say(AGAIN_THERE)
+        self._away = NO_WAY in line or (self._away and AGAIN_THERE not in line)
 
     def _check_revoked(self) -> None:
         try:

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from deploy.flower.lines import AGAIN_THERE
 from deploy.identity import certificates
 from tests.builders.records import events
 from tests.faults.command import until
@@ -133,7 +134,7 @@ def test_an_expired_certificate_is_named_and_a_restart_of_the_server_renews_it(
     """The sites of before come back by themselves."""
     federation.end_run()
     sites = [federation.sites[name] for name in ("north", "south")]
-    joined = [site.joined() for site in sites]
+    said_before = [site.command.said.count(AGAIN_THERE) for site in sites]
     monkeypatch.setattr(certificates, "SERVER_VALIDITY", timedelta(hours=-1))
     federation.folder.certify()
     federation.kill_server("deploy.coordinator.front")
@@ -153,7 +154,8 @@ def test_an_expired_certificate_is_named_and_a_restart_of_the_server_renews_it(
     federation.server.process.send_signal(signal.SIGINT)
     assert federation.server.ends() == 0
     federation.server = federation.start_server()
-    until(lambda: all(s.joined() > before for s, before in zip(sites, joined, strict=True)))
+    for site, times in zip(sites, said_before, strict=True):
+        site.command.says(AGAIN_THERE, times + 1)
     assert federation.submit(1).ends() == 0
     (event,) = events(federation.run_folder, "round")
     assert event["answered"] == ["north", "south"]

@@ -17,7 +17,7 @@ from common.protocol.messages import decode, encode
 from common.utils.errors import UserError
 from deploy.flower import bundle, connection, inside
 from deploy.flower.connection import DEADLY, FOREIGN, InHand, Site
-from deploy.flower.lines import TRAINER_ENDED
+from deploy.flower.lines import AGAIN_THERE, NO_WAY, TRAINER_ENDED
 from deploy.flower.pin import unpack
 from deploy.flower.site_node import has_to_be_stock
 from tests.deploy.flower.test_pin import CHANGES, fab_of, packed, run_of, with_manifest
@@ -76,6 +76,9 @@ class FakeFleet:
 
     def lost(self) -> None:
         self.losses += 1
+
+    def is_heard(self) -> bool:
+        return bool(self._incoming) and not isinstance(self._incoming[0], Exception)
 
     def reply(self, message: Message, seconds: float) -> None:
         refused, self._refuses = self._refuses, None
@@ -183,9 +186,10 @@ def test_a_run_that_is_over_is_passed_over(own):
 @pytest.mark.parametrize("error", [httpx.ConnectError("certificate has expired"), status(500)])
 def test_where_there_is_no_way_to_the_server_it_goes_on_trying(own, error, caplog):
     caplog.set_level("INFO", connection.LOG.name)
-    fleet = FakeFleet(own, [error, Incoming()])
-    assert len(serve(fleet)) == 1 and fleet.losses == 1
-    assert "no way to the server" in caplog.text
+    fleet = FakeFleet(own, [error, error, Incoming()])
+    assert len(serve(fleet)) == 1 and fleet.losses == 2
+    said = [line for line in caplog.messages if NO_WAY in line or AGAIN_THERE in line]
+    assert len(said) == 3 and NO_WAY in said[1] and said[2] == AGAIN_THERE
 
 
 def test_a_trainer_that_cannot_start_ends_the_site(own):
