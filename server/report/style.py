@@ -99,7 +99,8 @@ tbody th { font-weight: 560; }
 .settings tbody th { font-weight: 400; color: var(--muted); white-space: nowrap; }
 .tall-table { padding-top: 0; }
 .tall-table thead th { position: sticky; top: 0; padding-top: 16px; background: var(--card); }
-.stages th[scope] { white-space: nowrap; }
+.stages tbody th { white-space: nowrap; }
+.stages thead th { white-space: normal; }
 .stages th, .stages td { padding-right: 9px; }
 .n { text-align: right; white-space: nowrap; }
 .best { font-weight: 700; color: var(--accent); }
