@@ -1,5 +1,6 @@
 """The figures of a finished run of `methods.py`: a row of its CSV."""
 
+import math
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from common.data.images import draw_order
 from common.data.planned import planned_data
 from common.record.reader import RunRecord, read_run
 from common.utils.seeds import generator
+from deploy.evaluation.pooled import by_centroids
 from deploy.evaluation.trained import Trained, load_trained
 from server.measurements import RIDGE
 
@@ -48,6 +50,7 @@ def figures(plan: Plan, folder: Path, held_out: int) -> Row:
         **{name: pooled[name] for name in ("knn", "linear")},
         "pooled_acc": pooled["acc"],
         "pooled_nmi": pooled["nmi"],
+        **unseen_figures(plan, trained),
         "bytes": sum(e.bytes_down + e.bytes_up for e in events),
         # Of a phase the mean over the sites is noted.
         "seconds": sum(e.seconds.get("train", 0) * len(e.answered) for e in record.rounds),
@@ -110,6 +113,17 @@ def fitted_and_held_out(plan: Plan, data: ImageData, held_out: int) -> tuple[Ima
         return data, whole.subset(order[plan.images :][:held_out])
     held = round(len(order) * HELD_OUT)
     return whole.subset(order[held:]), whole.subset(order[:held][:held_out])
+
+
+def unseen_figures(plan: Plan, trained: Trained) -> dict[str, float]:
+    """ACC and NMI of the federation's centroids on all test images of the data set, which no site
+    has; nan where there are none, and where the sites' centroids are of their own statistics."""
+    test = load_test(plan.dataset, side=plan.side)
+    if test is None or trained.centroids is None:
+        return {"test_acc": math.nan, "test_nmi": math.nan}
+    points = trained.embed(test, trained.space)
+    scores = by_centroids(trained, points, _labels(test, trained), len(test.classes))
+    return {"test_acc": scores["acc"], "test_nmi": scores["nmi"]}
 
 
 def _labels(data: ImageData, trained: Trained) -> Tensor:

@@ -19,6 +19,7 @@ from common.config import recipes
 from common.config.options import Plan
 from common.record.reader import has_run, read_settings
 from common.stages import settle_parameters
+from common.utils.errors import UserError
 from common.utils.files import write_atomic
 from deploy.engines.simulate import simulate
 
@@ -156,6 +157,15 @@ class Cell:
 def is_centralised(entry: str) -> bool:
     """Whether the entry's run has all images at one site, whatever the partition."""
     return entry in ENTRIES and POOLED.items() <= ENTRIES[entry][1].items()
+
+
+def is_untrained(row: Row) -> bool:
+    """Whether the row is of a recipe that trains, run without its rounds (`--rounds 0`)."""
+    try:
+        own = recipes.load(Cell.recipe_of(row["recipe"])).plan().rounds
+    except UserError:
+        return False  # a recipe that was renamed since
+    return not row["rounds"] and own > 0
 
 
 def share_rounds(own: list[int], rounds: int) -> list[int]:

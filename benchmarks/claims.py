@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from _methods_run import REFERENCES, is_centralised
+from _methods_run import REFERENCES, is_centralised, is_untrained
 from methods import RECIPES, TABLE, read_rows
 
 Row = dict[str, Any]
@@ -69,7 +69,7 @@ def main(
 ) -> None:
     """Print the ranking, the claims, the other data sets, the aims, the controls and the runs with
     more sites and of other lengths, as Markdown."""
-    rows = read_rows(csv)
+    rows = [row for row in read_rows(csv) if not is_untrained(row)]
     table = table_of([row for row in rows if belongs(row, images, sites, rounds)])
     for section in (ranking, two_stages, claims, datasets, aims, parts):
         print("\n".join(section(table)), end="\n\n")

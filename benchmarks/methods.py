@@ -9,12 +9,14 @@ resumed. A run that fails is one line, and the others go on. Three entries are n
 `centralised` (the ceiling) is fedsimclr with one site that holds everything: as many epochs, so ten
 times a site's steps with ten sites; `standalone` (the floor) is fedsimclr at site 1 + seed alone,
 judged on everybody's images; `pixels` is k-means on pixels. Controls run only where `--recipes`
-names them (`controls`: all): a recipe with another normalisation, or `covey` with one site. One CSV
-is for one `--local-epochs` and `--batch-size`.
+names them (`controls`: all): a recipe with another normalisation, or `covey` with one site. With
+`--rounds 0` a recipe has its closing stages alone: `training_adds.py` compares. One CSV is for one
+`--local-epochs` and `--batch-size`.
 """
 
 import csv
 import io
+import math
 import os
 import subprocess
 import sys
@@ -26,7 +28,15 @@ from typing import Annotated, Any
 import torch
 import typer
 from _methods_page import write_page
-from _methods_run import CONTROLS, Cell, Scale, finished_figures, machine_in_words, run_cell
+from _methods_run import (
+    CONTROLS,
+    Cell,
+    Scale,
+    finished_figures,
+    is_untrained,
+    machine_in_words,
+    run_cell,
+)
 
 from common.config import recipes as known
 from common.utils.errors import UserError, unknown
@@ -46,7 +56,7 @@ TABLE = Path("docs/results/methods.csv")
 SETTING = ("recipe", "dataset", "images", "partition", "sites", "participation", "seed")
 SCALE = ("rounds", "local_steps", "encoder")
 FIGURES = ("acc", "nmi", "ari", "knn", "linear", "bytes", "seconds")
-MORE = ("purity", "pooled_acc", "pooled_nmi", "std", "commit")
+MORE = ("purity", "pooled_acc", "pooled_nmi", "std", "test_acc", "test_nmi", "commit")
 COLUMNS = (*SETTING, *SCALE, *FIGURES, *MORE)
 WHOLE = ("images", "sites", "seed", "rounds", "local_steps", "bytes")
 TEXT = ("recipe", "dataset", "partition", "encoder", "commit")
@@ -105,7 +115,7 @@ def main(
         print(f"{where}: nmi {result['nmi']:.3f} acc {result['acc']:.3f}", flush=True)
         if tables:
             save_row(csv, result, runs)
-    rows = read_rows(csv) if tables else []
+    rows = [row for row in read_rows(csv) if not is_untrained(row)] if tables else []
     if rows:
         more = f"--local-epochs {local_epochs} --batch-size {batch_size} --held-out {held_out}"
         page = html or csv.with_suffix(".html")
@@ -219,7 +229,9 @@ def read_rows(path: Path) -> list[Row]:
 def _value(column: str, text: str) -> Any:
     if column in TEXT:
         return text
-    return int(text) if column in WHOLE else float(text)
+    if column in WHOLE:
+        return int(text)
+    return float(text) if text else math.nan  # of rows from before there was the column
 
 
 def save_row(path: Path, row: Row, runs: Path) -> None:
@@ -242,7 +254,8 @@ def as_csv(rows: Iterable[Row]) -> str:
     text = io.StringIO()
     writer = csv.DictWriter(text, COLUMNS, lineterminator="\n", extrasaction="ignore")
     writer.writeheader()
-    writer.writerows(sorted(rows, key=place))
+    for row in sorted(rows, key=place):
+        writer.writerow({k: "" if str(v) == "nan" else v for k, v in row.items()})
     return text.getvalue()
 
 

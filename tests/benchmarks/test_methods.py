@@ -27,7 +27,7 @@ TINY = {
 }
 COLUMNS = (
     "recipe,dataset,images,partition,sites,participation,seed,rounds,local_steps,encoder,"
-    "acc,nmi,ari,knn,linear,bytes,seconds,purity,pooled_acc,pooled_nmi,std,commit"
+    "acc,nmi,ari,knn,linear,bytes,seconds,purity,pooled_acc,pooled_nmi,std,test_acc,test_nmi,commit"
 )
 
 

@@ -1,0 +1,100 @@
+"""What training adds, on images that no site has: rows of `methods.csv` beside those of the same
+recipe without its rounds. Prints the table that docs/results/training.md quotes.
+
+    python benchmarks/methods.py --anew --rounds 10 --recipes covey --datasets mnist
+    python benchmarks/methods.py --anew --rounds 0 --recipes covey --datasets mnist
+    python benchmarks/training_adds.py
+
+NMI of the federation's centroids: on the sites' own images, and on the data set's test images.
+Mean ± standard deviation (n-1) over the seeds that both have; the difference is taken within each
+seed first.
+"""
+
+import math
+import statistics
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from _methods_run import is_untrained
+from methods import TABLE, read_rows
+
+Row = dict[str, Any]
+Key = tuple[str, str, str]
+"""(data set, partition, recipe)."""
+
+HEAD = (
+    "recipe", "images of", "partition", "seeds", "own images", "new images", "ACC, new images",
+    "without training: own", "new", "training adds on new images",
+)  # fmt: skip
+
+
+def main(
+    csv: Annotated[Path, typer.Option(help="rows of methods.py")] = TABLE,
+    images: Annotated[int, typer.Option(help="of the runs that are compared")] = 5000,
+    sites: int = 10,
+    rounds: int = 10,
+) -> None:
+    """Print the table as Markdown."""
+    rows = [
+        row
+        for row in read_rows(csv)
+        if (row["images"], row["sites"]) == (images, sites) and math.isfinite(row["test_nmi"])
+    ]
+    print("\n".join(table(rows, rounds)))
+
+
+def table(rows: Sequence[Row], rounds: int) -> Iterator[str]:
+    """Its lines: by data set and partition, the best on new images first."""
+    trained = by_key(row for row in rows if row["rounds"] == rounds)
+    cut = by_key(row for row in rows if is_untrained(row))
+    solved = by_key(row for row in rows if not row["rounds"] and not is_untrained(row))
+    yield f"| {' | '.join(HEAD)} |"
+    yield f"|{'---|' * len(HEAD)}"
+    for key, runs in sorted((trained | solved).items(), key=lambda item: place(*item)):
+        yield line(key, runs, cut.get(key, {}) if key in trained else None)
+
+
+def by_key(rows: Any) -> dict[Key, dict[int, Row]]:
+    """The rows by data set, partition and recipe; then by seed."""
+    found: dict[Key, dict[int, Row]] = {}
+    for row in rows:
+        key = (row["dataset"], row["partition"], row["recipe"])
+        found.setdefault(key, {})[row["seed"]] = row
+    return found
+
+
+def place(key: Key, runs: dict[int, Row]) -> tuple[str, str, float]:
+    """Where a line stands."""
+    return key[0], key[1], -statistics.fmean(row["test_nmi"] for row in runs.values())
+
+
+def line(key: Key, runs: dict[int, Row], without: dict[int, Row] | None) -> str:
+    """One line; `without`: the same runs without training, None where nothing is trained."""
+    seeds = sorted(runs if without is None else runs.keys() & without.keys()) or sorted(runs)
+    own, new, acc = (
+        spread([runs[seed][name] for seed in seeds]) for name in ("nmi", "test_nmi", "test_acc")
+    )
+    cells = [key[2], key[0], key[1], str(len(seeds)), own, new, acc]
+    if without is None:
+        cells += ["nothing is trained", "–", "–"]
+    elif not runs.keys() & without.keys():
+        cells += ["–"] * 3
+    else:
+        cells += [spread([without[seed][name] for seed in seeds]) for name in ("nmi", "test_nmi")]
+        gains = [runs[seed]["test_nmi"] - without[seed]["test_nmi"] for seed in seeds]
+        cells.append(spread(gains, sign="+"))
+    return f"| {' | '.join(cells)} |"
+
+
+def spread(values: Sequence[float], sign: str = "") -> str:
+    """Mean±standard deviation, without the zero before the point."""
+    mean = f"{statistics.fmean(values):{sign}.3f}".replace("0.", ".", 1)
+    if len(values) < 2:
+        return mean
+    return f"{mean}±{statistics.stdev(values):.3f}".replace("±0.", "±.")
+
+
+if __name__ == "__main__":
+    typer.run(main)
