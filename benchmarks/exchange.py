@@ -40,9 +40,9 @@ from _table import save_json, show
 from common.config import recipes
 from common.data.planned import planned_data, planned_partition
 from common.record.reader import read_run
-from deploy.cli.run_options import run_config
 from deploy.engines.federation import LocalFederation, SiteSpec
 from deploy.engines.run_locally import local_site
+from deploy.engines.runs import run_config
 from deploy.flower import commands
 from deploy.flower.bundle import write_bundle
 

@@ -27,9 +27,9 @@ from _table import save_json, show
 from common.config import recipes
 from common.data.planned import planned_data, planned_partition
 from common.record.reader import EVENTS, has_run, read_run
-from deploy.cli.run_options import run_config
 from deploy.engines.federation import LocalFederation
 from deploy.engines.run_locally import local_site
+from deploy.engines.runs import run_config
 from deploy.flower.bundle import write_bundle
 
 BEFORE = 100  # exchanges after which nothing may grow any more

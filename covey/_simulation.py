@@ -44,7 +44,7 @@ def simulate(
     The same seed gives the same bits on the same machine and number of threads (on a CPU). A folder
     that holds a run is not taken. `Error` for an option, a recipe or data that are none.
     """
-    from deploy.cli.runs import absolute_dataset, new_folder, unless_empty  # noqa: PLC0415 (slow)
+    from deploy.engines.runs import absolute_dataset, new_folder, unless_empty  # noqa: PLC0415 (slow)
     from deploy.engines.simulate import simulate as carry_out  # noqa: PLC0415 (torch)
 
     given = {name.replace("_", "-"): _text(value) for name, value in options.items()}
@@ -103,8 +103,8 @@ def _saying(plan: Plan, place: Path, progress: bool) -> Iterator[Any]:
             return
         from rich.console import Console  # noqa: PLC0415
 
-        from deploy.cli.live import live_line  # noqa: PLC0415
-        from deploy.cli.progress import show_event  # noqa: PLC0415
+        from deploy.terminal.live import live_line  # noqa: PLC0415
+        from deploy.terminal.progress import show_event  # noqa: PLC0415
 
         console = Console(stderr=True)
         with live_line(place, console):

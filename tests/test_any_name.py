@@ -24,13 +24,13 @@ from common.protocol.messages import Reply
 from common.record.reader import read_run
 from common.utils.errors import UserError
 from common.utils.names import label, original, place, portable, printable, write_out, written
-from deploy.cli.progress import show_event, show_result
-from deploy.cli.runs import absolute_dataset
 from deploy.coordinator.run_list import RunLine, show_runs
+from deploy.engines.runs import absolute_dataset
 from deploy.engines.simulate import simulate
 from deploy.identity.certificates import private_folder
 from deploy.site.checks import describe
 from deploy.site.left import read_ledger, show_ledger
+from deploy.terminal.progress import show_event, show_result
 from server.conversation.registration import is_name
 from server.report import write_report
 from server.run.folder import RunFolder

@@ -24,7 +24,7 @@ from common.models.encoders import small_convnet
 from common.objectives import build_objective
 from common.objectives.base import Batch
 from common.utils.errors import UserError
-from deploy.cli.runs import new_folder
+from deploy.engines.runs import new_folder
 from deploy.engines.simulate import simulate
 from server import app
 from tests.builders.records import events

@@ -24,7 +24,8 @@ from deploy.cli.arguments import (
     WorkArgument,
 )
 from deploy.cli.json_option import JsonOption, write_json
-from deploy.cli.run_options import NOT_OF_SUBMIT, with_run_options
+from deploy.cli.run_options import with_run_options
+from deploy.coordinator.options import NOT_OF_SUBMIT
 from deploy.flower import bundle
 
 server_app = App("The coordinator's server: make it, run it, invite sites.")
@@ -267,9 +268,9 @@ def runs(
 
 def stop(run: RunNameArgument, server: ServerOption = Path()) -> None:
     """Stop a run of a server that is going on."""
-    from deploy.cli.runs import way_on  # noqa: PLC0415
     from deploy.coordinator import run_list  # noqa: PLC0415
     from deploy.coordinator.folder import ServerFolder  # noqa: PLC0415
+    from deploy.engines.runs import way_on  # noqa: PLC0415
 
     folder = ServerFolder(server.absolute())
     stopped = run_list.stop(folder, run)

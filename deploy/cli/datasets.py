@@ -5,7 +5,7 @@ from typing import Any
 from rich.console import Console
 
 from common.data import DATASETS
-from deploy.cli.table import show_table
+from deploy.terminal.table import show_table
 
 
 def list_datasets(console: Console) -> list[dict[str, Any]]:

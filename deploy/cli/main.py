@@ -82,8 +82,8 @@ def run_command(
     options: Mapping[str, str],
 ) -> None:
     """Run a federation of real processes on this machine: TLS, authentication, one run."""
-    from deploy.cli.runs import config_of, prepared, unless_empty  # noqa: PLC0415
     from deploy.engines.run_locally import run_locally  # noqa: PLC0415 (--help stays quick)
+    from deploy.engines.runs import config_of, prepared, unless_empty  # noqa: PLC0415
 
     plan, folder = prepared(recipe, resume, run_folder, options)
     config = config_of(recipe, resume, options, folder, "processes")
@@ -113,7 +113,7 @@ def simulate_command(
     """Run the same ServerApp and ClientApp without processes or network."""
     if engine not in ENGINES:
         raise unknown("engine", engine, ENGINES)
-    from deploy.cli.runs import config_of, prepared, unless_empty  # noqa: PLC0415
+    from deploy.engines.runs import config_of, prepared, unless_empty  # noqa: PLC0415
 
     plan, folder = prepared(recipe, resume, run_folder, options)
     if engine == "ray":
@@ -123,9 +123,9 @@ def simulate_command(
         with unless_empty(folder):
             run_on_ray(plan, config, folder, console)
     else:
-        from deploy.cli.live import live_line  # noqa: PLC0415
-        from deploy.cli.progress import show_event  # noqa: PLC0415
         from deploy.engines.simulate import simulate  # noqa: PLC0415
+        from deploy.terminal.live import live_line  # noqa: PLC0415
+        from deploy.terminal.progress import show_event  # noqa: PLC0415
 
         with unless_empty(folder), live_line(folder, console):
             simulate(plan, folder, lambda event: show_event(console, event, plan.rounds))
@@ -214,7 +214,7 @@ app.command("stop", rich_help_panel=APART)(stop)
 
 def _conclude(folder: Path, json_file: Path | None) -> None:
     """The report and the final table; then the map of embeddings, for which nobody waits."""
-    from deploy.cli.runs import add_map, conclude  # noqa: PLC0415
+    from deploy.engines.runs import add_map, conclude  # noqa: PLC0415
 
     write_json(json_file, conclude(folder, console))
     add_map(folder, console)

@@ -11,7 +11,7 @@ from rich.text import Text
 
 from common.config import recipes
 from common.config.recipes import Recipe
-from deploy.cli.table import show_table
+from deploy.terminal.table import show_table
 
 FIRST = {
     recipes.DEFAULT: "the default: start here",

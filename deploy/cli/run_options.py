@@ -10,7 +10,6 @@ from typing import Annotated, Any, Literal, get_args, get_origin
 import typer
 
 from common.config.options import RUN_OPTIONS, STAGE_OPTIONS
-from common.utils.errors import UserError
 from deploy.cli.app import about
 from deploy.cli.completion import offer
 
@@ -21,19 +20,6 @@ PANELS = {
 PLACES = re.compile(r" \(`[\w/.]+`\)")  # in the code: not for who types commands
 SHORT = 22  # characters: a list of values that is longer stands in the help
 KINDS = {int: "INT", float: "FLOAT"}
-
-_WHERE = "the images are where they are (covey run and covey simulate spread them)"
-_JOIN = "each site says it when it joins (covey client join"
-NOT_OF_SUBMIT = {
-    "dataset": f"{_JOIN} --data)",
-    "images": "each site trains on all of its own images",
-    "side": f"{_JOIN} --side)",
-    "alone": "the sites are those that have joined (covey server sites)",
-    "partition": _WHERE,
-    "size-skew": _WHERE,
-    "device": f"{_JOIN} --device)",
-}
-"""Options of a run that are the sites' to say where it is over separate machines, and why."""
 
 
 def with_run_options(
@@ -90,11 +76,3 @@ def _parameter(
         default=None,
         annotation=Annotated[str | None, option],
     )
-
-
-def run_config(recipe: str, options: Mapping[str, str], **extra: str) -> dict[str, str]:
-    """A Flower run configuration: strings only, as its overrides are not typed."""
-    clash = options.keys() & extra.keys()
-    if clash:
-        raise UserError(f"option {min(clash)} is set by the command itself")
-    return {"recipe": recipe, **options, **extra}

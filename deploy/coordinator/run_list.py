@@ -14,10 +14,10 @@ from common.record.reader import has_run
 from common.utils.errors import UserError, unknown
 from common.utils.lock import is_locked
 from common.utils.names import portable
-from deploy.cli.table import show_table
 from deploy.coordinator.folder import NOT_RUNNING, ServerFolder
 from deploy.coordinator.recorded import RecordedRun, recorded_runs
 from deploy.flower.control import FlowerRun, UnreachableError
+from deploy.terminal.table import show_table
 from server.run.folder import LOCK
 
 ENDING = 60.0  # seconds for a ServerApp to be gone: Flower ends it at its next heartbeat

@@ -9,11 +9,11 @@ from typing import Any
 
 from rich.console import Console
 
-from deploy.cli.progress import size
-from deploy.cli.table import show_table
 from deploy.coordinator.folder import ServerFolder, fingerprint
 from deploy.coordinator.recorded import Took, recorded_runs, taken
 from deploy.flower.control import Node, UnreachableError, read_public_key
+from deploy.terminal.progress import size
+from deploy.terminal.table import show_table
 
 UNITS = ((86400, "days"), (3600, "h"), (60, "min"), (1, "s"))  # seconds
 

@@ -13,10 +13,10 @@ from common.config.checks import OWN, check_plan
 from common.config.options import Plan
 from common.utils.errors import RunFailed, UserError
 from common.utils.names import portable
-from deploy.cli.run_options import NOT_OF_SUBMIT, run_config
-from deploy.cli.runs import absolute_recipe, conclude, new_folder, resumed, way_on
 from deploy.coordinator.folder import NOT_RUNNING, ServerFolder
+from deploy.coordinator.options import NOT_OF_SUBMIT
 from deploy.engines.run_locally import follow
+from deploy.engines.runs import absolute_recipe, conclude, new_folder, resumed, run_config, way_on
 from deploy.flower.bundle import write_bundle
 from deploy.flower.control import RUN_FOLDER, Control, UnreachableError
 

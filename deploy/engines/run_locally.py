@@ -22,11 +22,11 @@ from common.record.reader import Follower, has_run, read_settings
 from common.utils.errors import RunFailed, UserError
 from common.utils.lock import is_locked
 from common.utils.names import is_utf8
-from deploy.cli.live import live_line
-from deploy.cli.progress import show_event
-from deploy.cli.runs import way_on
 from deploy.engines.federation import LocalFederation, SiteSpec
+from deploy.engines.runs import way_on
 from deploy.flower.bundle import write_bundle
+from deploy.terminal.live import live_line
+from deploy.terminal.progress import show_event
 from server.run.folder import LOCK
 
 LOOK = 0.3  # seconds between two looks at the run folder

@@ -5,8 +5,8 @@ from typing import Any
 
 from rich.console import Console
 
-from deploy.cli.table import show_table
 from deploy.evaluation import finetune
+from deploy.terminal.table import show_table
 
 SCORES = ("ACC", "NMI", "ARI")
 CLUSTERINGS = (

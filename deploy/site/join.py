@@ -18,7 +18,6 @@ from common.config.options import MIN_COUNT
 from common.protocol.messages import NOT_TAKEN
 from common.utils.errors import UserError
 from common.utils.logs import keep_short
-from deploy.cli.progress import size
 from deploy.flower import bundle
 from deploy.flower.lines import (
     AGAIN_THERE,
@@ -40,6 +39,7 @@ from deploy.processes.supervisor import Supervisor, environment
 from deploy.site.checks import Data, check_data, check_rest
 from deploy.site.folder import SiteFolder
 from deploy.site.left import LedgerFollower, what
+from deploy.terminal.progress import size
 
 PATIENCE = 120.0  # seconds: another process with this key is counted for up to 60
 LOADING = 600.0  # seconds for torch and the images: a folder of photographs is decoded

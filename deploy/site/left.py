@@ -11,8 +11,8 @@ from rich.table import Table
 
 from common.utils.errors import UserError, unknown
 from common.utils.files import Tail
-from deploy.cli.progress import size
 from deploy.site.folder import SiteFolder
+from deploy.terminal.progress import size
 
 
 class LedgerFollower:

@@ -18,9 +18,9 @@ from common.protocol.messages import Reply
 from common.record.reader import read_run
 from common.stages import build_stage
 from common.utils.seeds import generator
-from deploy.cli.progress import show_event, show_result
 from deploy.engines import simulate as simulate_module
 from deploy.engines.simulate import simulate
+from deploy.terminal.progress import show_event, show_result
 from server.measurements import Measurements
 from server.run.folder import RunFolder
 from tests.server.unlabelled import without_labels

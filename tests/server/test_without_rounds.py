@@ -22,10 +22,10 @@ from common.data import load
 from common.protocol.messages import Reply
 from common.record.reader import read_run
 from common.utils.errors import UserError
-from deploy.cli.progress import show_event, show_result, summary_rows
 from deploy.engines.simulate import simulate
 from deploy.evaluation.data_map import write_map
 from deploy.evaluation.pooled import PROTOCOLS, Asked, evaluate_run
+from deploy.terminal.progress import show_event, show_result, summary_rows
 from server.clustering import lloyd
 from server.conversation.asking import Asking
 from server.report import write_report

@@ -19,10 +19,10 @@ from common.config import recipes
 from common.config.options import Plan
 from common.record.reader import EVENTS, SETTINGS, read_run
 from common.stages import settle_parameters
-from deploy.cli.runs import conclude, resumed
 from deploy.coordinator.folder import init
 from deploy.coordinator.recorded import recorded_runs, taken
 from deploy.coordinator.run_list import list_runs
+from deploy.engines.runs import conclude, resumed
 from deploy.engines.simulate import simulate
 from deploy.evaluation.trained import load_trained
 from server.report.settings import command

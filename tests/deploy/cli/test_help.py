@@ -22,7 +22,7 @@ from common.data.splits import SPLITS
 from common.models import encoders
 from deploy.cli.completion import PARTITIONS
 from deploy.cli.main import app
-from deploy.cli.run_options import NOT_OF_SUBMIT
+from deploy.coordinator.options import NOT_OF_SUBMIT
 from tests.deploy.helpers import covey
 
 ROOT = Path(__file__).parents[3]

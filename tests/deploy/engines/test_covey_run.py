@@ -18,9 +18,9 @@ from rich.console import Console
 from safetensors.numpy import load_file
 
 from common.config import recipes
-from deploy.cli.run_options import run_config
 from deploy.engines import run_locally as engine
 from deploy.engines.federation import SiteSpec
+from deploy.engines.runs import run_config
 from deploy.engines.simulate import simulate
 from tests.builders.records import events
 from tests.deploy.helpers import (

@@ -14,10 +14,10 @@ from common.record.reader import read_settings
 from common.record.writer import write_settings
 from common.utils.errors import UserError
 from common.utils.lock import locked
-from deploy.cli import live
 from deploy.cli.main import app
 from deploy.engines import run_locally
 from deploy.engines.run_locally import RESTARTS, RunFailed
+from deploy.terminal import live
 from server.run.folder import LOCK, RunFolder
 from server.run.progress import Progress, ProgressFile
 from tests.builders.records import a_run

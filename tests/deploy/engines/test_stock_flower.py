@@ -13,8 +13,8 @@ from rich.console import Console
 
 from client.resident import service
 from common.config import recipes
-from deploy.cli.run_options import run_config
 from deploy.engines import run_locally as engine
+from deploy.engines.runs import run_config
 from deploy.engines.simulate import simulate
 from deploy.flower import commands
 from tests.builders.records import events

@@ -17,8 +17,8 @@ from common.data import ImageData, load
 from common.record.reader import has_run, read_run
 from common.record.schema import Run, SiteFacts
 from common.utils.errors import UserError
-from deploy.cli.progress import show_event
 from deploy.engines.in_process import grid_of, open_site
+from deploy.terminal.progress import show_event
 from server.app import run
 from server.conversation import roster
 from server.report.settings import command

@@ -13,7 +13,7 @@ from common.record.metrics import FIGURES, LABELLED, UNLABELLED
 from common.record.reader import Damaged, RunRecord
 from common.record.schema import Event, ResumedEvent, RoundEvent, StageEvent, WarningEvent
 from common.utils.names import printable
-from deploy.cli.table import show_table
+from deploy.terminal.table import show_table
 
 ABOUT = {
     LABELLED: "kNN and linear: on each site's own evaluation images.",

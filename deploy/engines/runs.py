@@ -1,4 +1,4 @@
-"""A run's folder as the commands see it: a new one, one to go on with, and what it ends in."""
+"""Before and after a run: its folder, new or to go on with, its configuration, what it ends in."""
 
 import shlex
 import time
@@ -17,8 +17,7 @@ from common.record.reader import has_run, read_run
 from common.utils.errors import UserError
 from common.utils.lock import is_locked
 from common.utils.names import place, portable
-from deploy.cli.progress import show_result, summary_rows
-from deploy.cli.run_options import run_config
+from deploy.terminal.progress import show_result, summary_rows
 from server.report import write_report
 from server.run.folder import LOCK, RunFolder
 
@@ -71,6 +70,14 @@ def prepared(
 
     check_plan(plan)
     return plan, new_folder(Path("runs"), plan.recipe, run_folder)
+
+
+def run_config(recipe: str, options: Mapping[str, str], **extra: str) -> dict[str, str]:
+    """A Flower run configuration: strings only, as its overrides are not typed."""
+    clash = options.keys() & extra.keys()
+    if clash:
+        raise UserError(f"option {min(clash)} is set by the command itself")
+    return {"recipe": recipe, **options, **extra}
 
 
 def config_of(

@@ -5,7 +5,7 @@ import io
 import pytest
 from rich.console import Console
 
-from deploy.cli.table import show_table
+from deploy.terminal.table import show_table
 
 HEADS = ("run", "recipe", "rounds", "NMI")
 NAME = "20261128-084001-fedsimclr-projection-with-a-name-that-is-longer-than-any-terminal-is-wide"

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from deploy.cli import live
-from deploy.cli.live import STARTING, Line, describe, duration, live_line
+from deploy.terminal import live
+from deploy.terminal.live import STARTING, Line, describe, duration, live_line
 from server.run.progress import JOIN, Progress, ProgressFile
 from tests.deploy.helpers import until
 

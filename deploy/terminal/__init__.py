@@ -1,0 +1,1 @@
+"""What a terminal shows: tables, events as they come, the line of a run that goes on."""
