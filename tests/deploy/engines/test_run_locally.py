@@ -1,8 +1,8 @@
 """Following a run: a killed ServerApp is seen at once and started again, a failed one is not."""
 
 import io
+import re
 import threading
-import time
 from pathlib import Path
 
 import pytest
@@ -21,6 +21,7 @@ from deploy.terminal import live
 from server.run.folder import LOCK, RunFolder
 from server.run.progress import Progress, ProgressFile
 from tests.builders.records import a_run
+from tests.deploy.helpers import until
 
 PLAN = recipes.load("fedsimclr").plan({"rounds": 2})
 
@@ -66,8 +67,8 @@ def write_run(folder: Path, **facts) -> None:
     write_settings(folder, a_run(plan=PLAN.model_dump(mode="json", by_alias=True), **facts))
 
 
-def carry_through(federation: Federation) -> str:
-    shown = io.StringIO()
+def carry_through(federation: Federation, shown: io.StringIO | None = None) -> str:
+    shown = shown or io.StringIO()
     console = Console(file=shown, width=500)
     bundle = Path("bundle")
     first = federation.submit(bundle)
@@ -84,16 +85,19 @@ def quick(monkeypatch) -> None:
 def test_who_follows_a_run_is_told_what_it_waits_for(tmp_path: Path, monkeypatch) -> None:
     """`covey submit` and `covey run` follow alike."""
     monkeypatch.setattr(live, "NOW_AND_THEN", 0.02)
+    shown = io.StringIO()
+    told = re.compile(
+        "representation: round 1 of 2, training · 3 of 4 sites have answered · [0-9]+ s\n"
+    )
 
     def training(federation: Federation) -> None:
         progress = ProgressFile(federation.folder)
         progress.begin(Progress("train", "representation", 1, 2, 0, 4, 3))
-        time.sleep(1.0)
+        until(lambda: told.search(shown.getvalue()))
         progress.end()
         finishing(federation)
 
-    said = carry_through(Federation(tmp_path, training))
-    assert "representation: round 1 of 2, training · 3 of 4 sites have answered · 0 s\n" in said
+    assert told.search(carry_through(Federation(tmp_path, training), shown))
 
 
 def test_a_killed_server_app_is_started_again_and_the_run_goes_on(tmp_path: Path) -> None:
