@@ -16,7 +16,7 @@ from covey._run import read as read_run
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from deploy.evaluation.trained import Trained
+    from deploy.using.model import Opened
 
 
 class Model:
@@ -34,48 +34,56 @@ class Model:
     `side` and made grey or RGB. All others must have the shape already; `resize=True` scales them.
     """
 
-    def __init__(self, run: Run, trained: "Trained") -> None:
+    def __init__(self, opened: "Opened", run: Run | None = None) -> None:
         self.run = run
-        self._trained = trained
-        self._has_statistics = not trained.local_statistics()
+        self._opened = opened
+        self._facts, self._networks = opened.facts, opened.networks
+        self._has_statistics = not self._networks.local_statistics()
 
     @property
     def recipe(self) -> str:
         """The recipe of the run."""
-        return self.run.recipe
+        return self._facts.recipe
 
     @property
     def figures(self) -> Mapping[str, float]:
         """The run's figures of the model (`Run.figures`)."""
-        return self.run.figures
+        return self._facts.figures
+
+    @property
+    def sizes(self) -> tuple[int, ...]:
+        """Images in each of the K clusters over the whole federation; empty where the run does not
+        say (a cluster head assigned them)."""
+        return self._facts.sizes
 
     @property
     def channels(self) -> int:
         """Channels of the images that it takes: 1 (grey) or 3 (RGB)."""
-        return self._trained.channels
+        return self._networks.channels
 
     @property
     def side(self) -> int:
         """Height and width of the images that it takes, in pixels."""
-        return self._trained.side
+        return self._networks.side
 
     @property
     def space(self) -> str:
         """Where the run clusters: in the output of the "encoder" or of the "projector"."""
-        return self._trained.space
+        return self._networks.space
 
     @property
     def centroids(self) -> NDArray[np.float32] | None:
         """The federation's centroids (K, d), in the space of `embed`; None where each site's are
         its own (batchnorm = "local")."""
-        points = self._trained.centroids
+        points = self._networks.centroids
         return None if points is None else points.detach().cpu().numpy().astype(np.float32)
 
     @property
     def classes_or_names(self) -> tuple[str, ...]:
-        """A name for each of the K clusters: where sites had labels, the class that most of its
-        images have (so that two clusters may have one name), else "cluster 0", "cluster 1", ..."""
-        return cluster_names(self.run, self._trained.plan.clusters)
+        """A name for each of the K clusters: what a person called it (`covey name`); where sites
+        had labels, the class that most of its images have (so that two clusters may have one name);
+        else "cluster 0", "cluster 1", ..."""
+        return tuple(self._facts.shown(cluster) for cluster in range(self._facts.clusters))
 
     def read(self, images: Pictures, *, resize: bool = False) -> Images:
         """The images in the model's shape, with the names of their files; `Error` where there is
@@ -96,56 +104,37 @@ class Model:
         """
         from client.statistics.clusters import nearest  # noqa: PLC0415 (torch)
 
-        centroids = self._trained.centroids
-        if centroids is None:
-            raise UserError(
-                f"{self.run.folder}: with batchnorm local each site has centroids of its own: "
-                "cluster what embed gives"
-            )
+        centroids = self._opened.centroids()
         points = self._points(images, resize)
         return nearest(points, centroids).cpu().numpy().astype(np.int64, copy=False)
 
     def adapt(self, images: Pictures, *, resize: bool = False) -> None:
         """With batchnorm = "local", take the networks' running statistics from these images, as a
         site that joins with them does; `embed` needs them. Else nothing is done."""
-        self._trained.estimate_statistics(self._data(images, resize))
+        self._networks.estimate_statistics(self._data(images, resize))
         self._has_statistics = True
 
     def _points(self, images: Pictures, resize: bool) -> "Tensor":
         if not self._has_statistics:
             raise UserError(
-                f"{self.run.folder}: with batchnorm local each site keeps its statistics: "
+                f"{self._opened.path}: with batchnorm local each site keeps its statistics: "
                 "adapt(images) takes them from yours"
             )
-        return self._trained.embed(self._data(images, resize), self.space)
+        return self._networks.embed(self._data(images, resize), self.space)
 
     def _data(self, images: Pictures, resize: bool) -> ImageData:
         found = self.read(images, resize=resize)
         return ImageData(found.pixels, None, (), found.names, "natural")
 
 
-def load(run: str | Path | Run, device: str = "auto") -> Model:
-    """The model of a finished run: a folder, or what `simulate` or `runs` gave.
+def load(model: str | Path | Run, device: str = "auto") -> Model:
+    """A model: a `model.covey`, the folder of a finished run, or what `simulate` or `runs` gave.
 
-    `device`: auto, cpu, cuda, cuda:1, ... `Error` where the folder holds no run, the run has not
-    finished, a file is damaged, or there is no such device.
+    `device`: auto, cpu, cuda, cuda:1, ... `Error` where the file is no model of Covey or is
+    damaged, where the folder holds no run or one that has not finished, and for a device that is
+    not there.
     """
-    from deploy.evaluation.trained import load_trained  # noqa: PLC0415 (torch)
+    from deploy.using.model import open_model  # noqa: PLC0415 (torch)
 
-    folder = run.folder if isinstance(run, Run) else Path(run)
-    return Model(read_run(folder), load_trained(folder, device))
-
-
-def cluster_names(run: Run, clusters: int) -> tuple[str, ...]:
-    """Names of the clusters that `predict` tells apart, by the last stage's table of counts."""
-    names = [f"cluster {number}" for number in range(clusters)]
-    last = run.stages[-1] if run.stages else None
-    # Where a head assigns images, the table counts its clusters and not the centroids'.
-    if last is None or last.table is None or last.by != "centroids":
-        return tuple(names)
-    if last.table.shape != (clusters, len(run.classes)):
-        return tuple(names)
-    for number, counts in enumerate(last.table):
-        if counts.sum():
-            names[number] = run.classes[int(counts.argmax())]
-    return tuple(names)
+    path = model.folder if isinstance(model, Run) else Path(model)
+    return Model(open_model(path, device), read_run(path) if path.is_dir() else None)

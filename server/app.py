@@ -11,8 +11,6 @@ from typing import Any
 
 from flwr.app import Context
 from flwr.serverapp import Grid, ServerApp
-from numpy.typing import NDArray
-from safetensors.numpy import save
 
 from common.config import recipes
 from common.config.checks import check_plan
@@ -21,7 +19,6 @@ from common.data.partition import Partition
 from common.record.schema import Run, Spread, WarningEvent
 from common.stages import settle_parameters
 from common.utils.errors import UserError
-from common.utils.files import note
 from common.utils.home import covey_home
 from common.utils.logs import kept_in, set_up
 from common.utils.names import place
@@ -29,6 +26,7 @@ from common.utils.version import covey_version
 from server.conversation.guard import guarded
 from server.conversation.registration import SiteInfo
 from server.conversation.roster import Roster
+from server.publishing import publish
 from server.report import write_report
 from server.run import estimate
 from server.run.folder import RunFolder, timestamp
@@ -114,36 +112,9 @@ def _run(grid: Grid, plan: Plan, folder: RunFolder, engine: str) -> None:
         warn(long)
     strategy.summary()
     strategy.run(grid)
-    _publish(strategy)
+    publish(strategy)
     folder.finish("finished")
     write_report(folder.path)
-
-
-def _publish(strategy: CoveyStrategy) -> None:
-    """`encoder.safetensors` and `centroids.safetensors`: what a run is for; where the centroids lie
-    in the projector's space, `projector.safetensors` too."""
-    plan, state, folder = strategy.plan, strategy.state, strategy.folder
-    last = len(plan.stages) - 1
-    site = next(iter(strategy.roster.sites.values()))
-    facts = note(
-        {
-            "encoder": plan.encoder,
-            "channels": site.channels,
-            "side": site.side,
-            "recipe": plan.recipe,
-            "rounds": state.round,
-        }
-    )
-    tensors = strategy.model.encoder_tensors(last, state.groups)
-    folder.write("encoder.safetensors", save(tensors, metadata=facts))
-    if plan.stages[last].embedding == "projector":
-        state_dict = strategy.model.of(last).projector.state_dict()  # filled with the above
-        projector = {name: tensor.float().numpy() for name, tensor in state_dict.items()}
-        folder.write("projector.safetensors", save(projector, metadata=facts))
-    if state.centroids is not None:
-        points, counts = state.centroids.points, state.centroids.counts
-        arrays: dict[str, NDArray[Any]] = {"points": points, "counts": counts}
-        folder.write("centroids.safetensors", save(arrays, metadata=facts))
 
 
 def _facts(strategy: CoveyStrategy, engine: str, settled: tuple[str, ...]) -> Run:

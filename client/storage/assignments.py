@@ -20,9 +20,10 @@ def write_assignments(path: Path, names: Sequence[str], clusters: Sequence[int])
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(("image", "cluster"))
-    writer.writerows(zip(map(_cell, names), clusters, strict=True))
+    writer.writerows(zip(map(cell, names), clusters, strict=True))
     write_atomic(path, text.getvalue().encode())
 
 
-def _cell(name: str) -> str:
+def cell(name: str) -> str:
+    """A name as a spreadsheet takes it for a text (see above), on one line."""
     return written(f"./{name}" if name.startswith(FORMULA) else name)

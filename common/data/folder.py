@@ -72,6 +72,15 @@ def read_folder(
     return ImageData(pixels, labels, classes, chosen, "natural", unreadable)
 
 
+def list_images(folder: Path) -> list[str]:
+    """Names of the image files in `folder`, relative to it, sorted; whether they can be read is not
+    looked at. `UserError` where there is none."""
+    names, outside = _list(folder)
+    if not names:
+        raise _nothing(folder, [], outside)
+    return names
+
+
 def _nothing(folder: Path, broken: Sequence[str], outside: Sequence[str]) -> UserError:
     if broken:
         return UserError(f"none of the {len(broken)} images in {folder} can be read: {broken[0]}")
@@ -134,7 +143,7 @@ def _decode(
     pixels = np.empty((wanted, channels, side, side), np.uint8)
     kept: list[int] = []
     cut: list[str] = []
-    read = partial(_read, side=side, grey=channels == 1)
+    read = partial(read_picture, side=side, grey=channels == 1)
     start = 0
     while len(kept) < wanted and start < len(order):
         block = order[start : start + wanted - len(kept)]
@@ -151,7 +160,7 @@ def _decode(
     return pixels[rows], np.array(kept, np.int64)[rows], cut
 
 
-def _read(path: Path, side: int, grey: bool) -> Pixels | None:
+def read_picture(path: Path, side: int, grey: bool) -> Pixels | None:
     """One file as (C, side, side); None if it is cut or damaged."""
     from PIL import Image  # noqa: PLC0415
 

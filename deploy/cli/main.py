@@ -28,6 +28,7 @@ from deploy.cli.commands import client_app, runs, server_app, stop, submit
 from deploy.cli.completion import complete_dataset
 from deploy.cli.json_option import JsonOption, write_json
 from deploy.cli.run_options import with_run_options
+from deploy.cli.using import add_to
 
 ENGINES = ("in-process", "ray")
 HERE, APART, LISTS = "On this machine", "Over separate machines", "What there is"
@@ -205,6 +206,7 @@ def report_command(run: RunArgument) -> None:
     console.print(said, highlight=False, markup=False, soft_wrap=True)
 
 
+add_to(app)
 app.add_typer(server_app, name="server", rich_help_panel=APART)
 app.add_typer(client_app, name="client", rich_help_panel=APART)
 app.command("submit", rich_help_panel=APART)(submit)

@@ -1,5 +1,6 @@
 """`covey.load`: images in any form give the embeddings and clusters that the sites see."""
 
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -9,6 +10,7 @@ from PIL import Image
 
 import covey
 from common.data import load
+from common.learned.file import LearnedModel, read_learned
 from deploy.evaluation.trained import load_trained
 from tests.covey.conftest import SMALL, save_images
 
@@ -152,6 +154,33 @@ def test_with_statistics_of_the_sites_own_images_have_to_be_given_first(tmp_path
     assert model.centroids is None
     with pytest.raises(covey.Error, match="each site has centroids of its own"):
         model.predict("digits")
+
+
+def test_the_file_alone_is_the_same_model(model, labelled, digits, tmp_path: Path) -> None:
+    path = tmp_path / "mine.covey"
+    path.write_bytes((labelled.folder / "model.covey").read_bytes())
+    alone = covey.load(path)
+    assert alone.run is None and (alone.recipe, alone.figures) == (model.recipe, model.figures)
+    assert alone.classes_or_names == model.classes_or_names
+    assert alone.embed(digits).tobytes() == model.embed(digits).tobytes()
+    assert alone.sizes == labelled.stages[-1].sizes and sum(alone.sizes) == 240
+    before = tmp_path / "before"  # a run of a Covey that wrote no such file
+    shutil.copytree(labelled.folder, before)
+    (before / "model.covey").unlink()
+    earlier = covey.load(before)
+    assert earlier.classes_or_names == model.classes_or_names
+    assert earlier.embed(digits).tobytes() == model.embed(digits).tobytes()
+
+
+def test_a_file_whose_tensors_are_not_its_plans_is_refused(labelled, tmp_path: Path) -> None:
+    whole = read_learned(labelled.folder / "model.covey")
+    for name, tensors in {
+        "without": {k: v for k, v in whole.tensors.items() if not k.startswith("encoder")},
+        "wide": {**whole.tensors, "centroids/points": np.ones((10, 3), np.float32)},
+    }.items():
+        path = LearnedModel(whole.facts, tensors).write(tmp_path / f"{name}.covey")
+        with pytest.raises(covey.Error, match=f"{name}.covey does not fit"):
+            covey.load(path)
 
 
 def test_what_is_no_finished_run_is_not_loaded(labelled, tmp_path: Path) -> None:

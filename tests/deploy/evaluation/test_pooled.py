@@ -219,7 +219,7 @@ def test_local_statistics_are_estimated_before_all_is_scored(
 ) -> None:
     with_them, _ = figures(capsys, tmp_path, runs("local"))
     assert "centroids" not in with_them and "kmeans" in with_them
-    monkeypatch.setattr("deploy.evaluation.trained.Trained.estimate_statistics", lambda *_: None)
+    monkeypatch.setattr("deploy.evaluation.networks.Networks.estimate_statistics", lambda *_: None)
     without, _ = figures(capsys, tmp_path, runs("local"))
     assert with_them["kmeans"] != without["kmeans"]
 

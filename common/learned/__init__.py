@@ -1,0 +1,1 @@
+"""What a run has learned, as one file: `model.covey`. Imports no torch."""

@@ -1,0 +1,145 @@
+"""The commands that use a model on images that are here; the work is imported when it is asked for,
+so that `covey --help` stays quick."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+from deploy.cli.app import App, about
+from deploy.cli.arguments import DeviceOption
+from deploy.cli.completion import complete_run
+from deploy.cli.json_option import JsonOption, write_json
+
+PANEL = "With what was learned"
+console = Console()
+progress = Console(stderr=True)
+
+ModelArgument = Annotated[
+    Path,
+    typer.Argument(
+        metavar="MODEL",
+        help="a model.covey, or the folder of a finished run",
+        autocompletion=complete_run,
+    ),
+]
+DataArgument = Annotated[
+    str,
+    typer.Argument(metavar="FOLDER", help="a folder of images; also an .npz, or a data set's name"),
+]
+
+
+def assign_command(
+    model: ModelArgument,
+    folder: DataArgument,
+    output: Annotated[
+        Path,
+        typer.Option("--output", "-o", help="a .csv or a .parquet file", metavar="FILE"),
+    ] = Path("clusters.csv"),
+    device: DeviceOption = "auto",
+    json_file: JsonOption = None,
+) -> None:
+    """Say which cluster each image of a folder belongs to, as a table."""
+    from deploy.using.assigning import assign_folder  # noqa: PLC0415 (torch)
+    from deploy.using.model import open_model  # noqa: PLC0415
+    from deploy.using.pictures import pictures  # noqa: PLC0415
+
+    opened = open_model(model, device)
+    found = pictures(folder, opened.facts.preprocessing)
+    result = assign_folder(opened, found, output, progress)
+    if result.resumed:
+        _say(f"went on after {result.resumed:,} images that were done before")
+    for name, count in result.sizes.items():
+        _say(f"{count:>9,}  {name}")
+    _say(f"table: {output}")
+    unreadable = len(result.unreadable)
+    write_json(
+        json_file,
+        {"table": str(output), "images": len(result.lines), "unreadable": unreadable,
+         "sizes": result.sizes},
+    )  # fmt: skip
+
+
+def embed_command(
+    model: ModelArgument,
+    folder: DataArgument,
+    output: Annotated[
+        Path, typer.Option("--output", "-o", help="an .npz file", metavar="FILE")
+    ] = Path("embeddings.npz"),
+    device: DeviceOption = "auto",
+) -> None:
+    """Write the embedding of each image of a folder, as NumPy arrays."""
+    from deploy.using.embedding import embed_folder  # noqa: PLC0415 (torch)
+    from deploy.using.model import open_model  # noqa: PLC0415
+    from deploy.using.pictures import pictures  # noqa: PLC0415
+
+    opened = open_model(model, device)
+    found = pictures(folder, opened.facts.preprocessing)
+    count = embed_folder(opened, found, output, progress)
+    _say(f"{count:,} embeddings: {output} (arrays embeddings and names)")
+
+
+def neighbours_command(
+    model: ModelArgument,
+    image: Annotated[Path, typer.Argument(metavar="IMAGE", help="the picture to look for")],
+    folder: Annotated[
+        str,
+        typer.Argument(
+            metavar="FOLDER", help="a folder of images, or the .npz that `covey embed` made of one"
+        ),
+    ],
+    count: Annotated[int, typer.Option(min=1, help="how many of them", metavar="COUNT")] = 10,
+    device: DeviceOption = "auto",
+    json_file: JsonOption = None,
+) -> None:
+    """List the images of a folder that are most like one image."""
+    from common.utils.names import written  # noqa: PLC0415
+    from deploy.using.model import open_model  # noqa: PLC0415 (torch)
+    from deploy.using.neighbours import neighbours  # noqa: PLC0415
+
+    found = neighbours(open_model(model, device), image, folder, count, progress)
+    for each in found:
+        _say(f"{each.similarity:7.4f}  {written(each.name)}")
+    write_json(json_file, [{"file": written(n.name), "similarity": n.similarity} for n in found])
+
+
+def name_command(
+    model: ModelArgument,
+    names: Annotated[
+        list[str] | None,
+        typer.Argument(
+            metavar="[NAMES]...",
+            help=about(
+                "a names.json that the gallery saved, or CLUSTER=NAME, such as 3=scratch",
+                default="show the names",
+            ),
+            show_default=False,
+        ),
+    ] = None,
+) -> None:
+    """Give the clusters names, which `covey assign` then uses."""
+    from common.learned.file import read_learned  # noqa: PLC0415
+    from deploy.using.naming import model_file, parsed, say  # noqa: PLC0415
+
+    path = model_file(model)
+    learned = say(path, parsed(names, path)) if names else read_learned(path)
+    facts = learned.facts
+    for cluster in range(facts.clusters):
+        size = f"{facts.sizes[cluster]:>9,}" if facts.sizes else " " * 9
+        several = "  (several things)" if cluster in facts.split else ""
+        _say(f"{cluster:>5}{size}  {facts.shown(cluster)}{several}")
+    if names:
+        _say(f"kept in {path}")
+
+
+def add_to(app: App) -> None:
+    """Make them commands of `app`."""
+    app.command("assign", rich_help_panel=PANEL)(assign_command)
+    app.command("name", rich_help_panel=PANEL)(name_command)
+    app.command("embed", rich_help_panel=PANEL)(embed_command)
+    app.command("neighbours", rich_help_panel=PANEL)(neighbours_command)
+
+
+def _say(text: str) -> None:
+    console.print(text, highlight=False, soft_wrap=True, markup=False)
