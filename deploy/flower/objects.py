@@ -227,16 +227,23 @@ def delete_trees(session: Any, roots: Collection[str]) -> None:
             .where(ObjectChild.parent_id.in_(doomed))
             .group_by(ObjectChild.child_id)
         )
-        by_number = defaultdict(set)  # of links that are lost -> children
-        for child, number in session.execute(links).all():
-            by_number[number].add(child)
+        lost = dict(session.execute(links).all())
         session.execute(delete(StoredObject).where(StoredObject.object_id.in_(doomed)))
-        doomed = set()
-        for number, children in by_number.items():
-            fewer = (
-                update(StoredObject)
-                .where(StoredObject.object_id.in_(children))
-                .values(ref_count=func.max(StoredObject.ref_count - number, 0))
-                .returning(StoredObject.object_id, StoredObject.ref_count)
-            )
-            doomed |= {child for child, left in session.execute(fewer).all() if left == 0}
+        doomed = _release(session, lost)
+
+
+def _release(session: Any, lost: Mapping[str, int]) -> set[str]:
+    """Note that so many objects less refer to these; those to which none does any more. They are
+    about to be deleted: to write their counts would be to write their contents anew."""
+    counts = select(StoredObject.object_id, StoredObject.ref_count).where(
+        StoredObject.object_id.in_(lost)
+    )
+    free = set()
+    for name, count in session.execute(counts).all() if lost else ():
+        if count <= lost[name]:
+            free.add(name)
+            continue
+        # One by one: SQLite keeps what a statement overwrites until it is over.
+        one = update(StoredObject).where(StoredObject.object_id == name)
+        session.execute(one.values(ref_count=count - lost[name]))
+    return free

@@ -51,10 +51,17 @@ def split_no_paths() -> None:
 def wait_for_locks() -> None:
     """From here on every connection to a database waits `LOCK` seconds for one, and its log is
     copied to the database less often. A commit is not waited for until it is on the disk: a killed
-    process loses nothing by that, a power cut perhaps the last seconds, all processes alike."""
+    process loses nothing by that, a power cut perhaps the last seconds, all processes alike.
+
+    What a statement overwrites is kept in a file until it is over, not in memory: it can be all of
+    a model. What is deleted is not overwritten with zeros, as some systems' SQLite does, which
+    costs as much as storing it: the file is the server's alone, and goes with its folder.
+    """
     settings = dict(SQLITE_PRAGMAS) | {
         "busy_timeout": f"{1000 * LOCK:.0f}",
         "synchronous": "NORMAL",
+        "temp_store": "FILE",
+        "secure_delete": "FAST",
         "cache_size": f"-{CACHE // 1024}",
         "wal_autocheckpoint": f"{CHECKPOINT // PAGE}",
         "journal_size_limit": f"{CHECKPOINT}",

@@ -12,6 +12,7 @@ from flwr.proto.message_pb2 import ObjectTree
 from flwr.supercore.inflatable.inflatable_object import get_all_nested_objects, get_object_tree
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from sqlalchemy import event
 
 from deploy.flower import objects
 from tests.deploy.flower.place import message_to, state_in
@@ -110,6 +111,33 @@ def test_storing_and_deleting_many_leaves_what_flower_leaves(states, seeds, chan
     with ours.session() as session:
         objects.delete_trees(session, roots)
     assert content_of(ours) == content_of(flower) == {table: [] for table in TABLES}
+
+
+def test_what_is_deleted_is_not_written_once_more_before(states) -> None:
+    _, ours = states
+    ours.object_store.clear()
+    shared = ArrayRecord({"a": Array(np.arange(9, dtype=np.float32))})
+    pairs = [
+        taken_apart(message_to(node, RUN, RecordDict({"shared": shared, "own": own})))
+        for node, own in enumerate([ConfigRecord({"n": 1}), ConfigRecord({"n": 2})])
+    ]
+    put_by_us(ours, pairs)
+    written: list[str] = []
+
+    def note(_connection, _cursor, statement, *_others) -> None:
+        if statement.startswith("UPDATE objects") and "RETURNING" not in statement:
+            written.append(statement)
+
+    with ours.session() as session:
+        event.listen(session.get_bind(), "before_cursor_execute", note)
+        try:
+            objects.delete_trees(session, [pairs[0][0].object_id])
+            assert len(written) == 1  # what the other message has, too
+            objects.delete_trees(session, [pairs[1][0].object_id])
+            assert len(written) == 1
+        finally:
+            event.remove(session.get_bind(), "before_cursor_execute", note)
+    assert content_of(ours) == {table: [] for table in TABLES}
 
 
 def test_a_tree_is_as_flower_gives_it_with_the_sizes_of_what_is_there(states) -> None:

@@ -49,6 +49,22 @@ def test_the_database_waits_for_a_lock_for_longer_than_flower_lets_it(monkeypatc
     assert superlink.LOCK < 30  # what Flower's clients wait for an answer
 
 
+def test_what_is_deleted_or_overwritten_is_neither_written_again_nor_kept_in_memory(
+    monkeypatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(sql_mixin, "SQLITE_PRAGMAS", sql_mixin.SQLITE_PRAGMAS)  # put back after it
+    superlink.wait_for_locks()
+    with closing(sqlite3.connect(tmp_path / "some.db", isolation_level=None)) as connection:
+        sql_mixin._set_sqlite_pragmas(connection, None)
+        assert connection.execute("PRAGMA temp_store").fetchone() == (1,)  # files
+        connection.execute("CREATE TABLE objects (content BLOB)")
+        connection.execute("INSERT INTO objects VALUES (?)", (bytes(5_000_000),))
+        log = tmp_path / "some.db-wal"
+        before = log.stat().st_size
+        connection.execute("DELETE FROM objects")
+        assert log.stat().st_size - before < 100_000
+
+
 def test_where_flower_has_moved_something_it_is_served_as_it_is(monkeypatch) -> None:
     served = []
     monkeypatch.setattr(uvicorn, "run", lambda app, **options: served.append((app, options)))
