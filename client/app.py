@@ -13,11 +13,12 @@ from flwr.clientapp import ClientApp
 
 from client.resident.channel import ask
 from common.protocol.messages import decode, encode
+from common.protocol.records import Encoded
 from common.utils.errors import UserError, plain
 
 REFUSED = 1000  # Flower's own codes are small; this one says that Covey refused the message
 
-Handler = Callable[[Context, bytes], bytes]
+Handler = Callable[[Context, Encoded], Encoded]
 """Answers one encoded instruction for the site that a context describes."""
 
 
@@ -38,7 +39,7 @@ def build_app(handler: Handler) -> ClientApp:
     return client_app
 
 
-def hand_over(context: Context, record: bytes) -> bytes:
+def hand_over(context: Context, record: Encoded) -> Encoded:
     """To the resident trainer, or to a trainer in this process."""
     socket = context.node_config.get("trainer-socket")
     if socket:

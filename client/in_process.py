@@ -14,11 +14,12 @@ from common.config.options import Plan
 from common.data import ImageData
 from common.data.planned import planned_data, planned_partition
 from common.protocol.messages import Instruction, decode
+from common.protocol.records import Encoded
 from common.utils.errors import UserError
 from common.utils.home import covey_home
 
 
-def answer_here(context: Context, record: bytes) -> bytes:
+def answer_here(context: Context, record: Encoded) -> bytes:
     """Build the site that `context` describes, and let it answer."""
     index = context.node_config.get("partition-id")
     if not isinstance(index, int):

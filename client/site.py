@@ -15,6 +15,7 @@ from client.workbench import Workshop
 from common.data import ImageData, load
 from common.data.partition import Partition
 from common.protocol.messages import Instruction, decode, encode
+from common.protocol.records import Encoded
 from common.utils.errors import UserError
 
 LOG = logging.getLogger(__name__)
@@ -27,7 +28,7 @@ class Site:
     trainer: Trainer
     ledger: Path
 
-    def handle(self, record: bytes) -> bytes:
+    def handle(self, record: Encoded) -> bytes:
         """Answer one encoded instruction; `UserError` where it does not fit, or a file cannot be
         written: what is not in the ledger does not leave."""
         instruction = Instruction.from_record(decode(record))

@@ -10,10 +10,10 @@ import subprocess
 import threading
 import time
 from collections.abc import Callable, Sequence
-from multiprocessing.connection import Connection
 from pathlib import Path
 
-from client.resident.channel import READY, TrainerGoneError, put
+from client.resident.channel import READY, Channel, TrainerGoneError, put
+from common.protocol.records import Encoded
 from common.utils.errors import UserError
 
 FIRST, LONGEST = 0.5, 20.0  # seconds before it is started again: twice as long after a quick end
@@ -34,14 +34,14 @@ class TrainerProcess:
         self._log = log
         self._say = say
         self._changed = threading.Condition()
-        self._channel: Connection | None = None  # of a trainer that is ready
+        self._channel: Channel | None = None  # of a trainer that is ready
         self._process: subprocess.Popen[bytes] | None = None
         self.failed = False  # it ended before it was ready for the first time
         self._stopping = threading.Event()
         self._keeper = threading.Thread(target=self._keep, daemon=True)
         self._keeper.start()
 
-    def wait(self, seconds: float = LOADING) -> Connection:
+    def wait(self, seconds: float = LOADING) -> Channel:
         """Return when the trainer is ready; `UserError` where it ended while it was starting for
         the first time, or is not ready in time."""
         with self._changed:
@@ -53,7 +53,7 @@ class TrainerProcess:
             raise UserError(f"the trainer was not ready within {seconds:.0f} s")
         return channel
 
-    def ask(self, record: bytes) -> bytes:
+    def ask(self, record: Encoded) -> Encoded:
         """The trainer's answer to one encoded record.
 
         A trainer that ends while it works is asked again when it is back: it starts from its last
@@ -99,7 +99,7 @@ class TrainerProcess:
                 self._say(AGAIN)
             self._stopping.wait(min(LONGEST, FIRST * 2.0 ** (ends - 1)))
 
-    def _launch(self) -> tuple[Connection, "subprocess.Popen[bytes]"]:
+    def _launch(self) -> tuple[Channel, "subprocess.Popen[bytes]"]:
         ours, its = socket.socketpair()
         with its, self._log.open("ab") as log:
             process = subprocess.Popen(
@@ -109,14 +109,14 @@ class TrainerProcess:
                 stderr=subprocess.STDOUT,
                 pass_fds=[its.fileno()],
             )
-        return Connection(ours.detach()), process
+        return Channel(ours), process
 
-    def _set(self, channel: Connection | None, failed: bool = False) -> None:
+    def _set(self, channel: Channel | None, failed: bool = False) -> None:
         with self._changed:
             self._channel, self.failed = channel, failed
             self._changed.notify_all()
 
-    def _give_up(self, channel: Connection) -> None:
+    def _give_up(self, channel: Channel) -> None:
         """The trainer at the other end does not answer any more: one that is still there ends."""
         with self._changed:
             if self._channel is channel and self._process is not None:
@@ -124,8 +124,8 @@ class TrainerProcess:
                 self._process.kill()
 
 
-def _says_ready(channel: Connection) -> bool:
+def _says_ready(channel: Channel) -> bool:
     try:
-        return channel.recv_bytes() == READY
+        return channel.receive() == READY
     except (EOFError, OSError):
         return False

@@ -7,14 +7,11 @@ that the file system says who may talk to it.
 
 import select
 import socket as sockets
-from collections.abc import Callable
-from multiprocessing.connection import Connection
 from pathlib import Path
 
-from client.resident.channel import READY, answer
+from client.resident.channel import READY, Channel, Handler, answer
 from common.utils.errors import UserError
 
-Handler = Callable[[bytes], bytes]
 SOCKET_LIMIT = 100  # bytes of a unix socket's path that every system takes
 LOOK = 1.0  # seconds between two looks whether the socket's file is still there
 
@@ -22,9 +19,9 @@ LOOK = 1.0  # seconds between two looks whether the socket's file is still there
 def serve_inherited(descriptor: int, handle: Handler) -> None:
     """Say on the inherited socket that the trainer is ready, and answer what comes; return when
     whoever holds the other end is gone."""
-    with Connection(descriptor) as channel:
+    with Channel(sockets.socket(fileno=descriptor)) as channel:
         try:
-            channel.send_bytes(READY)
+            channel.send(READY)
             while True:
                 answer(channel, handle)
         except (EOFError, OSError):
@@ -41,14 +38,14 @@ class NamedSocket:
         self._path = path
         self._bind()
 
-    def accept(self) -> Connection:
+    def accept(self) -> Channel:
         """The next who asks; meanwhile, a socket whose file is gone is bound anew."""
         while True:
             if self._file() != self._mine:
                 self._listener.close()
                 self._bind()
             if select.select([self._listener], [], [], LOOK)[0]:
-                return Connection(self._listener.accept()[0].detach())
+                return Channel(self._listener.accept()[0])
 
     def close(self) -> None:
         """Let go of it."""

@@ -14,13 +14,12 @@ from anyio import to_thread
 from fastapi import HTTPException
 from starlette.requests import Request
 
-from deploy.flower.frames import Bounds, FrameError, Scanner, TooLargeError
+from deploy.flower.frames import AT_ONCE, Bounds, FrameError, Scanner, TooLargeError
 from deploy.flower.whole import IDENTIFIER
 
 PATIENCE = 30.0  # seconds without a byte
 GRACE, SLOWEST = 60.0, 8192.0  # seconds that a body may take, and bytes a second beyond them
 IN_MEMORY = 2**20  # bytes of a body that comes in
-AT_ONCE = 2**18  # bytes that are written to a file, or sent, at once
 MOST_IN_FILES = 2**34  # bytes of all bodies that are coming in
 
 

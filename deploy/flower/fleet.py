@@ -261,7 +261,8 @@ class Fleet:
         make_confirm_message_received_fn_protobuf(
             self._repeated(self._client.ConfirmMessageReceived), node, run_id
         )(head.metadata.message_id)
-        return Delivery(head, tree.object_id, contents)
+        whole = {name: bytearray(contents[name]) for name in object_ids(tree)}
+        return Delivery(head, tree.object_id, whole)
 
     def _push_apart(self, message: Message, seconds: float) -> None:
         """Send a reply with Flower's own calls, object by object."""

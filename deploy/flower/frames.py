@@ -10,6 +10,11 @@ from dataclasses import dataclass
 
 LENGTH = struct.Struct("<I")
 LARGEST = 2**32 - 1  # bytes of a part, which its length can say
+AT_ONCE = 2**18  # bytes that are written to a file, or sent, at once
+AT_FIRST = 2**23  # bytes for which there is room as soon as a part is announced
+Piece = bytes | bytearray | memoryview
+Part = Piece | tuple[Piece, ...]
+"""A part's bytes, perhaps in pieces that follow each other."""
 
 
 class FrameError(ValueError):
@@ -45,7 +50,7 @@ class Scanner:
         self._length = b""  # of the next part, as far as it is known
         self._left = 0  # bytes of the part that is being read
 
-    def feed(self, chunk: bytes | memoryview) -> None:
+    def feed(self, chunk: Piece) -> None:
         """Go on with the next bytes of the body."""
         at = 0
         while at < len(chunk):
@@ -90,13 +95,26 @@ class Scanner:
             raise FrameError(f"the body is cut off: {missing} bytes are missing")
 
 
-def pack(parts: Iterable[bytes]) -> Iterator[bytes]:
+def pack(parts: Iterable[Part]) -> Iterator[Piece]:
     """The pieces of a body with these parts; `FrameError` for one that is too large."""
     for part in parts:
-        if len(part) > LARGEST:
-            raise TooLargeError(f"a part of {len(part)} bytes")
-        yield LENGTH.pack(len(part))
-        yield part
+        pieces = part if isinstance(part, tuple) else (part,)
+        length = sum(map(len, pieces))
+        if length > LARGEST:
+            raise TooLargeError(f"a part of {length} bytes")
+        yield LENGTH.pack(length)
+        for piece in pieces:
+            yield from cut(piece)
+
+
+def cut(piece: Piece) -> Iterator[Piece]:
+    """Pieces of at most `AT_ONCE` bytes, which are not copied."""
+    if len(piece) <= AT_ONCE:
+        yield piece
+        return
+    view = memoryview(piece)
+    for at in range(0, len(view), AT_ONCE):
+        yield view[at : at + AT_ONCE]
 
 
 def size(lengths: Iterable[int]) -> int:
@@ -104,22 +122,26 @@ def size(lengths: Iterable[int]) -> int:
     return sum(LENGTH.size + length for length in lengths)
 
 
-def unpack(chunks: Iterable[bytes], bounds: Bounds) -> Iterator[bytes]:
+def unpack(chunks: Iterable[bytes], bounds: Bounds) -> Iterator[bytearray]:
     """The parts of a body that comes in chunks, one by one; `FrameError` where it is cut off or
     larger than `bounds`."""
     scanner = Scanner(bounds)
-    part = bytearray()
+    part, filled = bytearray(), 0
     given = 0
     for chunk in chunks:
-        start = scanner.seen
+        start, view = scanner.seen, memoryview(chunk)
         scanner.feed(chunk)
         while given < len(scanner.places):
             offset, length = scanner.places[given]
-            begin = max(offset + len(part) - start, 0)
-            part += chunk[begin : offset + length - start]
-            if len(part) < length:
+            if not filled:
+                part = bytearray(min(length, AT_FIRST))
+            begin = max(offset + filled - start, 0)
+            piece = view[begin : offset + length - start]
+            part[filled : filled + len(piece)] = piece
+            filled += len(piece)
+            if filled < length:
                 break
-            yield bytes(part)
-            part = bytearray()
+            yield part
+            filled = 0
             given += 1
     scanner.finish()

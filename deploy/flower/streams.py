@@ -9,8 +9,8 @@ from typing import Any
 from fastapi import HTTPException, Response
 from starlette.types import Receive, Scope, Send
 
-from deploy.flower.bodies import AT_ONCE, GRACE, PATIENCE, SLOWEST, GoneError
-from deploy.flower.frames import LENGTH, size
+from deploy.flower.bodies import GRACE, PATIENCE, SLOWEST, GoneError
+from deploy.flower.frames import LENGTH, Piece, cut, size
 from deploy.flower.transactions import Outgoing
 
 LARGE, SENDING = 2**16, 64  # bytes of an object from where so many are in memory at once
@@ -73,11 +73,10 @@ class Stream(Response):
         began, sent = loop.time(), 0
         await send({"type": "http.response.start", "status": 200, "headers": headers})
         async for piece in self._pieces():
-            for at in range(0, len(piece), AT_ONCE):
+            for part in cut(piece):
                 if any(stop.done() for stop in self._stops):
                     raise GoneError("the connection was closed")
                 left = began + GRACE + sent / SLOWEST - loop.time()
-                part = piece[at : at + AT_ONCE]
                 try:
                     async with asyncio.timeout(min(PATIENCE, left)):
                         await send({"type": "http.response.body", "body": part, "more_body": True})
@@ -86,7 +85,7 @@ class Stream(Response):
                 sent += len(part)
         await send({"type": "http.response.body", "body": b""})
 
-    async def _pieces(self) -> AsyncIterator[bytes]:
+    async def _pieces(self) -> AsyncIterator[Piece]:
         out = self._outgoing
         yield LENGTH.pack(len(out.head)) + out.head
         for number, (name, length) in enumerate(zip(out.ids, out.sizes, strict=True)):
@@ -96,7 +95,8 @@ class Stream(Response):
                 yield LENGTH.pack(length) + await self._object(name, length)
             else:
                 async with self._sending:
-                    yield LENGTH.pack(length) + await self._object(name, length)
+                    yield LENGTH.pack(length)
+                    yield await self._object(name, length)
 
     async def _object(self, name: str, length: int) -> bytes:
         content = await self._read(name)

@@ -41,12 +41,12 @@ from flwr.supercore.inflatable.inflatable_object import (
     iterate_object_tree,
     no_object_id_recompute,
 )
-from flwr.supercore.inflatable.inflatable_utils import inflate_object_from_contents
 from flwr.supercore.protobuf.client import ProtobufClient, ProtobufRequestContext
 from flwr.supercore.retry import RetryInvoker, make_simple_http_retry_invoker
 
 from deploy.flower import inside
-from deploy.flower.frames import Bounds, FrameError, pack, unpack
+from deploy.flower.contents import content_of, cut_arrays, put_together
+from deploy.flower.frames import Bounds, FrameError, Part, Piece, pack, unpack
 
 SITE_PULL, SITE_PUSH = "/v1/fleet/covey-pull", "/v1/fleet/covey-push"
 APP_PULL, APP_PUSH = "/v1/runtime/covey-pull", "/v1/runtime/covey-push"
@@ -75,14 +75,15 @@ class Delivery:
 
     head: Message
     _root: str
-    _contents: dict[str, bytes]
+    _contents: dict[str, bytearray]
     _broken: str = ""
 
     def open(self) -> Message:
         """The message; once, since its parts are given up on the way."""
         if self._broken:
             raise FrameError(self._broken)
-        message = cast(Message, inflate_object_from_contents(self._root, self._contents))
+        contents, self._contents = self._contents, {}
+        message = cast(Message, put_together(self._root, contents))
         message.metadata.__dict__["_message_id"] = self._root
         return message
 
@@ -110,7 +111,7 @@ class _Calls:
         self,
         path: str,
         message: Any,
-        content: Iterable[bytes],
+        content: Iterable[Piece],
         headers: Mapping[str, str],
         patience: float = PATIENCE,
     ) -> Iterator[httpx.Response]:
@@ -119,7 +120,7 @@ class _Calls:
         request = self._client._client.build_request(
             "POST",
             f"{self._client._base_url}{path}",
-            content=iter(content),
+            content=cast(Iterator[bytes], iter(content)),  # what it sends may be any bytes
             headers={
                 "content-type": "application/octet-stream",
                 "accept-encoding": "identity",
@@ -232,6 +233,7 @@ def _taken_apart(
     objects: dict[str, InflatableObject] = {}
     with no_object_id_recompute():
         for message in messages:
+            cut_arrays(message)
             message.metadata.__dict__["_message_id"] = message.object_id
             bare = remove_content_from_message(message) if message.has_content() else message
             protos.append(message_to_proto(bare))
@@ -251,25 +253,25 @@ def _told(
     )
 
 
-def _parts(told: Any, objects: Mapping[str, InflatableObject]) -> Iterator[bytes]:
+def _parts(told: Any, objects: Mapping[str, InflatableObject]) -> Iterator[Part]:
     yield told.SerializeToString()
     with no_object_id_recompute():
         for object_id, item in objects.items():
-            yield object_id.encode("ascii") + item.deflate()
+            yield (object_id.encode("ascii"), *content_of(item))
 
 
 def _delivery(response: httpx.Response, kind: Callable[[], Any], bounds: Bounds) -> Delivery | None:
     """What an answer brings: nothing, or a head and its objects in the order of its tree."""
-    parts = unpack(response.iter_raw(2**16), bounds)
+    parts = unpack(response.iter_raw(), bounds)
     first = next(parts, None)
     if first is None:
         return None
     answer = kind()
-    answer.ParseFromString(first)
+    answer.ParseFromString(bytes(first))
     proto, tree = answer.messages_list[0], answer.message_object_trees[0]
     ids = object_ids(tree)
     head = message_from_proto(proto)
-    contents: dict[str, bytes] = {}
+    contents: dict[str, bytearray] = {}
     try:
         for object_id, content in zip(ids, parts, strict=True):
             contents[object_id] = content

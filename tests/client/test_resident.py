@@ -3,18 +3,18 @@
 import os
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import threading
 import time
-from multiprocessing import Pipe
 from pathlib import Path
 
 import pytest
 import torch
 
 from client.resident import process
-from client.resident.channel import ask, put
+from client.resident.channel import Channel, ask, put
 from client.resident.process import AGAIN, ENDED, TrainerProcess
 from client.resident.service import NamedSocket, serve_inherited, serve_named
 from client.resident.warm_up import warm_up
@@ -140,13 +140,14 @@ os.kill(os.getpid(), 9)
 
 
 def test_the_trainers_end_says_that_it_is_ready_and_ends_with_the_other():
-    ours, its = Pipe()
+    ours, its = socket.socketpair()
+    channel = Channel(ours)
     thread = threading.Thread(
         target=serve_inherited, args=(os.dup(its.fileno()), lambda r: r[::-1])
     )
     its.close()
     thread.start()
-    assert ours.recv_bytes() == b"+" and put(ours, b"abc") == b"cba"
+    assert channel.receive() == b"+" and put(channel, b"abc") == b"cba"
     ours.close()
     thread.join(10)
     assert not thread.is_alive()

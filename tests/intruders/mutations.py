@@ -13,6 +13,8 @@ from flwr.proto.recorddict_pb2 import ConfigRecordValue, DoubleList, SintList, S
 from flwr.proto.recorddict_pb2 import RecordDict as ProtoRecordDict
 from google.protobuf.message import DecodeError
 
+from common.protocol import records
+
 NAMES = (
     "", ".", "..", "/", "../../etc/passwd", "/etc/passwd", "private", "logs", "left.jsonl", "a\0b",
     "a\nb", "\x1b[2J\x1b]0;owned\x07", "<script>alert(1)</script>", "'; DROP TABLE runs; --",
@@ -44,6 +46,37 @@ SHAPES = (
 HUGE = (10**9, 2**31, 2**40, 2**63 - 1, 10**18)
 
 
+def unpacked(data):
+    """What Covey has encoded, as Flower's protobuf with the arrays in it."""
+    head, size = records.HEAD, records.SIZE
+    (length,) = head.unpack_from(data)
+    at = head.size + length
+    record = ProtoRecordDict.FromString(data[head.size : at])
+    for array in arrays_of(record):
+        (length,) = size.unpack_from(data, at)
+        at += size.size + length
+        array.data = data[at - length : at]
+    return record
+
+
+def packed(record):
+    """The inverse, of whatever a record says."""
+    hollow = ProtoRecordDict.FromString(record.SerializeToString())
+    pieces = []
+    for array in arrays_of(hollow):
+        pieces += [records.SIZE.pack(len(array.data)), array.data]
+        array.ClearField("data")
+    head = hollow.SerializeToString()
+    return b"".join([records.HEAD.pack(len(head)), head, *pieces])
+
+
+def arrays_of(record):
+    """All arrays of Flower's protobuf record, in its order."""
+    for part in record.items:
+        if part.WhichOneof("value") == "array_record":
+            yield from (item.value for item in part.array_record.items)
+
+
 class Mutator:
     """Spoils encoded records. `others`: whole messages from which parts may be taken."""
 
@@ -61,11 +94,11 @@ class Mutator:
                 data = self.spoil_bytes(data)
             else:
                 try:
-                    record = ProtoRecordDict.FromString(data)
-                except DecodeError:
+                    record = unpacked(data)
+                except (DecodeError, ValueError, OverflowError, struct.error):
                     return data
                 self.spoil_record(record)
-                data = record.SerializeToString()
+                data = packed(record)
         return data
 
     def spoil_bytes(self, data):
@@ -92,7 +125,7 @@ class Mutator:
 
     def spoil_record(self, record):
         if not record.items:
-            record.MergeFromString(self.pick(self.others))
+            record.MergeFrom(unpacked(self.pick(self.others)))
             return
         item = self.pick(record.items)
         kind = item.WhichOneof("value")
@@ -102,7 +135,7 @@ class Mutator:
         elif roll < 0.12:
             record.items.remove(item)
         elif roll < 0.18:
-            record.items.append(self.pick(ProtoRecordDict.FromString(self.pick(self.others)).items))
+            record.items.append(self.pick(unpacked(self.pick(self.others)).items))
         elif kind == "array_record":
             self.spoil_arrays(item.array_record)
         elif kind == "config_record":
