@@ -1,12 +1,11 @@
 """Bodies that come in at the SuperLink: never whole in memory, never endlessly slow.
 
-They lie in a file without a name in the server's folder, which goes with its process.
+They lie in files in the server's folder, where large objects stay (`deploy/flower/kept.py`).
 """
 
 import asyncio
-import tempfile
+import io
 from collections.abc import Callable, Iterator, Mapping
-from pathlib import Path
 from types import TracebackType
 from typing import IO
 
@@ -15,6 +14,7 @@ from fastapi import HTTPException
 from starlette.requests import Request
 
 from deploy.flower.frames import AT_ONCE, Bounds, FrameError, Scanner, TooLargeError
+from deploy.flower.kept import Kept, Reference
 from deploy.flower.whole import IDENTIFIER
 
 PATIENCE = 30.0  # seconds without a byte
@@ -28,10 +28,10 @@ class GoneError(Exception):
 
 
 class Spool:
-    """Where bodies lie while they come in: files in `folder`."""
+    """Where bodies lie while they come in: files among those that are `kept`."""
 
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
+    def __init__(self, kept: Kept) -> None:
+        self.kept = kept
         self.used = 0  # bytes
 
 
@@ -60,9 +60,10 @@ class Incoming:
         self._receive = request.receive
         self._spool = spool
         self._scanner = Scanner(bounds)
-        self._file: IO[bytes] = tempfile.SpooledTemporaryFile(  # noqa: SIM115 (`close` does)
-            IN_MEMORY, dir=str(spool.folder)
-        )
+        self._file: IO[bytes] = io.BytesIO()
+        self._name = ""  # of the file, where it is one
+        self._references: dict[str, bytes] = {}  # to objects that are to stay in it
+        self._keep = False
         self._pending = bytearray()
         self._objects: dict[str, tuple[int, int]] = {}  # id -> number of its part, bytes
         self._counted = 0  # bytes of it that the spool knows of
@@ -105,6 +106,19 @@ class Incoming:
     def content(self, object_id: str) -> bytes:
         """An object; for a thread."""
         return self._part(self._objects[object_id][0], IDENTIFIER)
+
+    def leave(self, object_id: str) -> None:
+        """An object that has been looked at may stay where it is, where that is a file."""
+        if self._name:
+            number, length = self._objects[object_id]
+            offset = self._scanner.places[number][0] + IDENTIFIER
+            self._references[object_id] = Reference(self._name, offset, length).encode()
+
+    def reference(self, object_id: str) -> bytes | None:
+        """What the database is to have in the place of an object that stays where it is."""
+        found = self._references.get(object_id)
+        self._keep = self._keep or found is not None
+        return found
 
     def _identifier(self, number: int) -> str:
         offset, length = self._scanner.places[number]
@@ -153,12 +167,19 @@ class Incoming:
             await to_thread.run_sync(self._append, pending)
 
     def _append(self, data: bytearray) -> None:
-        self._file.seek(0, 2)
+        end = self._file.seek(0, 2)
+        if not self._name and end + len(data) > IN_MEMORY:
+            before = self._file
+            before.seek(0)
+            self._name, self._file = self._spool.kept.create()
+            self._file.write(before.read())
         self._file.write(data)
 
     def close(self) -> None:
-        """Give up what has come in."""
+        """Give up what has come in, but for what is referred to."""
         self._file.close()
+        if self._name:
+            self._spool.kept.release(self._name, self._keep)
         self._spool.used -= self._counted
 
     def __enter__(self) -> "Incoming":

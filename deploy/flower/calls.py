@@ -13,7 +13,6 @@ from binascii import Error as Base64Error
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
 from functools import partial
-from pathlib import Path
 from typing import Any, TypeVar
 
 from anyio import CapacityLimiter, to_thread
@@ -37,13 +36,14 @@ from deploy.flower import bells
 from deploy.flower.bells import Bell, Bells
 from deploy.flower.bodies import GoneError, Incoming, Spool, read_small
 from deploy.flower.frames import Bounds
+from deploy.flower.kept import Kept
 from deploy.flower.messages import SCAN, Messages
+from deploy.flower.objects import leave_large
 from deploy.flower.streams import SENDING, Stream, Turn
 from deploy.flower.transactions import MOST_OBJECTS, Outgoing
 from deploy.flower.whole import APP_PULL, APP_PUSH, FRESH, HEAD, SITE_PULL, SITE_PUSH, WAIT
 
-LONGEST = 25.0  # seconds for which a question is held
-MOST_HELD = 10_000  # questions
+LONGEST, MOST_HELD = 25.0, 10_000  # seconds for which a question is held; questions
 QUESTION = 4096  # bytes of a site's question
 OBJECT = 2**26  # bytes of an object of a reply; Flower cuts arrays into 5 MiB
 REPLY_HEAD = Bounds(first=2**22, part=OBJECT, whole=2**34, parts=MOST_OBJECTS + 1)
@@ -55,12 +55,11 @@ P = TypeVar("P", bound=Any)
 
 
 class Calls:
-    """An ASGI application: the SuperLink's `app`, and before it the four calls. `folder` is where
-    bodies lie while they come in."""
+    """An ASGI application: the four calls before the SuperLink's `app`; bodies lie in `kept`."""
 
-    def __init__(self, app: ASGIApp, folder: Path, rung: Bells, messages: Messages) -> None:
+    def __init__(self, app: ASGIApp, kept: Kept, rung: Bells, messages: Messages) -> None:
         self._app = app
-        self._spool = Spool(folder)
+        self._spool = Spool(kept)
         self._bells, self._messages = rung, messages
         self._calls = {
             SITE_PULL: self._site_pull,
@@ -147,6 +146,7 @@ class Calls:
                     return Response()  # it came too late
                 incoming.bound(Bounds(0, OBJECT, most, MOST_OBJECTS + 1))
                 await incoming.rest(turn.check)
+                await self._read(leave_large, incoming)
 
                 def keep() -> None:
                     _same(state.get_node_id_by_public_key(key), node)
@@ -195,6 +195,7 @@ class Calls:
         with Incoming(request, self._spool, APP_HEAD) as incoming:
             told = _parse(PushAppMessagesRequest, await incoming.first())
             await incoming.rest()
+            await self._read(leave_large, incoming)
             ask = partial(self._messages.ask, told, incoming, state, task)
             return Response(await self._write(ask))
 
@@ -294,6 +295,6 @@ def _parse(kind: Callable[[], P], body: bytes) -> P:
     message = kind()
     try:
         message.ParseFromString(body)
+        return message
     except DecodeError:
         raise HTTPException(400, f"not a {type(message).__name__}") from None
-    return message

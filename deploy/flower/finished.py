@@ -13,15 +13,17 @@ from flwr.supercore.state.schema.linkstate_models import MessageIns, MessageRes
 from flwr.supercore.utils import uint64_to_int64
 from sqlalchemy import select
 
+from deploy.flower.kept import Kept
 from deploy.flower.objects import delete_trees
 
 MOST, MOST_BYTES, OLDEST = 64, 2**26, 5.0  # messages, bytes, seconds that are waited for more
 
 
 class Finished:
-    """What is to be deleted."""
+    """What is to be deleted, and with it what is `kept` for it alone."""
 
-    def __init__(self) -> None:
+    def __init__(self, kept: Kept) -> None:
+        self._kept = kept
         self._lock = threading.Lock()
         self._taken: dict[int, set[str]] = defaultdict(set)  # run -> instructions
         self._answered: set[str] = set()
@@ -61,6 +63,7 @@ class Finished:
             for run_id, ids in taken.items():
                 roots |= _forget(session, state, run_id, ids)
             delete_trees(session, roots)
+        self._kept.sweep(state)
 
 
 def _forget(session: Any, state: Any, run_id: int, ids: Collection[str]) -> set[str]:

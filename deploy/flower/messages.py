@@ -29,6 +29,7 @@ from sqlalchemy import select
 from deploy.flower import bells
 from deploy.flower.bells import Bells
 from deploy.flower.finished import Finished
+from deploy.flower.kept import Kept
 from deploy.flower.objects import Contents, Trees
 from deploy.flower.transactions import (
     NOT_RUNNING,
@@ -55,9 +56,9 @@ ATTEMPTS = 8  # at finding a message whose run is still there
 class Messages:
     """What one SuperLink's calls for whole messages do with its state."""
 
-    def __init__(self, rung: Bells) -> None:
-        self._bells = rung
-        self._finished = Finished()
+    def __init__(self, rung: Bells, kept: Kept) -> None:
+        self._bells, self._kept = rung, kept
+        self._finished = Finished(kept)
         self._lock = threading.Lock()
         self._asked: OrderedDict[str, Asked] = OrderedDict()  # what sites have, by id
         # run -> its instructions that have been answered, oldest first, until they are taken
@@ -223,6 +224,7 @@ class Messages:
                 self._ready.pop(run_id, None)
                 self._scanned.pop(run_id, None)
                 self._running.pop(run_id, None)
+            self._kept.sweep(state)
 
     def tidy(self, state: Any) -> None:
         """At the start: delete what runs that have ended have left."""

@@ -25,6 +25,9 @@ from flwr.supercore.utils import uint64_to_int64
 from sqlalchemy import delete, func, insert, select, text, update
 from sqlalchemy.dialects.sqlite import insert as insert_or_leave
 
+from deploy.flower.kept import LONGEST, Reference
+
+LARGE = 2**16  # bytes of an object from where it stays in the file in which it came
 BATCH = 2**25  # bytes of objects that are stored in one transaction: it keeps all others waiting
 
 _OBJECTS, _LINKS, _BELONGS = (
@@ -35,7 +38,8 @@ TREE = text("""
         SELECT :root UNION
         SELECT c.child_id FROM object_children c JOIN tree t ON c.parent_id = t.id
     )
-    SELECT o.object_id, o.is_available, length(o.content), c.child_id
+    SELECT o.object_id, o.is_available, length(o.content), c.child_id,
+        CASE WHEN length(o.content) <= :longest THEN o.content END
     FROM tree t JOIN objects o ON o.object_id = t.id
     LEFT JOIN object_children c ON c.parent_id = t.id
 """)
@@ -50,6 +54,12 @@ class Contents(Protocol):
     def content(self, object_id: str) -> bytes:
         """One of them, read each time."""
 
+    def leave(self, object_id: str) -> None:
+        """One that has been looked at may stay where it is."""
+
+    def reference(self, object_id: str) -> bytes | None:
+        """What is to be stored in the place of one that stays where it is."""
+
 
 class Trees:
     """Stands where Flower's handlers ask the object store for a message's tree. `sizes` has, of all
@@ -62,14 +72,15 @@ class Trees:
     def get_object_tree(self, object_id: str) -> ObjectTree:
         """The tree; `NoObjectInStoreError` where the store has no such object."""
         with self._state.session() as session:
-            rows = session.execute(TREE, {"root": object_id}).all()
+            rows = session.execute(TREE, {"root": object_id, "longest": LONGEST}).all()
         children: dict[str, list[str]] = {}
-        for name, there, size, child in rows:
+        for name, there, size, child, content in rows:
             children.setdefault(name, [])
             if child is not None:
                 children[name].append(child)
             if there:
-                self.sizes[name] = size
+                place = content and Reference.decode(content)
+                self.sizes[name] = place.length if place else size
         return _tree(object_id, children)
 
 
@@ -93,12 +104,20 @@ def children_of(trees: Iterable[ObjectTree]) -> dict[str, list[str]]:
     return children
 
 
+def leave_large(contents: Contents) -> None:
+    """Look at large objects, without the database, and have them stay where they are."""
+    for name, size in contents.sizes().items():
+        if size >= LARGE:
+            _checked(name, contents)
+            contents.leave(name)
+
+
 def store_early(
     children: Mapping[str, Sequence[str]], contents: Contents, run_id: int, state: Any
 ) -> None:
     """Store objects without children, in transactions of `BATCH` bytes, until no more than that is
     left for the one that stores the message itself."""
-    sizes = contents.sizes()
+    sizes = {n: size for n, size in contents.sizes().items() if contents.reference(n) is None}
     left = sum(sizes.values())
     leaves = [name for name in sizes if not children.get(name, [""])]
     while left > BATCH and leaves:
@@ -131,25 +150,30 @@ def store(
     new = [name for name in children if name not in known]
     links = [(parent, child) for parent in new for child in children[parent]]
     parents = Counter(child for _, child in links)
-    rows = [_row(name, _checked(name, contents), parents[name]) for name in new]
+    rows = [_row(name, _stored(name, contents), parents[name]) for name in new]
     _insert(session, rows, run_id)
     _link(session, links, {child: n for child, n in parents.items() if child in known})
     _belong(session, [name for name in children if name in known], run_id)
-    total = sum(len(row["content"]) for row in rows)
+    total = sum(contents.sizes()[name] for name in new)
     for name, there in known.items():
         if not there:
-            content = _checked(name, contents)
+            content = _stored(name, contents)
             session.execute(
                 update(StoredObject)
                 .where(StoredObject.object_id == name)
                 .values(content=content, is_available=1)
             )
-            total += len(content)
+            total += contents.sizes()[name]
     return total
 
 
 def _row(name: str, content: bytes, parents: int = 0) -> dict[str, Any]:
     return {"object_id": name, "content": content, "is_available": 1, "ref_count": parents}
+
+
+def _stored(name: str, contents: Contents) -> bytes:
+    """What the table is to have of an object."""
+    return contents.reference(name) or _checked(name, contents)
 
 
 def _checked(name: str, contents: Contents) -> bytes:

@@ -93,6 +93,7 @@ def with_calls(app: Any) -> Any:
     memory, which has no transactions."""
     from deploy.flower.bells import Bells, hook  # noqa: PLC0415 (if this flwr has what they need)
     from deploy.flower.calls import Calls  # noqa: PLC0415
+    from deploy.flower.kept import keep_large  # noqa: PLC0415
     from deploy.flower.messages import Messages  # noqa: PLC0415
 
     factory = app.state.linkstate_factory
@@ -100,10 +101,11 @@ def with_calls(app: Any) -> Any:
     if not hasattr(state, "session"):
         return app
     bells = Bells()
-    messages = Messages(bells)
+    kept = keep_large(state, Path(factory.database).resolve().parent)
+    messages = Messages(bells, kept)
     messages.tidy(state)
     hook(bells, messages.ended)
-    return Calls(app, Path(factory.database).resolve().parent, bells, messages)
+    return Calls(app, kept, bells, messages)
 
 
 def main() -> None:

@@ -21,6 +21,7 @@ from flwr.supercore.utils import int64_to_uint64, uint64_to_int64
 from sqlalchemy import exists, select, update
 
 from deploy.flower import objects
+from deploy.flower.kept import MARK
 from deploy.flower.objects import Contents, Trees
 from deploy.flower.whole import object_ids
 
@@ -114,7 +115,12 @@ def outgoing_of(
             query = select(StoredObject.object_id, StoredObject.content).where(
                 StoredObject.object_id.in_(ids[:early])
             )
-            contents = {row[0]: row[1] for row in session.execute(query).all()}
+            rows = session.execute(query).all()
+        for name, content in rows:
+            whole = state.object_store.get(name) if content.startswith(MARK) else content
+            if whole is None:
+                raise Incomplete(run_id, name)
+            contents[name] = whole
     return Outgoing(
         answer.SerializeToString(), ids, lengths, [contents[name] for name in ids[:early]]
     )

@@ -39,6 +39,12 @@ class Held(dict):
     def content(self, object_id):
         return self[object_id]
 
+    def leave(self, object_id):
+        """Nothing stays where it is."""
+
+    def reference(self, object_id):
+        return None
+
 
 def messages(seed: int) -> list[Message]:
     """A few messages that share some of their parts."""
