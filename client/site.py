@@ -12,7 +12,7 @@ from pathlib import Path
 from client.storage.ledger import enter
 from client.trainer import Trainer
 from client.workbench import Workshop
-from common.data import ImageData, load
+from common.data import ImageData, Preparation, load
 from common.data.partition import Partition
 from common.protocol.messages import Instruction, decode, encode
 from common.protocol.records import Encoded
@@ -60,10 +60,10 @@ def open_site(
 
 
 def load_site_data(
-    dataset: str, images: int, seed: int, side: int, partition: Path | None, index: int
+    dataset: str, images: int, seed: int, how: Preparation, partition: Path | None, index: int
 ) -> ImageData:
     """A site's images: the whole of `dataset`, or part `index` of it by a partition file."""
-    data = load(dataset, images=images, seed=seed, side=side)
+    data = load(dataset, images=images, seed=seed, how=how)
     if partition is None:
         return data
     parts = Partition.load(partition).sites

@@ -80,12 +80,15 @@ class Trainer:
 
     def _introduce(self) -> Reply:
         data = self.images.data
+        files = {} if data.account is None else {"files": list(data.account.counts)}
         return Reply(
             kind="hello",
             site=self.site,
             round=0,
             examples=len(data.images),
             info={
+                **files,
+                **({"window": data.window} if data.window else {}),
                 "channels": data.channels,
                 "side": data.side,
                 "kind": data.kind,

@@ -8,7 +8,8 @@ from typing import Any
 
 import torch
 
-from common.config.options import Plan, Stage, kebab
+from common.config.images import kebab
+from common.config.options import Plan, Stage
 from common.models.encoders import Encoder, build_encoder
 from common.models.model import Model
 from common.models.normalisation import GROUPS, without_batch_norm

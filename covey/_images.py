@@ -9,8 +9,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from common.data import DATASETS, ImageData, load
-from common.data.folder import fitted, read_folder
+from common.data.decoding import WHOLE
+from common.data.folder import read_folder
 from common.data.npz import pixels
+from common.data.picture import Deep, shaped
+from common.data.pil import as_picture
+from common.data.preparation import Preparation
 from common.utils.errors import UserError
 
 if TYPE_CHECKING:
@@ -40,38 +44,46 @@ class Images:
         return len(self.pixels)
 
 
-def read(given: Pictures, channels: int, side: int, resize: bool) -> Images:
-    """`given` as images of `channels` and `side`; `UserError` says what does not fit.
+def read(given: Pictures, how: Preparation, resize: bool) -> Images:
+    """`given` as images of the channels and side of `how`; `UserError` says what does not fit.
 
-    Photographs (a folder's, PIL's) are cropped to the middle square, scaled and made grey or RGB,
-    as a site's are. Arrays, .npz files and data sets must have the shape; with `resize` they are
+    Photographs (a folder's, PIL's) are made square, scaled and made grey or RGB, as a site's are.
+    Arrays, .npz files and data sets must have the shape; with `resize` they are
     scaled.
     """
     if isinstance(given, Images):
         return given
     if isinstance(given, str | Path):
-        return _from_path(str(given), channels, side, resize)
+        return _from_path(str(given), how, resize)
     if isinstance(given, Sequence) or hasattr(given, "convert"):
         images = given if isinstance(given, Sequence) else [given]
-        return _from_pil(images, channels, side)
+        return _from_pil(images, how)
     array = pixels(_array(given), "images")
-    return _shaped(_numbered(array), channels, side, resize, "these")
+    return _shaped(_numbered(array), how.channels, how.side, resize, "these")
 
 
-def _from_path(spec: str, channels: int, side: int, resize: bool) -> Images:
+def _from_path(spec: str, how: Preparation, resize: bool) -> Images:
     if spec not in DATASETS and Path(spec).is_dir():
-        found = read_folder(Path(spec), side=side, channels=channels)
-        return _images(found)
-    return _shaped(_images(load(spec)), channels, side, resize, f"those of {spec}")
+        return _images(read_folder(Path(spec), how))
+    return _shaped(_images(load(spec)), how.channels, how.side, resize, f"those of {spec}")
 
 
-def _from_pil(given: Sequence[Any], channels: int, side: int) -> Images:
+def _from_pil(given: Sequence[Any], how: Preparation) -> Images:
     for image in given:
         if not hasattr(image, "convert"):
             raise UserError(f"images: a list takes PIL images, not {type(image).__name__}")
     if not given:
         raise UserError("images: the list is empty")
-    return _numbered(np.stack([fitted(image, side, grey=channels == 1) for image in given]))
+    return _numbered(np.stack([_fitted(image, how) for image in given]))
+
+
+def _fitted(image: "Image", how: Preparation) -> NDArray[np.uint8]:
+    """A PIL image as (C, S, S). One of more than 8 bits needs the model's window, or is taken for
+    one of 16."""
+    picture = as_picture(image)
+    if isinstance(picture, Deep):
+        picture = picture.shown(how.given_window or WHOLE)
+    return shaped(picture, how, grey=how.channels == 1)
 
 
 def _array(given: Any) -> NDArray[Any]:

@@ -88,7 +88,7 @@ class Model:
     def read(self, images: Pictures, *, resize: bool = False) -> Images:
         """The images in the model's shape, with the names of their files; `Error` where there is
         no image, or one of another shape."""
-        return read(images, self.channels, self.side, resize)
+        return read(images, self._facts.preprocessing.preparation, resize)
 
     def embed(self, images: Pictures, *, resize: bool = False) -> NDArray[np.float32]:
         """The embeddings (N, d) of unit length, in the space where the run clusters.

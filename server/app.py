@@ -16,7 +16,7 @@ from common.config import recipes
 from common.config.checks import check_plan
 from common.config.options import Plan
 from common.data.partition import Partition
-from common.record.schema import Run, Spread, WarningEvent
+from common.record.schema import Run, SiteFacts, Spread, WarningEvent
 from common.stages import settle_parameters
 from common.utils.errors import UserError
 from common.utils.home import covey_home
@@ -31,6 +31,7 @@ from server.report import write_report
 from server.run import estimate
 from server.run.folder import RunFolder, timestamp
 from server.run.progress import JOIN, Progress
+from server.settling import settle_window
 from server.strategy import CoveyStrategy
 
 LOG = logging.getLogger(__name__)
@@ -93,15 +94,17 @@ def _run(grid: Grid, plan: Plan, folder: RunFolder, engine: str) -> None:
         folder.log(WarningEvent(round=folder.reached, text=text))
 
     def meet(site: SiteInfo) -> None:
-        changed = folder.meet(site.name, site.facts, roster.classes)
+        changed = folder.meet(site.name, own_facts(site, partition), roster.classes)
         if changed:
             warn(f"site {site.name} is not as it was: {changed}")
 
+    partition = _partition(folder.path / "partition.json")
     roster = Roster(grid, plan, folder.name, warn, folder.shape(), meet)
     folder.progress.begin(Progress(JOIN, asked=plan.expected_sites))
     roster.gather(plan.deadline, folder.progress.count)
     classes = roster.classes
-    settled = () if plan.clusters else ("clusters",)
+    plan, settled = settle_window(plan, roster.sites.values(), warn)
+    settled += () if plan.clusters else ("clusters",)
     clusters = plan.clusters or folder.clusters() or len(classes) or DEFAULT_CLUSTERS
     plan = plan.model_copy(update={"clusters": clusters})
     plan = settle_parameters(plan)
@@ -120,6 +123,9 @@ def _run(grid: Grid, plan: Plan, folder: RunFolder, engine: str) -> None:
 def _facts(strategy: CoveyStrategy, engine: str, settled: tuple[str, ...]) -> Run:
     """What goes into `run.json`: everything that decides the result, and who took part."""
     plan, roster = strategy.plan, strategy.roster
+    partition = _partition(strategy.folder.path / "partition.json")
+    sites = {name: own_facts(site, partition) for name, site in sorted(roster.sites.items())}
+    files = next((site.facts.files for site in roster.sites.values()), None) if partition else None
     packages = ("flwr", "torch", "torchvision", "numpy")
     return Run(
         id=strategy.folder.name,
@@ -134,11 +140,18 @@ def _facts(strategy: CoveyStrategy, engine: str, settled: tuple[str, ...]) -> Ru
             "python": platform.python_version(),
             **{name: importlib.metadata.version(name) for name in packages},
         },
-        sites={name: site.facts for name, site in sorted(roster.sites.items())},
+        sites=sites,
         classes=roster.classes,
         parameters=strategy.model.parameters(len(plan.stages) - 1),
-        partition=_partition(strategy.folder.path / "partition.json"),
+        partition=partition,
+        files=files,
     )
+
+
+def own_facts(site: SiteInfo, partition: Spread | None) -> SiteFacts:
+    """What is recorded of a site. In a local federation all have the files of one folder, which are
+    the run's to account for and no site's."""
+    return site.facts.model_copy(update={"files": None}) if partition else site.facts
 
 
 def _partition(path: Path) -> Spread | None:

@@ -16,6 +16,7 @@ from client.resident.service import NamedSocket, serve_inherited, serve_named
 from client.resident.warm_up import warm_up
 from client.site import load_site_data, open_site
 from client.workbench import Workshop, pick_device
+from common.data.preparation import Preparation
 from common.utils.errors import UserError
 from common.utils.logs import set_up
 
@@ -30,7 +31,7 @@ def main(
     socket: Annotated[Path | None, typer.Option(help="or a unix socket to listen on")] = None,
     images: Annotated[int, typer.Option(help="images drawn from the data set; 0: all")] = 0,
     seed: Annotated[int, typer.Option(help="seed of that draw")] = 0,
-    side: Annotated[int, typer.Option(help="scale the images to this side; 0: as is")] = 0,
+    preparation: Annotated[str, typer.Option(help="how files become images, as JSON")] = "{}",
     partition: Annotated[Path | None, typer.Option(help="a local federation's partition")] = None,
     index: Annotated[int, typer.Option(help="this site's part of the partition")] = 0,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, ...")] = "auto",
@@ -45,7 +46,8 @@ def main(
         torch.set_num_threads(threads)
     leave_compiler_out()
     try:
-        data = load_site_data(dataset, images, seed, side, partition, index)
+        how = Preparation.from_json(preparation)
+        data = load_site_data(dataset, images, seed, how, partition, index)
         workshop = Workshop(pick_device(device))
         handle = open_site(site, data, folder, workshop, min_count).handle
         warm_up(workshop.device)

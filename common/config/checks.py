@@ -21,6 +21,7 @@ def check_plan(plan: Plan) -> None:
     """`UserError` if the plan names an unknown encoder, objective, solver, parameter,
     augmentation or partition, or asks for what its number of sites does not allow."""
     check_byzantine(plan)
+    _ = plan.preparation  # its window, background and pages are checked as it is made
     encoder = build_encoder(plan.encoder, channels=1, side=32, seed=0)
     for stage in plan.stages:
         model = build_model(stage, copy.copy(encoder), clusters=2)

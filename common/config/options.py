@@ -11,10 +11,11 @@ written to `run.json`. This file imports no torch: the command line and the clie
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import Field, ValidationError, model_validator
 
 from common.config.earlier import stage_of_today
 from common.config.given import Scalar, parse_parameters
+from common.config.images import ImageOptions, Options, kebab
 from common.utils.errors import UserError
 
 ENCODERS = ("convnet", "small-convnet", "pixels", "resnet18", "resnet34", "resnet50")
@@ -22,18 +23,7 @@ VIEWS = ("auto", "digits", "garments", "natural")
 MIN_COUNT = 5  # images behind a count, a sum or a centroid that may leave a site
 
 
-def kebab(name: str) -> str:
-    """`local_epochs` -> `local-epochs`."""
-    return name.replace("_", "-")
-
-
-class _Options(BaseModel):
-    model_config = ConfigDict(
-        frozen=True, extra="forbid", alias_generator=kebab, populate_by_name=True
-    )
-
-
-class Stage(_Options):
+class Stage(Options):
     """A number of rounds with one objective, or one solver; one aggregation, one centroid rule.
 
     On the command line an option of a stage takes one value for every stage, or one per stage
@@ -157,16 +147,9 @@ class Stage(_Options):
         return self.objective or self.solver
 
 
-class RunOptions(_Options):
-    """The options that hold for a whole run."""
+class RunOptions(ImageOptions):
+    """The options that hold for a whole run: those of its images, and these."""
 
-    dataset: str = Field(
-        default="digits", description="a name from `covey datasets`, a folder of images, or an .npz"
-    )
-    images: int = Field(default=0, ge=0, description="use this many images, drawn by seed; 0: all")
-    side: int = Field(
-        default=0, ge=0, le=4096, description="scale the images to this side in pixels; 0: as is"
-    )
     sites: int = Field(default=4, ge=1, le=100_000, description="sites of a local federation")
     alone: int = Field(
         default=0,

@@ -5,7 +5,7 @@ from dataclasses import dataclass, fields
 from typing import Any
 
 from common.config.given import Scalar
-from common.config.options import kebab
+from common.config.images import kebab
 from common.utils.errors import UserError, unknown
 
 

@@ -11,29 +11,48 @@ from common.data.folder import read_folder
 from common.data.images import ImageData, Kind, draw
 from common.data.known import DATASETS, Dataset, data_root
 from common.data.npz import read_npz
+from common.data.preparation import Preparation
 from common.utils.errors import UserError, unknown
 from common.utils.names import place
 
-__all__ = ["DATASETS", "Dataset", "ImageData", "Kind", "data_root", "load", "load_test"]
+__all__ = [
+    "DATASETS",
+    "Dataset",
+    "ImageData",
+    "Kind",
+    "Preparation",
+    "data_root",
+    "load",
+    "load_test",
+]
 
 
-def load(spec: str, *, images: int = 0, seed: int = 0, side: int = 0) -> ImageData:
+def load(
+    spec: str,
+    *,
+    images: int = 0,
+    seed: int = 0,
+    side: int = 0,
+    how: Preparation | None = None,
+) -> ImageData:
     """The images of `spec`: of known sets the training split.
 
     `images` > 0 draws that many without replacement, by `seed`. `side` > 0 is the side in pixels
-    that the images are given; 0 leaves them (a folder: see `read_folder`). A known name goes before
+    that the images are given; 0 leaves them (a folder: see `read_folder`). `how`: what else is done
+    to a folder's files, with its side and channels in the place of `side`. A known name goes before
     a folder of that name: write `./mnist` for the folder. A path may be given as it is, or as
     `common.utils.names.written` writes it. `UserError` where there is no such data,
     fewer images than asked for, or a damaged file.
     """
+    how = how or Preparation(side=side)
     if spec not in DATASETS and place(spec).is_dir():
-        return read_folder(place(spec), images=images, seed=seed, side=side)
+        return read_folder(place(spec), how, images=images, seed=seed)
     data = _read(spec, test=False)
     if data is None:
         raise UserError(f"{spec} has no training images: need images, or x_train")
     if images:
         data = data.subset(draw(len(data.images), images, seed, spec))
-    return data.resized(side) if side else data
+    return data.shaped(how.channels, how.side)
 
 
 def load_test(spec: str, *, side: int = 0) -> ImageData | None:

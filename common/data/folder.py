@@ -1,200 +1,181 @@
 """A folder of images, as a site's operator keeps them.
 
 Subfolders are classes; a folder without subfolders has no labels. Nothing outside the folder is
-read: links that lead out of it are left out, and so are hidden files.
+read. Every file is accounted for (`common/data/account.py`).
 """
 
-import os
+import logging
 from collections import Counter
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
-from functools import partial
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 
+from common.data.account import Account, Kind, LeftOut
+from common.data.decoding import Found, decode, find, window_of
 from common.data.images import ImageData, Indices, Pixels, class_name, draw_order
+from common.data.listing import SUFFIXES, Listing, copies, list_folder
+from common.data.picture import LONG
+from common.data.pil import quietly
+from common.data.preparation import ALL, AUTO, Preparation
 from common.utils.errors import UserError
 
-if TYPE_CHECKING:
-    from PIL.Image import Image
-
-SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".webp", ".tif", ".tiff", ".gif"})
+LOG = logging.getLogger(__name__)
 LARGEST_SIDE = 224  # unless a side is asked for: what encoders are usually trained at
-GREY_MODES = frozenset({"L", "LA", "1", "I", "I;16", "I;16B", "I;16L"})
-
-
-@dataclass(frozen=True)
-class _Found:
-    """A file whose header could be read. `name`: relative to the folder."""
-
-    path: Path
-    name: str
-    shorter: int
-    grey: bool
 
 
 def read_folder(
-    folder: Path, *, images: int = 0, seed: int = 0, side: int = 0, channels: int = 0
+    folder: Path,
+    how: Preparation = AUTO,
+    *,
+    images: int = 0,
+    seed: int = 0,
 ) -> ImageData:
-    """The images of `folder`, centre-cropped to a square and scaled to one side.
+    """The images of `folder`, made as `how` says: of one side (if not given, the most common
+    shorter side, of equally common ones the smallest, at most 224), grey or RGB.
 
-    side: `side` if given, else the most common shorter side (of equally common ones the smallest),
-    at most 224. `channels`: 1 for grey, 3 for RGB; 0: grey if every image is, else RGB. `images`
-    > 0 draws that many readable ones by `seed`. Files that cannot be read are named in
-    `unreadable`. `UserError` where no image is left, where images lie both beside and inside
-    subfolders, or where there are fewer than asked for.
+    `images` > 0 draws that many readable ones by `seed`. What became of every file is in `account`.
+    `UserError` where no image is left, where images lie both beside and inside subfolders, or where
+    there are fewer than asked for.
     """
-    names, outside = _list(folder)
-    with ThreadPoolExecutor() as pool:
-        headers = list(pool.map(partial(_header, folder), names))
-        found = [header for header in headers if header is not None]
-        broken = [name for name, h in zip(names, headers, strict=True) if h is None]
+    listing = list_folder(folder)
+    with quietly(), ThreadPoolExecutor() as pool:
+        found, left = find(pool, folder, list(listing.images), how)
+        left = listing.left_out + left
+        files = dict.fromkeys(each.file for each in found)
+        same = copies(folder, ((name, listing.images[name]) for name in files))
+        if how.copies == "drop":
+            found = [each for each in found if each.file not in same]
+            left += [LeftOut(n, Kind.DUPLICATE, f"the same as {of}") for n, of in same.items()]
         if not found:
-            raise _nothing(folder, broken, outside)
-        side = side or min(_most_common([image.shorter for image in found]), LARGEST_SIDE)
-        grey = channels == 1 or (channels == 0 and all(image.grey for image in found))
+            raise _nothing(folder, left, listing)
+        side = how.side or min(_most_common([f.header.shorter for f in found]), LARGEST_SIDE)
+        grey = how.channels == 1 or (how.channels == 0 and all(f.header.grey for f in found))
+        how = replace(how, side=side, channels=1 if grey else 3)
+        window, said = window_of(pool, found, how)
         order = (
             draw_order(len(found), images, seed, str(folder)) if images else np.arange(len(found))
         )
-        wanted = images or len(found)
-        pixels, kept, cut = _decode(pool, found, order, wanted, (1 if grey else 3, side))
-    broken += cut
+        pixels = np.empty((images or len(found), how.channels, side, side), np.uint8)
+        kept, cut = decode(pool, found, order, pixels, how, window)
+    left += cut
     if not len(kept):
-        raise _nothing(folder, broken, outside)
+        raise _nothing(folder, left, listing)
     if images and len(kept) < images:
         raise UserError(f"asked for {images} images, but {folder} has {len(kept)} that can be read")
-    chosen = tuple(found[i].name for i in kept)
+    pixels, kept = _sorted(pixels, kept)
+    chosen = [found[i] for i in kept]
     labels, classes = _labels(found, chosen)
-    unreadable = tuple(sorted(broken + outside))
-    return ImageData(pixels, labels, classes, chosen, "natural", unreadable)
+    account = _account(found, chosen, left, listing)
+    alike = sum(file in same for file in {each.file for each in chosen})
+    account = replace(account, copies=alike, notes=_notes(chosen, how, said))
+    return ImageData(
+        pixels,
+        labels,
+        classes,
+        tuple(each.name for each in chosen),
+        "natural",
+        account,
+        how if window is None else replace(how, window=how.window or str(window)),
+    )
 
 
 def list_images(folder: Path) -> list[str]:
     """Names of the image files in `folder`, relative to it, sorted; whether they can be read is not
     looked at. `UserError` where there is none."""
-    names, outside = _list(folder)
-    if not names:
-        raise _nothing(folder, [], outside)
-    return names
+    listing = list_folder(folder)
+    if not listing.images:
+        raise _nothing(folder, listing.left_out, listing)
+    return list(listing.images)
 
 
-def _nothing(folder: Path, broken: Sequence[str], outside: Sequence[str]) -> UserError:
+def _nothing(folder: Path, left: Sequence[LeftOut], listing: Listing) -> UserError:
+    broken = [each for each in left if each.kind in (Kind.UNREADABLE, Kind.TOO_LARGE)]
+    links = [each for each in left if each.kind is Kind.LINK]
     if broken:
-        return UserError(f"none of the {len(broken)} images in {folder} can be read: {broken[0]}")
-    if outside:
+        first = broken[0]
         return UserError(
-            f"there is no image in {folder}: links that lead out of it, such as {outside[0]}, "
+            f"none of the {len(broken)} images in {folder} can be read: {first.name} ({first.why})"
+        )
+    if links:
+        return UserError(
+            f"there is no image in {folder}: links that lead out of it, such as {links[0].name}, "
             "are not followed"
         )
     kinds = " ".join(sorted(suffix[1:] for suffix in SUFFIXES))
-    return UserError(f"there is no image in {folder} ({kinds})")
+    others = Account(other=listing.other, hidden=listing.hidden).lines()[1:]
+    there = f"; {others[0].strip()}" if others else ""
+    return UserError(f"there is no image in {folder} ({kinds}){there}")
 
 
-def _list(folder: Path) -> tuple[list[str], list[str]]:
-    """(names of image files inside, names of links that lead out), each sorted."""
-    root = folder.resolve()
-    inside: list[str] = []
-    outside: list[str] = []
-    for place, folders, files in os.walk(folder, followlinks=False):
-        folders[:] = [name for name in folders if not name.startswith(".")]
-        links = [name for name in folders if (Path(place) / name).is_symlink()]
-        for name in links + [n for n in files if Path(n).suffix.lower() in SUFFIXES]:
-            path = Path(place) / name
-            if name.startswith("."):
-                continue
-            if name not in links and path.resolve().is_relative_to(root):
-                inside.append(path.relative_to(folder).as_posix())
-            else:
-                outside.append(path.relative_to(folder).as_posix())
-    beside = [name for name in inside if "/" not in name]
-    if beside and len(beside) < len(inside):
-        raise UserError(
-            f"{folder} has images both beside its subfolders ({min(beside)}) and inside them: "
-            "put all into subfolders (classes), or none"
-        )
-    return sorted(inside), sorted(outside)
-
-
-def _header(folder: Path, name: str) -> _Found | None:
-    from PIL import Image  # noqa: PLC0415 (the command line starts without it)
-
-    try:
-        with Image.open(folder / name) as image:
-            if image.mode == "F":  # floats have no range that would say what is white
-                return None
-            return _Found(folder / name, name, min(image.size), image.mode in GREY_MODES)
-    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError):
-        return None
-
-
-def _decode(
-    pool: ThreadPoolExecutor,
-    found: Sequence[_Found],
-    order: Indices,
-    wanted: int,
-    shape: tuple[int, int],
-) -> tuple[Pixels, Indices, list[str]]:
-    """The first `wanted` files of `order` that can be decoded: pixels (M, C, side, side) and their
-    indices (M,), ascending; and the names of those that could not. `shape`: (channels, side)."""
-    channels, side = shape
-    pixels = np.empty((wanted, channels, side, side), np.uint8)
-    kept: list[int] = []
-    cut: list[str] = []
-    read = partial(read_picture, side=side, grey=channels == 1)
-    start = 0
-    while len(kept) < wanted and start < len(order):
-        block = order[start : start + wanted - len(kept)]
-        start += len(block)
-        for index, image in zip(block, pool.map(read, [found[i].path for i in block]), strict=True):
-            if image is None:
-                cut.append(found[index].name)
-            else:
-                pixels[len(kept)] = image
-                kept.append(int(index))
+def _sorted(pixels: Pixels, kept: Indices) -> tuple[Pixels, Indices]:
+    """The rows that are filled, by their index."""
     rows = np.argsort(kept)
-    if len(kept) == wanted and np.array_equal(rows, np.arange(wanted)):
-        return pixels, np.array(kept, np.int64), cut
-    return pixels[rows], np.array(kept, np.int64)[rows], cut
+    if np.array_equal(rows, np.arange(len(pixels))):
+        return pixels, kept
+    return pixels[rows], kept[rows]
 
 
-def read_picture(path: Path, side: int, grey: bool) -> Pixels | None:
-    """One file as (C, side, side); None if it is cut or damaged."""
-    from PIL import Image  # noqa: PLC0415
+def _account(
+    found: Sequence[Found],
+    chosen: Sequence[Found],
+    left: Sequence[LeftOut],
+    listing: Listing,
+) -> Account:
+    """Each file once: one with pages of which some are used is used."""
+    used = {each.file for each in chosen}
+    files = {each.name: each.file for each in found}
+    out = {files.get(each.name, each.name): each for each in reversed(left)}
+    out = {name: replace(each, name=name) for name, each in out.items() if name not in used}
+    return Account(
+        used=len(used),
+        left_out=tuple(out[name] for name in sorted(out)),
+        other=dict(listing.other),
+        hidden=listing.hidden,
+        undrawn=len(set(files.values()) - used - out.keys()),
+    )
 
-    try:
-        with Image.open(path) as opened:
-            opened.draft(None, (side, side))  # JPEG: decode at a fraction of a large photograph
-            return fitted(opened, side, grey)
-    except (OSError, ValueError, SyntaxError, EOFError, Image.DecompressionBombError):
-        return None
+
+def _notes(chosen: Sequence[Found], how: Preparation, window: str) -> tuple[str, ...]:
+    """What was done to pictures that cannot be taken as they are."""
+    found = []
+    deep = sum(each.header.deep for each in chosen)
+    if deep:
+        found.append(f"{deep:,} of more than 8 bits: {window}; 256 levels are kept")
+    stacks = Counter({each.file: each.header.pages for each in chosen if each.header.pages > 1})
+    if stacks:
+        which = "all are used" if how.pages == ALL else f"the {_ordinal(how.pages)} is used"
+        others = "" if how.pages == ALL else " (--pages all uses every one)"
+        found.append(
+            f"{len(stacks):,} with several pages ({sum(stacks.values()):,} in all): {which}{others}"
+        )
+    moving = sum(each.header.moving for each in chosen)
+    if moving:
+        found.append(f"{moving:,} animated: the first frame is used")
+    long = sum(each.header.is_long for each in chosen)
+    if long and how.fit == "crop":
+        found.append(
+            f"{long:,} more than {LONG:g} times as long as wide, of which the middle square is "
+            "kept (--fit pad or squash keeps all of it)"
+        )
+    return tuple(found)
 
 
-def fitted(opened: "Image", side: int, grey: bool) -> Pixels:
-    """The middle square of a PIL image, upright, as (C, side, side)."""
-    from PIL import Image, ImageOps  # noqa: PLC0415
-
-    image = ImageOps.exif_transpose(opened)
-    if image.mode.startswith("I"):  # 16 bits, which PIL would clip to 255
-        wide = np.asarray(image).astype(np.int64).clip(0, 65535)
-        image = Image.fromarray((wide // 256).astype(np.uint8))
-    image = image.convert("L" if grey else "RGB")
-    image = ImageOps.fit(image, (side, side), Image.Resampling.BILINEAR)
-    pixels = np.asarray(image, dtype=np.uint8)
-    return pixels[None] if grey else pixels.transpose(2, 0, 1)
+def _ordinal(pages: str) -> str:
+    return pages if not pages.isdecimal() else f"page {pages}"
 
 
 def _labels(
-    found: Sequence[_Found], chosen: Sequence[str]
+    found: Sequence[Found], chosen: Sequence[Found]
 ) -> tuple[Indices | None, tuple[str, ...]]:
     """Labels of the chosen files by their first folder; None for a flat folder."""
-    if "/" not in chosen[0]:
+    if "/" not in chosen[0].name:
         return None, ()
-    folders = sorted({image.name.split("/")[0] for image in found})
+    folders = sorted({each.name.split("/")[0] for each in found})
     number = {name: i for i, name in enumerate(folders)}
-    labels = np.array([number[name.split("/")[0]] for name in chosen], np.int64)
+    labels = np.array([number[each.name.split("/")[0]] for each in chosen], np.int64)
     return labels, tuple(map(class_name, folders))
 
 

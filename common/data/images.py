@@ -1,13 +1,15 @@
 """`ImageData`: what every data set becomes, and how some of its images are drawn."""
 
 import hashlib
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
+from common.data.account import Account
+from common.data.preparation import Preparation
 from common.utils.errors import UserError
 from common.utils.names import label
 
@@ -18,6 +20,7 @@ Pixels = NDArray[np.uint8]
 Labels = NDArray[np.int64]
 Indices = NDArray[np.int64]
 
+LUMINANCE = np.array([0.299, 0.587, 0.114], np.float32)  # of red, green, blue: ITU-R BT.601
 LONGEST_CLASS = 200  # characters of a name that the server takes
 
 
@@ -27,7 +30,8 @@ class ImageData:
 
     `images` (N, C, S, S) with 1 or 3 channels; `labels` (N,) index `classes`, or None (then
     `classes` is empty); `names` (N,): file names relative to the folder, or the index in the file;
-    `unreadable`: names of files that were left out.
+    `account`: what became of the files of a folder, None of anything else; `prepared`: how its
+    files became images, with the window that they were given.
     """
 
     images: Pixels
@@ -35,7 +39,8 @@ class ImageData:
     classes: tuple[str, ...]
     names: tuple[str, ...]
     kind: Kind
-    unreadable: tuple[str, ...] = ()
+    account: Account | None = None
+    prepared: Preparation = field(default_factory=Preparation)
 
     def __post_init__(self) -> None:
         shape = self.images.shape
@@ -49,6 +54,17 @@ class ImageData:
             raise ValueError(f"labels {self.labels.shape} {self.labels.dtype} for images {shape}")
         if self.labels.size and not 0 <= self.labels.min() <= self.labels.max() < len(self.classes):
             raise ValueError(f"labels outside the {len(self.classes)} classes")
+
+    @property
+    def unreadable(self) -> tuple[str, ...]:
+        """Names of a folder's files that could not be used."""
+        return () if self.account is None else self.account.unreadable
+
+    @property
+    def window(self) -> str:
+        """The one window that all pictures of more than 8 bits were given; "" where there are none,
+        or each has its own."""
+        return "" if self.prepared.given_window is None else self.prepared.window
 
     @property
     def channels(self) -> int:
@@ -90,6 +106,17 @@ class ImageData:
             labels=None if self.labels is None else self.labels[indices],
             names=tuple(self.names[i] for i in indices),
         )
+
+    def shaped(self, channels: int, side: int) -> "ImageData":
+        """All images of `channels` (1: grey by ITU-R 601, 3: the same grey in each) and `side`; 0
+        leaves either."""
+        found = self
+        if channels == 3 and self.channels == 1:
+            found = replace(found, images=np.repeat(found.images, 3, axis=1))
+        elif channels == 1 and self.channels == 3:
+            grey = np.tensordot(found.images.astype(np.float32), LUMINANCE, ([1], [0]))
+            found = replace(found, images=np.rint(grey).astype(np.uint8)[:, None])
+        return found.resized(side) if side else found
 
     def resized(self, side: int) -> "ImageData":
         """All images at `side` pixels (bilinear, antialiased)."""

@@ -8,7 +8,7 @@ from common.utils.errors import UserError
 
 def planned_data(plan: Plan) -> ImageData:
     """The images that the plan names."""
-    return load(plan.dataset, images=plan.images, seed=plan.seed, side=plan.side)
+    return load(plan.dataset, images=plan.images, seed=plan.seed, how=plan.preparation)
 
 
 def planned_partition(plan: Plan, data: ImageData) -> Partition:

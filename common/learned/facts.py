@@ -21,6 +21,7 @@ from pydantic import (
 
 from common.config.options import Plan, one_line
 from common.data import DATASETS
+from common.data.preparation import BACKGROUND, Fit, Preparation
 from common.record.reader import RunRecord
 from common.record.schema import Figures, SiteFacts, StageEvent
 from common.utils.errors import UserError, plain
@@ -48,11 +49,33 @@ class _Part(BaseModel):
 
 class Preprocessing(_Part):
     """How a picture becomes what the encoder takes: (`channels`, `side`, `side`) uint8. `fit`: how
-    it becomes a square ("crop": the middle one)."""
+    it becomes a square; `window`: the values that become 0 and 255 in one of more than 8 bits ("":
+    the data set's own); `background`: what shows through."""
 
     channels: Literal[1, 3]
     side: Annotated[PositiveInt, Field(le=4096)]
-    fit: Literal["crop"] = "crop"
+    fit: Fit = "crop"
+    window: Line = ""
+    background: Line = BACKGROUND
+
+    @model_validator(mode="after")
+    def _is_one(self) -> Self:
+        try:
+            _ = self.preparation
+        except UserError as error:
+            raise ValueError(str(error)) from None
+        return self
+
+    @property
+    def preparation(self) -> Preparation:
+        """The same, as a folder is read."""
+        return Preparation(
+            side=self.side,
+            channels=self.channels,
+            fit=self.fit,
+            window=self.window,
+            background=self.background,
+        )
 
 
 class Facts(_Part):
@@ -144,7 +167,13 @@ def facts_of(record: RunRecord) -> Facts:
         covey=covey_version(),
         plan=portable_plan(plan),
         space=plan.stages[-1].embedding,
-        preprocessing=Preprocessing(channels=site.channels, side=site.side),
+        preprocessing=Preprocessing(
+            channels=site.channels,
+            side=site.side,
+            fit=plan.fit,
+            window=plan.window,
+            background=plan.background,
+        ),
         names=names_of(last, run.classes, plan.clusters),
         figures=dict(last.figures) if last is not None else {},
         sizes=sizes if len(sizes) == plan.clusters else (),

@@ -4,7 +4,8 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from common.config.given import Scalar
-from common.config.options import Stage, kebab
+from common.config.images import kebab
+from common.config.options import Stage
 from common.config.parameters import read_parameters
 from common.models.encoders import Encoder
 from common.models.registry import in_folder

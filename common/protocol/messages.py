@@ -141,7 +141,7 @@ class Reply:
     vectors: Mapping[str, NDArray[np.float64]] = field(default_factory=dict)
     sums: Mapping[str, float] = field(default_factory=dict)
     seconds: Mapping[str, float] = field(default_factory=dict)
-    info: Mapping[str, str | int | list[str]] = field(default_factory=dict)
+    info: Mapping[str, str | int | list[str] | list[int]] = field(default_factory=dict)
 
     @property
     def exchange(self) -> Exchange:

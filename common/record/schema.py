@@ -6,7 +6,7 @@
 """
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Annotated, Any, Final, Literal, Self
 
 from pydantic import (
@@ -22,6 +22,7 @@ from pydantic import (
 )
 
 from common.config.options import Plan
+from common.data.account import COUNTS, in_words
 from common.record.metrics import FIGURES
 
 FORMAT: Final = 1
@@ -45,8 +46,33 @@ Figures = Annotated[dict[str, Number], AfterValidator(_known)]
 Counts = tuple[NonNegativeInt, ...]
 
 
+class FileCounts(_Part):
+    """What became of the files of a folder (`common/data/account.py`)."""
+
+    used: NonNegativeInt = 0
+    copies: NonNegativeInt = 0
+    unreadable: NonNegativeInt = 0
+    too_large: NonNegativeInt = 0
+    duplicates: NonNegativeInt = 0
+    links: NonNegativeInt = 0
+    other: NonNegativeInt = 0
+    hidden: NonNegativeInt = 0
+    undrawn: NonNegativeInt = 0
+
+    @classmethod
+    def of(cls, counts: Sequence[int]) -> Self:
+        """Of the numbers that `Account.counts` gives."""
+        return cls(**dict(zip(COUNTS, counts, strict=True)))
+
+    @property
+    def text(self) -> str:
+        """In words; "" where every file is used."""
+        return in_words([getattr(self, name) for name in COUNTS])
+
+
 class SiteFacts(_Part):
-    """What a site said of itself when it was greeted. `fingerprint`: of its images."""
+    """What a site said of itself when it was greeted. `fingerprint`: of its images; `window`: what
+    its pictures of more than 8 bits were given; `files`: what became of its files."""
 
     examples: NonNegativeInt
     channels: PositiveInt | None = None
@@ -56,6 +82,8 @@ class SiteFacts(_Part):
     device: str | None = None
     python: str | None = None
     torch: str | None = None
+    window: str | None = None
+    files: FileCounts | None = None
 
     @property
     def shape(self) -> str:
@@ -74,7 +102,7 @@ class Spread(_Part):
 class Run(_Part):
     """`run.json`. `plan`: the options of the run, as its JSON has them; `settled`: those of them
     that the sites' classes decided, since the plan left them open; `parameters`: numbers in what
-    the last stage shares."""
+    the last stage shares; `files`: of the folder that the sites of a local federation share."""
 
     format: Literal[1] = FORMAT
     id: str
@@ -89,6 +117,7 @@ class Run(_Part):
     classes: tuple[str, ...]
     parameters: NonNegativeInt
     partition: Spread | None = None
+    files: FileCounts | None = None
     ended: str | None = None
     reason: str | None = None
 

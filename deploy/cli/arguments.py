@@ -1,10 +1,12 @@
 """Arguments and options that several commands take."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
+from common.config.options import RUN_OPTIONS
+from common.data.preparation import Copies
 from deploy.cli.app import about
 from deploy.cli.completion import complete_name, complete_recipe, complete_run
 
@@ -57,3 +59,22 @@ WorkArgument = Annotated[
 ]
 NameArgument = Annotated[str, typer.Argument(metavar="NAME", help="the site's name")]
 DeviceOption = Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, ...", metavar="DEVICE")]
+
+
+def _number(name: str, metavar: str) -> Any:
+    """An option of a site's that is a run's, too: with its text and its bounds."""
+    field = RUN_OPTIONS[name]
+    bounds = {type(each).__name__.lower(): each for each in field.metadata}
+    least, most = (getattr(bounds.get(kind), kind, None) for kind in ("ge", "le"))
+    return typer.Option(help=about(field.description), min=least, max=most, metavar=metavar)
+
+
+def _text(name: str, metavar: str) -> Any:
+    return typer.Option(help=about(RUN_OPTIONS[name].description), metavar=metavar)
+
+
+SideOption = Annotated[int, _number("side", "PIXELS")]
+LargestOption = Annotated[int, _number("largest", "MEGAPIXELS")]
+WindowOption = Annotated[str, _text("window", "WINDOW")]
+PagesOption = Annotated[str, _text("pages", "PAGES")]
+CopiesOption = Annotated[Copies, _text("copies", "keep|drop")]

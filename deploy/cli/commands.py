@@ -12,15 +12,21 @@ from rich.console import Console
 
 from common.config import recipes
 from common.config.options import MIN_COUNT
+from common.data.preparation import FIRST, LARGEST, Preparation
 from deploy.cli.app import App, about
 from deploy.cli.arguments import (
+    CopiesOption,
     DeviceOption,
+    LargestOption,
     NameArgument,
+    PagesOption,
     RecipeArgument,
     ResumeOption,
     RunNameArgument,
     ServerArgument,
     ServerOption,
+    SideOption,
+    WindowOption,
     WorkArgument,
 )
 from deploy.cli.json_option import JsonOption, write_json
@@ -130,15 +136,11 @@ def join_command(
         str, typer.Option(help="a folder of images, an .npz, or a data set's name", metavar="DATA")
     ],
     device: DeviceOption = "auto",
-    side: Annotated[
-        int,
-        typer.Option(
-            help="scale the images to this side in pixels; 0: as is",
-            min=0,
-            max=4096,
-            metavar="PIXELS",
-        ),
-    ] = 0,
+    side: SideOption = 0,
+    window: WindowOption = "",
+    pages: PagesOption = FIRST,
+    largest: LargestOption = LARGEST,
+    copies: CopiesOption = "keep",
     folder: Annotated[
         Path | None,
         typer.Option(
@@ -183,7 +185,8 @@ def join_command(
     from deploy.site.join import Terms, join  # noqa: PLC0415
 
     way = join_behind if detach else join
-    way(invitation, Data(data, side), Terms(device, any_bundle, min_count, proxy), folder, console)
+    how = Preparation(side=side, window=window, pages=pages, largest=largest, copies=copies)
+    way(invitation, Data(data, how), Terms(device, any_bundle, min_count, proxy), folder, console)
 
 
 @client_app.command("status")

@@ -129,7 +129,7 @@ def simulate_command(
         from deploy.terminal.progress import show_event  # noqa: PLC0415
 
         with unless_empty(folder), live_line(folder, console):
-            simulate(plan, folder, lambda event: show_event(console, event, plan.rounds))
+            simulate(plan, folder, lambda event: show_event(console, event, plan.rounds), say=_say)
     _conclude(folder, json_file)
 
 
@@ -202,8 +202,7 @@ def report_command(run: RunArgument) -> None:
     """Write a run's report.html anew."""
     from server.report import write_report  # noqa: PLC0415
 
-    said = f"report: {write_report(run)}"
-    console.print(said, highlight=False, markup=False, soft_wrap=True)
+    _say(f"report: {write_report(run)}")
 
 
 add_to(app)
@@ -212,6 +211,10 @@ app.add_typer(client_app, name="client", rich_help_panel=APART)
 app.command("submit", rich_help_panel=APART)(submit)
 app.command("runs", rich_help_panel=LISTS)(runs)
 app.command("stop", rich_help_panel=APART)(stop)
+
+
+def _say(text: str) -> None:
+    console.print(text, highlight=False, markup=False, soft_wrap=True)
 
 
 def _conclude(folder: Path, json_file: Path | None) -> None:

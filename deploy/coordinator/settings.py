@@ -5,7 +5,7 @@ Changes count from the next start of the server.
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
-from common.config.options import kebab
+from common.config.images import kebab
 from deploy.identity.address import Address
 
 TEMPLATE = """\

@@ -17,7 +17,7 @@ from rich.console import Console
 from common.config.options import Plan
 from common.data.planned import planned_data, planned_partition
 from common.utils.errors import UserError
-from deploy.engines.run_locally import follow
+from deploy.engines.run_locally import follow, show_files
 from deploy.flower import commands as flower
 from deploy.flower.bundle import write_bundle
 from deploy.flower.control import Control, UnreachableError
@@ -32,7 +32,9 @@ def run_on_ray(plan: Plan, config: Mapping[str, str], folder: Path, console: Con
     GPU shared among them where there is one."""
     if find_spec("ray") is None:
         raise UserError("the ray engine is not installed: pip install 'covey[simulation]'")
-    planned_partition(plan, planned_data(plan)).save(folder / "partition.json")
+    data = planned_data(plan)
+    show_files(data, console)
+    planned_partition(plan, data).save(folder / "partition.json")
     with tempfile.TemporaryDirectory(prefix="covey-") as private:
         state = Path(private)
         authority = make_authority(state / "certificates")

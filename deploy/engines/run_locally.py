@@ -17,6 +17,7 @@ from rich.console import Console
 from rich.markup import escape
 
 from common.config.options import Plan
+from common.data import ImageData
 from common.data.planned import planned_data, planned_partition
 from common.record.reader import Follower, has_run, read_settings
 from common.utils.errors import RunFailed, UserError
@@ -45,7 +46,9 @@ def run_locally(plan: Plan, config: Mapping[str, str], folder: Path, console: Co
     happens."""
     if read_status(folder)[0] == "finished":
         return
-    planned_partition(plan, planned_data(plan)).save(folder / "partition.json")
+    data = planned_data(plan)
+    show_files(data, console)
+    planned_partition(plan, data).save(folder / "partition.json")
     sites = [local_site(plan, folder, index) for index in range(plan.expected_sites)]
     with tempfile.TemporaryDirectory(prefix="covey-") as short:
         private = (folder if is_utf8(folder) else Path(short)) / "federation"  # Flower's
@@ -89,6 +92,12 @@ def _carry_through(
             return
 
 
+def show_files(data: ImageData, console: Console) -> None:
+    """Say what became of the files of a folder of images, where not all of them are used."""
+    for line in data.account.lines() if data.account else ():
+        console.print(line, highlight=False, markup=False, soft_wrap=True)
+
+
 def local_site(plan: Plan, folder: Path, index: int) -> SiteSpec:
     """Site `index` of the partition that lies in `folder`."""
     name = f"site-{index}"
@@ -98,7 +107,7 @@ def local_site(plan: Plan, folder: Path, index: int) -> SiteSpec:
         "dataset": plan.dataset,
         "images": plan.images,
         "seed": plan.seed,
-        "side": plan.side,
+        "preparation": plan.preparation.to_json(),
         "partition": folder / "partition.json",
         "index": index,
         "folder": folder / "sites" / name,

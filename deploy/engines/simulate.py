@@ -14,13 +14,21 @@ from server.run.folder import RunFolder
 Watch = Callable[[Event], None]
 
 
-def simulate(plan: Plan, folder: Path, watch: Watch | None = None) -> None:
+def simulate(
+    plan: Plan,
+    folder: Path,
+    watch: Watch | None = None,
+    say: Callable[[str], None] = lambda _: None,
+) -> None:
     """Run `plan` with its sites in this process, into `folder`; resumes from its checkpoint.
 
-    `watch` is told each event of the run.
+    `watch` is told each event of the run, `say` what became of the files of its folder of images,
+    line by line.
     """
     workshop = Workshop(pick_device(plan.device))
     data = planned_data(plan)
+    for line in data.account.lines() if data.account else ():
+        say(line)
     partition = planned_partition(plan, data)
     partition.save(folder / "partition.json")
     grid = grid_of(sites_of(data, partition, folder / "sites", workshop))

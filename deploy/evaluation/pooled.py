@@ -23,7 +23,7 @@ from client.statistics import measure
 from client.statistics.clusters import nearest
 from common import metrics
 from common.clustering.kmeans import kmeans
-from common.data import ImageData, load, load_test
+from common.data import ImageData, Preparation, load, load_test
 from common.utils import seeds
 from common.utils.errors import UserError, unknown
 from deploy.evaluation import finetune
@@ -114,7 +114,8 @@ def pool(trained: Trained, asked: Asked) -> Pooled:
     # A folder's photographs have no side in common: they get the one that the sites' got.
     scale = asked.resize or plan.side or Path(spec).is_dir()
     side = trained.side if scale else 0
-    train = load(spec, images=0 if asked.dataset else plan.images, seed=plan.seed, side=side)
+    how = trained.how if Path(spec).is_dir() else Preparation(side=side)
+    train = load(spec, images=0 if asked.dataset else plan.images, seed=plan.seed, how=how)
     test = load_test(spec, side=side)
     if test is None:
         train, test = _hold_out(train, plan.seed)

@@ -14,6 +14,7 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from client.workbench import pick_device
+from common.data import Preparation
 from common.record.reader import SETTINGS, read_settings
 from common.record.schema import Run
 from common.stages import build_stage
@@ -29,6 +30,11 @@ class Trained(Networks):
 
     run: Run
     untrained: bool
+
+    @property
+    def how(self) -> Preparation:
+        """How the files of a folder become its images."""
+        return replace(self.plan.preparation, side=self.side, channels=self.channels)
 
 
 def load_trained(folder: Path, device: str = "auto") -> Trained:

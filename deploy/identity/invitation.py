@@ -14,7 +14,8 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from pydantic import BaseModel, ConfigDict, ValidationError, field_validator
 
-from common.config.options import kebab, one_line
+from common.config.images import kebab
+from common.config.options import one_line
 from common.utils.errors import UserError
 from deploy.identity.address import Address
 from deploy.identity.certificates import check_site_name, write_private

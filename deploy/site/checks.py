@@ -1,12 +1,13 @@
 """What `covey client join` looks at before anything is started: one line for each."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.metadata import version as installed
 
-from common.data import DATASETS, ImageData, load
+from common.data import DATASETS, ImageData, Preparation, load
+from common.data.preparation import AUTO
 from common.utils.errors import UserError
-from common.utils.names import place, printable
+from common.utils.names import place
 from deploy.flower import bundle
 from deploy.flower.proxy import proxy_for
 from deploy.flower.reach import Answer, check_invited, check_server
@@ -16,28 +17,42 @@ from deploy.site.device import describe_device
 from deploy.site.folder import SiteFolder
 
 FEW = 10  # different images, below which it is said
-NAMED = 5  # unreadable files that are named on the screen
 NOTICEABLE = 2.0  # seconds between two clocks; an answer's time is a whole second
 
 
 @dataclass(frozen=True)
 class Data:
-    """What a site trains on: a folder of images, an .npz or a data set's name, and the side in
-    pixels that the images are scaled to (0: as they are)."""
+    """What a site trains on: a folder of images, an .npz or a data set's name, and how files become
+    images, as far as no run's plan says it."""
 
     spec: str
-    side: int = 0
+    how: Preparation = AUTO
 
     def absolute(self) -> "Data":
         """The same data for processes that start elsewhere."""
         if self.spec in DATASETS or not place(self.spec).exists():
             return self
-        return Data(str(place(self.spec).absolute()), self.side)
+        return replace(self, spec=str(place(self.spec).absolute()))
+
+    def options(self) -> list[str]:
+        """The options of `covey client join` that say the same."""
+        how = self.how
+        told = {
+            "data": self.spec,
+            "side": how.side,
+            "window": how.window,
+            "pages": how.pages,
+            "largest": how.largest,
+            "copies": how.copies,
+        }
+        return [f"--{name}={value}" for name, value in told.items()]
 
 
-def check_data(data: Data) -> str:
-    """One line about the images; `UserError` where there are none."""
-    return f"data: {describe(load(data.spec, side=data.side))}"
+def check_data(data: Data) -> list[str]:
+    """A line about the images, and what became of each file of a folder; `UserError` where there
+    are no images."""
+    found = load(data.spec, how=data.how)
+    return [f"data: {describe(found)}", *(found.account.lines() if found.account else ())]
 
 
 def check_rest(home: SiteFolder, invitation: Invitation, device: str) -> Iterator[str]:
@@ -78,7 +93,7 @@ def _decisive(versions: dict[str, str]) -> tuple[str, list[str]]:
 
 
 def describe(data: ImageData) -> str:
-    """One line: how many images of what size, their classes, and which files cannot be read."""
+    """One line: how many images of what size, and their classes."""
     kind = "grey" if data.channels == 1 else "colour"
     text = f"{len(data.images)} images, {data.side}×{data.side} {kind}, "
     text += (
@@ -89,10 +104,4 @@ def describe(data: ImageData) -> str:
     different = data.different(min(FEW, len(data.images)))
     if different < min(FEW, len(data.images)):
         text += "; they are all alike" if different == 1 else f"; only {different} different ones"
-    if not data.unreadable:
-        return text
-    named = ", ".join(map(printable, data.unreadable[:NAMED]))
-    more = len(data.unreadable) - NAMED
-    return f"{text}; {len(data.unreadable)} files left out: {named}" + (
-        f" and {more} more" if more > 0 else ""
-    )
+    return text

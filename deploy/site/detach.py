@@ -40,7 +40,7 @@ def _join_behind(
     data = data.absolute()
     command = [sys.executable, "-m", "deploy.cli.main"]
     command += ["client", "join", str(invitation_file.absolute())]
-    command += ["--data", data.spec, "--side", str(data.side), *terms.options()]
+    command += [*data.options(), *terms.options()]
     command += ["--folder", str(home.path)]
     private_folder(home.path)
     private_folder(home.logs)

@@ -85,7 +85,8 @@ def _join(
     invitation = Invitation.read(invitation_file)
     tell(console, f"site: {invitation.site}")
     data = data.absolute()
-    tell(console, check_data(data))
+    for line in check_data(data):
+        tell(console, line)
     home = site_folder(invitation, folder)
     home.claim(invitation)
     write_private(home.proxy, terms.proxy.encode())  # `covey client status` takes the same way
@@ -131,7 +132,7 @@ def trainer_command(home: SiteFolder, site: str, data: Data, terms: Terms) -> li
     options = {
         "site": site,
         "dataset": data.spec,
-        "side": data.side,
+        "preparation": data.how.to_json(),
         "folder": home.path,
         "device": terms.device,
         "min-count": terms.min_count,

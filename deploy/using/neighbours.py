@@ -11,8 +11,9 @@ import numpy as np
 from numpy.typing import NDArray
 from rich.console import Console
 
-from common.data.folder import read_picture
+from common.data.decoding import read_file
 from common.data.images import ImageData
+from common.data.pil import quietly
 from common.utils.errors import UserError
 from common.utils.names import original, printable
 from deploy.using.embedding import embedded, is_embeddings, read_embeddings, say_unreadable
@@ -45,8 +46,9 @@ def neighbours(
 
 
 def _embed_one(opened: Opened, image: Path) -> NDArray[np.float32]:
-    how = opened.facts.preprocessing
-    pixels = read_picture(image, how.side, how.channels == 1) if image.is_file() else None
+    how = opened.facts.preprocessing.preparation
+    with quietly():
+        pixels = read_file(image, how) if image.is_file() else None
     if pixels is None:
         raise UserError(f"{printable(str(image))} is no picture that can be read")
     data = ImageData(pixels[None], None, (), (image.name,), "natural")

@@ -11,7 +11,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from common.data import DATASETS, ImageData, load
-from common.data.folder import list_images, read_picture
+from common.data.decoding import read_file, with_window
+from common.data.folder import list_images
+from common.data.pil import quietly
 from common.learned.facts import Preprocessing
 from common.utils.errors import UserError
 from common.utils.names import place
@@ -46,8 +48,9 @@ class Pictures:
 
     def _from_files(self, parts: Sequence[Sequence[str]]) -> Iterator[tuple[ImageData, list[str]]]:
         assert self.folder is not None
-        read = partial(read_picture, side=self.how.side, grey=self.how.channels == 1)
-        with ThreadPoolExecutor() as pool:
+        with quietly(), ThreadPoolExecutor() as pool:
+            files = [self.folder / name for part in parts for name in part]
+            read = partial(read_file, how=with_window(pool, files, self.how.preparation))
 
             def begin(part: Sequence[str]) -> list[Future[Decoded]]:
                 return [pool.submit(read, self.folder / name) for name in part]  # type: ignore[operator]

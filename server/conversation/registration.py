@@ -11,9 +11,10 @@ from typing import TypeGuard
 
 from flwr.app import Message
 
+from common.data.account import COUNTS
 from common.protocol.exchanges import EXCHANGES
 from common.protocol.messages import MOST_CLASSES, MessageError, Reply
-from common.record.schema import SiteFacts
+from common.record.schema import FileCounts, SiteFacts
 from common.utils.errors import UserError
 
 MOST_IMAGES = 2**30  # of a site
@@ -22,7 +23,7 @@ LARGEST_SIDE = 4096  # pixels, as the run option `side`
 LONGEST_NAME = 200
 Shape = tuple[int, int]
 """Channels and side in pixels of all images of a site."""
-NO_TEXTS = ("channels", "side", "classes")
+NO_TEXTS = ("channels", "side", "classes", "files")
 TEXTS = tuple(name for name in EXCHANGES["hello"].tells if name not in NO_TEXTS)
 
 
@@ -97,11 +98,26 @@ def read_greeting(answer: Message, registered: str) -> SiteInfo:
         raise MessageError("hello: channels, side or classes are missing")
     if channels not in (1, 3) or not 1 <= side <= LARGEST_SIDE:
         raise UserError(f"its images are {channels}×{side}×{side}")
-    if len(classes) > MOST_CLASSES or not all(is_name(name) for name in classes):
+    names = tuple(name for name in classes if is_name(name))
+    if len(classes) > MOST_CLASSES or len(names) < len(classes):
         raise UserError(f"it has {len(classes)} classes, or one without a printable name")
     texts = {key: text for key in TEXTS if is_name(text := info.get(key))}
-    facts = SiteFacts(examples=reply.examples, channels=channels, side=side, **texts)
-    return SiteInfo(reply.site, reply.examples, channels, side, tuple(classes), facts)
+    facts = SiteFacts(
+        examples=reply.examples,
+        channels=channels,
+        side=side,
+        files=_files(info.get("files")),
+        **texts,
+    )
+    return SiteInfo(reply.site, reply.examples, channels, side, names, facts)
+
+
+def _files(told: object) -> FileCounts | None:
+    """A site's account of its files, if it has one that can be believed."""
+    if not isinstance(told, list) or len(told) != len(COUNTS):
+        return None
+    believed = all(type(count) is int and 0 <= count <= MOST_IMAGES for count in told)
+    return FileCounts.of(told) if believed else None
 
 
 def is_name(value: object) -> TypeGuard[str]:

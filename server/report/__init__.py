@@ -70,6 +70,7 @@ def _context(record: RunRecord) -> dict[str, Any]:
         "cost": accounts.cost(record),
         "sites": sites,
         "attendance": accounts.attendance(sites),
+        "files": accounts.files(record),
         "settings": settings.settings(record),
         "stages": headline.planned_stages(record),
         "stage_settings": settings.stage_settings(record),

@@ -143,6 +143,14 @@ def sites(record: RunRecord) -> list[Site]:
     ]
 
 
+def files(record: RunRecord) -> list[tuple[str, str]]:
+    """What became of the files, where not all were used: of the folder that a local federation
+    shares, or (site, what) of each site's own."""
+    run = record.run
+    told = [("", run.files), *((name, run.sites[name].files) for name in sorted(run.sites))]
+    return [(name, counts.text) for name, counts in told if counts and counts.text]
+
+
 def attendance(several: list[Site]) -> str:
     """How many sites answered whenever they were asked."""
     asked = [site for site in several if site.strip is not None]

@@ -142,6 +142,9 @@ PAGE = """\
 <section>
   <h2>Sites</h2>
   {% if attendance %}<p class="lead">{{ attendance }}</p>{% endif %}
+  {% for site, told in files %}
+  <p class="lead">Files{% if site %} of {{ site }}{% endif %}: {{ told }}.</p>
+  {% endfor %}
 
   <div class="card scroll tall-table" tabindex="0">
   <table class="sites">

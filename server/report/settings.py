@@ -6,16 +6,18 @@ from collections.abc import Mapping
 from typing import Any
 
 from common.config import recipes
-from common.config.options import STAGE_OPTIONS
+from common.config.options import RUN_OPTIONS, STAGE_OPTIONS
 from common.record.reader import RunRecord
 from common.utils.errors import UserError
 from server.report import formats
 from server.report.headline import planned_stages
 
+IMAGES = ("colours", "fit", "window", "background", "pages", "largest", "copies")
+"""Shown only where they are not at the default."""
 FIRST = (
-    "dataset", "images", "side", "sites", "alone", "partition", "size-skew", "seed", "encoder",
-    "views", "clusters", "normalisation", "batchnorm", "participation", "quorum", "deadline",
-    "min-count", "evaluation-share", "precision",
+    "dataset", "images", "side", *IMAGES, "sites", "alone", "partition", "size-skew", "seed",
+    "encoder", "views", "clusters", "normalisation", "batchnorm", "participation", "quorum",
+    "deadline", "min-count", "evaluation-share", "precision",
 )  # fmt: skip
 MAIN = ("dataset", "images", "sites", "partition", "seed", "encoder")
 STAGE = (
@@ -41,11 +43,16 @@ COMMANDS = {
 def settings(record: RunRecord) -> list[tuple[str, str]]:
     """The plan's options that hold for the whole run, as (name, value)."""
     plan = record.run.plan
-    rows = [(name, _told(name, plan[name])) for name in FIRST if name in plan]
+    shown = [n for n in FIRST if n in plan and not (n in IMAGES and plan[n] == _default(n))]
+    rows = [(name, _told(name, plan[name])) for name in shown]
     if record.run.partition:
         rows.append(("partition hash", record.run.partition.hash[:12]))
     rows.append(("model", f"{formats.count(record.run.parameters)} numbers"))
     return rows
+
+
+def _default(name: str) -> Any:
+    return RUN_OPTIONS[name].default
 
 
 def _told(name: str, value: Any) -> str:

@@ -123,8 +123,9 @@ class RunFolder:
         yet; `UserError` if there is none."""
         run = read_settings(self.path)
         plan = run.settings()
-        open_still = not self._has_checkpoint() and "clusters" in run.settled
-        return plan.model_copy(update={"clusters": 0}) if open_still else plan
+        open_still = () if self._has_checkpoint() else run.settled
+        defaults = {name: Plan.model_fields[name].default for name in open_still}
+        return plan.model_copy(update=defaults)
 
     def clusters(self) -> int:
         """The number of clusters that the run in the folder began with; 0 where there is none, or

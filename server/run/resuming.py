@@ -5,10 +5,11 @@ are. After it the sites' images may change, which is said by name and recorded; 
 (`Roster` refuses such a site), nor the classes that the number of clusters was settled by.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
+from common.config.options import RUN_OPTIONS
 from common.record.schema import Change, ResumedEvent, Run, SiteFacts
 from common.utils.errors import UserError, plain
 
@@ -29,7 +30,8 @@ def go_on(path: Path, before: Run, now: Run, after: int | None) -> tuple[Run, Re
     checkpoint), and the event that says so. `UserError` where it is a run with another plan, or
     what it has learned so far would mean nothing beside what comes."""
     anew = after is None
-    if _plan(before, anew) != _plan(now, anew):
+    settled = {*before.settled, *now.settled} if anew else set()
+    if _plan(before, settled) != _plan(now, settled):
         raise UserError(f"{path}: it holds a run with another plan")
     changes = tuple(_changes(before, now))
     event = ResumedEvent(round=after or 0, changes=changes, anew=anew)
@@ -55,10 +57,11 @@ def site_changes(name: str, before: SiteFacts, now: SiteFacts) -> Iterator[Chang
             yield Change(site=name, what=what, before=old, now=new)
 
 
-def _plan(run: Run, anew: bool) -> dict[str, Any]:
-    """Without what the sites' classes decide anew."""
-    settled = run.settled if anew else ()
-    return {name: value for name, value in run.plan.items() if name not in settled}
+def _plan(run: Run, settled: Collection[str]) -> dict[str, Any]:
+    """The plan, with options that are newer than it at their defaults, and without what the sites
+    decide anew."""
+    plan = {name: option.default for name, option in RUN_OPTIONS.items()} | dict(run.plan)
+    return {name: value for name, value in plan.items() if name not in settled}
 
 
 def _changes(before: Run, now: Run) -> Iterator[Change]:

@@ -26,7 +26,7 @@ from deploy.identity.address import Address
 from deploy.identity.certificates import issue_server, make_authority
 from deploy.identity.invitation import Invitation
 from deploy.processes.supervisor import LOOPBACK, free_port
-from deploy.site.checks import Data, compare_versions, describe
+from deploy.site.checks import Data, check_data, compare_versions, describe
 from deploy.site.detach import join_behind
 from deploy.site.device import describe_device
 from deploy.site.folder import SiteFolder
@@ -90,10 +90,12 @@ def test_files_that_cannot_be_read_are_named(tmp_path):
         Image.new("RGB", (20, 16), (number, 0, 0)).save(folder / f"{number}.png")
     for number in range(7):
         (folder / f"broken-{number}.png").write_bytes(b"not an image")
-    assert describe(load(str(folder))) == (
-        "3 images, 16×16 colour, no labels; 7 files left out: broken-0.png, broken-1.png, "
-        "broken-2.png, broken-3.png, broken-4.png and 2 more"
-    )
+    assert check_data(Data(str(folder))) == [
+        "data: 3 images, 16×16 colour, no labels",
+        "files: 3 used, 7 unreadable",
+        "  unreadable: broken-0.png, broken-1.png, broken-2.png, broken-3.png, broken-4.png and "
+        "2 more (it is no image, or of a kind that is not read)",
+    ]
 
 
 @pytest.mark.parametrize(
