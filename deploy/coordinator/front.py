@@ -18,7 +18,6 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Annotated, TypedDict
 
-import httpx
 import typer
 import uvicorn
 from starlette.applications import Starlette
@@ -29,7 +28,8 @@ from starlette.routing import Route
 from common.utils.logs import set_up
 from deploy.coordinator.gate import Gate, Listener, noting_handshakes
 from deploy.coordinator.limits import Buckets, Refusals
-from deploy.coordinator.passing import ANSWER, MOST_HELD, PULL, PUSH, QUESTION, Held, forward
+from deploy.coordinator.passing import MOST_HELD, PULL, PUSH, QUESTION, Held, forward
+from deploy.coordinator.upstream import Upstream
 from deploy.flower import bundle
 from deploy.flower.bundle import VERSIONS
 from deploy.identity.address import Address
@@ -38,14 +38,11 @@ from deploy.processes.connections import take_many_connections
 LOG = logging.getLogger("deploy.coordinator.front")
 CALL = re.compile(r"[a-z]+(?:-[a-z]+)*")
 MEBIBYTE = 2**20
-# Shorter than the 75 s after which the SuperLink closes an idle connection: none is used that has
-# just been closed. Towards the sites it is the other way round.
-UPSTREAM_IDLE, SITE_IDLE = 60.0, 30
-KEPT = 20  # connections that nobody uses are kept: httpx looks at each of them with each request
+SITE_IDLE = 30  # seconds for which a site's connection is kept
 
 
 class _State(TypedDict):
-    superlink: httpx.AsyncClient
+    superlink: Upstream
 
 
 def build_front(
@@ -60,14 +57,8 @@ def build_front(
 
     @contextlib.asynccontextmanager
     async def lifespan(_app: Starlette) -> AsyncIterator[_State]:
-        async with httpx.AsyncClient(
-            base_url=f"https://{superlink}",
-            verify=ssl.create_default_context(cafile=str(authority)),
-            timeout=httpx.Timeout(ANSWER, connect=5.0),
-            # One connection for each site whose question is held, and those of its other calls.
-            limits=httpx.Limits(max_keepalive_connections=KEPT, keepalive_expiry=UPSTREAM_IDLE),
-            trust_env=False,
-        ) as client:
+        tls = ssl.create_default_context(cafile=str(authority))
+        async with Upstream(superlink, tls) as client:
             yield {"superlink": client}
 
     async def fleet(request: Request) -> Response:

@@ -5,15 +5,16 @@ them ever whole in memory, and neither endlessly slow.
 import asyncio
 from collections.abc import AsyncIterator, Awaitable
 
-import httpx
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import PlainTextResponse, Response, StreamingResponse
 from starlette.types import Message, Send
 
+from deploy.coordinator.upstream import Answer, Upstream
+from deploy.coordinator.upstream_connection import UpstreamError
+
 PULL, PUSH = "/v1/fleet/covey-pull", "/v1/fleet/covey-push"  # as in deploy/flower/whole.py
 QUESTION = 4096  # bytes of a question that may be held
 MOST_HELD = 10_000  # questions at once
-ANSWER = 120.0  # seconds: a SuperLink that stores a large model answers late
 PATIENCE = 60.0  # seconds without a byte, from or to a site
 # Headers of one connection rather than of the message (RFC 9110, 7.6.1), and those with which a
 # site could pretend to the SuperLink to be elsewhere.
@@ -39,8 +40,10 @@ async def forward(request: Request, path: str, limit: int) -> Response:
     so that nothing of the request's own can lead elsewhere."""
 
     async def answer() -> Response:
-        body = limited(request, limit) if request.method == "POST" else None
-        return _back(await _send(request, path, body))
+        if request.method != "POST":
+            return _back(await _send(request, path, None, None))
+        length = _declared(request, limit)
+        return _back(await _send(request, path, limited(request, limit), length))
 
     return await _or_why(answer(), limit)
 
@@ -55,7 +58,7 @@ async def _or_why(answer: Awaitable[Response], limit: int) -> Response:
         return PlainTextResponse("the request comes too slowly", 408, {"connection": "close"})
     except ClientDisconnect:
         return Response(status_code=400)
-    except httpx.TransportError:
+    except UpstreamError:
         # What a site tries again: the SuperLink is being restarted.
         return _later("the SuperLink does not answer")
     except asyncio.CancelledError:
@@ -79,7 +82,7 @@ class Held:
         if self._number >= self._most:
             return _later("too many questions are held")
         self._number += 1
-        answered = asyncio.ensure_future(_send(request, path, body))
+        answered = asyncio.ensure_future(_send(request, path, _once(body), len(body)))
         gone = asyncio.ensure_future(request.receive())
         try:
             await asyncio.wait({answered, gone}, return_when=asyncio.FIRST_COMPLETED)
@@ -93,16 +96,11 @@ class Held:
 
 
 async def _send(
-    request: Request, path: str, body: AsyncIterator[bytes] | bytes | None
-) -> httpx.Response:
-    client: httpx.AsyncClient = request.state.superlink
-    passed = client.build_request(
-        request.method,
-        path,
-        headers=[(k, v) for k, v in request.headers.items() if k not in DROPPED],
-        content=body,
-    )
-    return await client.send(passed, stream=True)
+    request: Request, path: str, body: AsyncIterator[bytes] | None, length: int | None
+) -> Answer:
+    superlink: Upstream = request.state.superlink
+    headers = [(k, v) for k, v in request.headers.raw if _kept(k) and k != b"content-length"]
+    return await superlink.send(request.method, path, headers, body, length)
 
 
 class Patient(StreamingResponse):
@@ -118,9 +116,9 @@ class Patient(StreamingResponse):
         await super().stream_response(patiently)
 
 
-def _back(answer: httpx.Response) -> Response:
-    response = Patient(_chunks(answer), answer.status_code)
-    response.raw_headers = [(k.lower(), v) for k, v in answer.headers.raw if _kept(k)]
+def _back(answer: Answer) -> Response:
+    response = Patient(_chunks(answer), answer.status)
+    response.raw_headers = [(k, v) for k, v in answer.headers if _kept(k)]
     return response
 
 
@@ -128,11 +126,19 @@ def _kept(name: bytes) -> bool:
     return name.decode("latin-1").lower() not in DROPPED
 
 
+def _declared(request: Request, limit: int) -> int | None:
+    """Bytes that a body is said to have, if it is said."""
+    declared = request.headers.get("content-length")
+    if declared is None:
+        return None
+    if not (declared.isascii() and declared.isdecimal()) or int(declared) > limit:
+        raise TooLargeError
+    return int(declared)
+
+
 async def limited(request: Request, limit: int) -> AsyncIterator[bytes]:
     """The body, chunk by chunk; its length may not have been declared."""
-    declared = request.headers.get("content-length", "0")
-    if not declared.isdecimal() or int(declared) > limit:
-        raise TooLargeError
+    _declared(request, limit)
     seen = 0
     chunks = aiter(request.stream())
     while True:
@@ -149,12 +155,16 @@ async def limited(request: Request, limit: int) -> AsyncIterator[bytes]:
         yield chunk
 
 
-async def _chunks(answer: httpx.Response) -> AsyncIterator[bytes]:
+async def _chunks(answer: Answer) -> AsyncIterator[bytes]:
     try:
-        async for chunk in answer.aiter_raw():
+        async for chunk in answer.chunks():
             yield chunk
     finally:
         await answer.aclose()
+
+
+async def _once(body: bytes) -> AsyncIterator[bytes]:
+    yield body
 
 
 def _later(why: str) -> Response:

@@ -5,7 +5,7 @@ They lie in files in the server's folder, where large objects stay (`deploy/flow
 
 import asyncio
 import io
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from types import TracebackType
 from typing import IO
 
@@ -67,6 +67,7 @@ class Incoming:
         self._pending = bytearray()
         self._objects: dict[str, tuple[int, int]] = {}  # id -> number of its part, bytes
         self._counted = 0  # bytes of it that the spool knows of
+        self._written = 0  # bytes of it that are in the file
         self._began = asyncio.get_running_loop().time()
         self._ended = False
 
@@ -77,6 +78,8 @@ class Incoming:
         if self._scanner.complete == 0:
             raise HTTPException(400, "the body has no parts")
         await self._write()
+        if self._in_memory(0):
+            return self._part(0)
         return await to_thread.run_sync(self._part, 0)
 
     def bound(self, bounds: Bounds) -> None:
@@ -92,9 +95,12 @@ class Incoming:
             check()
         await self._write()
 
-    def parts(self) -> Iterator[bytes]:
-        """The parts but the first, each read when it is asked for; for a thread."""
-        return map(self._part, range(1, len(self._scanner.places)))
+    async def others(self) -> list[bytes]:
+        """The parts but the first."""
+        numbers = range(1, len(self._scanner.places))
+        if self._in_memory(0):
+            return list(map(self._part, numbers))
+        return await to_thread.run_sync(lambda: list(map(self._part, numbers)))
 
     def sizes(self) -> Mapping[str, int]:
         """id -> bytes, where the parts but the first are objects; for a thread."""
@@ -107,9 +113,14 @@ class Incoming:
         """An object; for a thread."""
         return self._part(self._objects[object_id][0], IDENTIFIER)
 
+    @property
+    def in_file(self) -> bool:
+        """Whether objects may stay where they are."""
+        return bool(self._name)
+
     def leave(self, object_id: str) -> None:
         """An object that has been looked at may stay where it is, where that is a file."""
-        if self._name:
+        if self.in_file:
             number, length = self._objects[object_id]
             offset = self._scanner.places[number][0] + IDENTIFIER
             self._references[object_id] = Reference(self._name, offset, length).encode()
@@ -163,8 +174,15 @@ class Incoming:
 
     async def _write(self) -> None:
         pending, self._pending = self._pending, bytearray()
-        if pending:
+        if pending and self._in_memory(len(pending)):
+            self._append(pending)  # another thread costs more than that
+        elif pending:
             await to_thread.run_sync(self._append, pending)
+        self._written += len(pending)
+
+    def _in_memory(self, more: int) -> bool:
+        """Whether what has come in is in memory, and will be with so many bytes more."""
+        return not self._name and self._written + more <= IN_MEMORY
 
     def _append(self, data: bytearray) -> None:
         end = self._file.seek(0, 2)

@@ -28,7 +28,6 @@ from flwr.supercore.dependencies.task import authenticate_task
 from flwr.supercore.error import http_error_translator
 from flwr.superlink.dependencies.linkstate import get_linkstate
 from flwr.superlink.routers.fleet.node_auth import authenticate_node
-from google.protobuf.message import DecodeError
 from starlette.requests import Request
 from starlette.types import ASGIApp, Receive, Scope, Send
 
@@ -39,9 +38,10 @@ from deploy.flower.frames import Bounds
 from deploy.flower.kept import Kept
 from deploy.flower.messages import SCAN, Messages
 from deploy.flower.objects import leave_large
+from deploy.flower.said import parse, seconds_held
 from deploy.flower.streams import SENDING, Stream, Turn
 from deploy.flower.transactions import MOST_OBJECTS, Outgoing
-from deploy.flower.whole import APP_PULL, APP_PUSH, FRESH, HEAD, SITE_PULL, SITE_PUSH, WAIT
+from deploy.flower.whole import APP_PULL, APP_PUSH, FRESH, HEAD, SITE_PULL, SITE_PUSH
 
 LONGEST, MOST_HELD = 25.0, 10_000  # seconds for which a question is held; questions
 QUESTION = 4096  # bytes of a site's question
@@ -51,7 +51,6 @@ APP_QUESTION = Bounds(first=HEAD, part=HEAD, whole=2 * HEAD + 8, parts=2)
 APP_HEAD = Bounds(first=HEAD, part=2**32 - 1, whole=2**34, parts=100 * MOST_OBJECTS)
 
 T = TypeVar("T")
-P = TypeVar("P", bound=Any)
 
 
 class Calls:
@@ -99,9 +98,9 @@ class Calls:
     # -- sites ------------------------------------------------------------------------------------
 
     async def _site_pull(self, request: Request) -> Response:
-        wait, fresh = _wait(request), request.headers.get(FRESH) == "1"
+        wait, fresh = seconds_held(request, LONGEST), request.headers.get(FRESH) == "1"
         node, key, state = await self._read(_who, request)
-        question = _parse(PullMessagesRequest, await read_small(request, QUESTION))
+        question = parse(PullMessagesRequest, await read_small(request, QUESTION))
         _same(question.node.node_id, node)
         turn, bell = Turn(self._turns, ("pull", node)), bells.site(node)
         gone = asyncio.ensure_future(request.receive())
@@ -139,14 +138,14 @@ class Calls:
         turn = Turn(self._turns, ("push", node))
         try:
             with Incoming(request, self._spool, REPLY_HEAD) as incoming:
-                told = _parse(PushMessagesRequest, await incoming.first())
+                told = parse(PushMessagesRequest, await incoming.first())
                 _same(told.node.node_id, node)
                 most = await self._read(self._messages.admit, told, node, state)
                 if most == 0:
                     return Response()  # it came too late
                 incoming.bound(Bounds(0, OBJECT, most, MOST_OBJECTS + 1))
                 await incoming.rest(turn.check)
-                await self._read(leave_large, incoming)
+                await self._leave_large(incoming)
 
                 def keep() -> None:
                     _same(state.get_node_id_by_public_key(key), node)
@@ -161,14 +160,14 @@ class Calls:
     # -- ServerApps -------------------------------------------------------------------------------
 
     async def _app_pull(self, request: Request) -> Response:
-        wait = _wait(request)
+        wait = seconds_held(request, LONGEST)
         state, task = await self._read(_task, request)
         with Incoming(request, self._spool, APP_QUESTION) as incoming:
-            question = _parse(PullAppMessagesRequest, await incoming.first())
+            question = parse(PullAppMessagesRequest, await incoming.first())
             await incoming.rest()
-            (second,) = await self._read(lambda: list(incoming.parts()))
+            (second,) = await incoming.others()
         ids = list(question.message_ids)
-        taken = list(_parse(PullAppMessagesRequest, second).message_ids)
+        taken = list(parse(PullAppMessagesRequest, second).message_ids)
         gone = asyncio.ensure_future(request.receive())
 
         def look() -> Outgoing | None:
@@ -193,9 +192,9 @@ class Calls:
     async def _app_push(self, request: Request) -> Response:
         state, task = await self._read(_task, request)
         with Incoming(request, self._spool, APP_HEAD) as incoming:
-            told = _parse(PushAppMessagesRequest, await incoming.first())
+            told = parse(PushAppMessagesRequest, await incoming.first())
             await incoming.rest()
-            await self._read(leave_large, incoming)
+            await self._leave_large(incoming)
             ask = partial(self._messages.ask, told, incoming, state, task)
             return Response(await self._write(ask))
 
@@ -248,6 +247,10 @@ class Calls:
         read = partial(self._read, state.object_store.get)
         return Stream(outgoing, read, ended, stops, self._sending)
 
+    async def _leave_large(self, incoming: Incoming) -> None:
+        if incoming.in_file:
+            await self._read(leave_large, incoming)
+
     async def _read(self, function: Callable[..., T], *given: Any) -> T:
         return await to_thread.run_sync(function, *given, limiter=self._reading)
 
@@ -257,14 +260,15 @@ class Calls:
 
 def _who(request: Request) -> tuple[int, bytes, Any]:
     """The site that asks, its key, the SuperLink's state; refused as by Flower."""
-    state = get_linkstate(request)
+    state: Any = get_linkstate(request)
     try:
         key = b64decode(request.headers[FLEET_HTTP_PUBLIC_KEY_HEADER], validate=True)
     except (KeyError, Base64Error, ValueError):
         key = b""
-    node = state.get_node_id_by_public_key(key) or 0
-    request.state.protobuf_request = PullMessagesRequest(node=Node(node_id=node))
-    authenticate_node(request)
+    with state.session():  # one for both of them who look the key up
+        node = state.get_node_id_by_public_key(key) or 0
+        request.state.protobuf_request = PullMessagesRequest(node=Node(node_id=node))
+        authenticate_node(request)
     return node, key, state
 
 
@@ -278,23 +282,3 @@ def _task(request: Request) -> tuple[Any, Any]:
     """The SuperLink's state, and the ServerApp's task; refused as by Flower."""
     state = get_linkstate(request)
     return state, authenticate_task(request, request.headers.get(TASK_TOKEN_HEADER), state)
-
-
-def _wait(request: Request) -> float:
-    """Seconds for which this question may be held."""
-    try:
-        wait = float(request.headers.get(WAIT, "0"))
-    except ValueError:
-        wait = -1.0
-    if not wait >= 0:
-        raise HTTPException(400, f"{WAIT} is a number of seconds")
-    return min(wait, LONGEST)
-
-
-def _parse(kind: Callable[[], P], body: bytes) -> P:
-    message = kind()
-    try:
-        message.ParseFromString(body)
-        return message
-    except DecodeError:
-        raise HTTPException(400, f"not a {type(message).__name__}") from None

@@ -7,7 +7,7 @@ import threading
 import time
 from collections import defaultdict
 from collections.abc import Collection
-from typing import Any
+from typing import Any, cast
 
 from flwr.supercore.state.schema.linkstate_models import MessageIns, MessageRes
 from flwr.supercore.utils import uint64_to_int64
@@ -16,6 +16,7 @@ from sqlalchemy import select
 from deploy.flower.kept import Kept
 from deploy.flower.objects import delete_trees
 
+_INS, _RES = (cast(Any, model.__table__) for model in (MessageIns, MessageRes))
 MOST, MOST_BYTES, OLDEST = 64, 2**26, 5.0  # messages, bytes, seconds that are waited for more
 
 
@@ -69,11 +70,9 @@ class Finished:
 def _forget(session: Any, state: Any, run_id: int, ids: Collection[str]) -> set[str]:
     """Delete a run's instructions and their replies; the objects that are theirs."""
     run = uint64_to_int64(run_id)
-    asked = select(MessageIns.message_id).where(
-        MessageIns.message_id.in_(ids), MessageIns.run_id == run
-    )
-    replied = select(MessageRes.message_id).where(
-        MessageRes.reply_to_message_id.in_(ids), MessageRes.run_id == run
+    asked = select(_INS.c.message_id).where(_INS.c.message_id.in_(ids), _INS.c.run_id == run)
+    replied = select(_RES.c.message_id).where(
+        _RES.c.reply_to_message_id.in_(ids), _RES.c.run_id == run
     )
     mine = set(session.scalars(asked))
     roots = mine | set(session.scalars(replied))

@@ -69,7 +69,6 @@ SERVING: Names = {
         "SqlLinkState.store_message_ins",
         "SqlLinkState.store_message_res",
         "SqlLinkState.get_object",
-        "SqlLinkState.store_traffic",
         "SqlLinkState.delete_messages",
         "SqlLinkState.get_node_id_by_public_key",
     ),
@@ -79,6 +78,7 @@ SERVING: Names = {
         *(f"MessageIns.{column}" for column in ("message_id", "run_id", "dst_node_id")),
         "MessageIns.delivered_at",
         *(f"MessageRes.{column}" for column in ("message_id", "run_id", "reply_to_message_id")),
+        *(f"Run.{column}" for column in ("bytes_sent", "bytes_recv", "clientapp_runtime")),
     ),
     "flwr.supercore.state.schema.objectstore_models": (
         *(f"StoredObject.{column}" for column in ("object_id", "content", "is_available")),

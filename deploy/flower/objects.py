@@ -30,6 +30,7 @@ from deploy.flower.kept import LONGEST, Reference
 LARGE = 2**16  # bytes of an object from where it stays in the file in which it came
 BATCH = 2**25  # bytes of objects that are stored in one transaction: it keeps all others waiting
 
+# The tables themselves: what Flower's classes add costs as much again with each statement.
 _OBJECTS, _LINKS, _BELONGS = (
     cast(Any, model.__table__) for model in (StoredObject, ObjectChild, RunObject)
 )
@@ -141,8 +142,8 @@ def store(
         return 0
     known = dict(
         session.execute(
-            select(StoredObject.object_id, StoredObject.is_available).where(
-                StoredObject.object_id.in_(children)
+            select(_OBJECTS.c.object_id, _OBJECTS.c.is_available).where(
+                _OBJECTS.c.object_id.in_(children)
             )
         ).all()
     )
@@ -159,8 +160,8 @@ def store(
         if not there:
             content = _stored(name, contents)
             session.execute(
-                update(StoredObject)
-                .where(StoredObject.object_id == name)
+                update(_OBJECTS)
+                .where(_OBJECTS.c.object_id == name)
                 .values(content=content, is_available=1)
             )
             total += contents.sizes()[name]
@@ -191,9 +192,7 @@ def _checked(name: str, contents: Contents) -> bytes:
 
 def _compare(session: Any, children: Mapping[str, Sequence[str]], known: Collection[str]) -> None:
     """An object that is here already has the children that it is said to have."""
-    links = select(ObjectChild.parent_id, ObjectChild.child_id).where(
-        ObjectChild.parent_id.in_(known)
-    )
+    links = select(_LINKS.c.parent_id, _LINKS.c.child_id).where(_LINKS.c.parent_id.in_(known))
     there = defaultdict(set)
     for parent, child in session.execute(links).all() if known else ():
         there[parent].add(child)
@@ -227,10 +226,9 @@ def _link(session: Any, links: Sequence[tuple[str, str]], more: Mapping[str, int
         by_number[number].append(child)
     for number, names in by_number.items():
         session.execute(
-            update(StoredObject)
-            .where(StoredObject.object_id.in_(names))
-            .values(ref_count=StoredObject.ref_count + number)
-            .execution_options(synchronize_session=False)
+            update(_OBJECTS)
+            .where(_OBJECTS.c.object_id.in_(names))
+            .values(ref_count=_OBJECTS.c.ref_count + number)
         )
 
 
@@ -239,28 +237,28 @@ def delete_trees(session: Any, roots: Collection[str]) -> None:
     `SqlObjectStore.delete` of flwr does for one."""
     # An update, so that this transaction has the database to itself from here on.
     orphans = (
-        update(StoredObject)
-        .where(StoredObject.object_id.in_(roots), StoredObject.ref_count == 0)
+        update(_OBJECTS)
+        .where(_OBJECTS.c.object_id.in_(roots), _OBJECTS.c.ref_count == 0)
         .values(ref_count=0)
-        .returning(StoredObject.object_id)
+        .returning(_OBJECTS.c.object_id)
     )
     doomed = set(session.scalars(orphans)) if roots else set()
     while doomed:
         links = (
-            select(ObjectChild.child_id, func.count())
-            .where(ObjectChild.parent_id.in_(doomed))
-            .group_by(ObjectChild.child_id)
+            select(_LINKS.c.child_id, func.count())
+            .where(_LINKS.c.parent_id.in_(doomed))
+            .group_by(_LINKS.c.child_id)
         )
         lost = dict(session.execute(links).all())
-        session.execute(delete(StoredObject).where(StoredObject.object_id.in_(doomed)))
+        session.execute(delete(_OBJECTS).where(_OBJECTS.c.object_id.in_(doomed)))
         doomed = _release(session, lost)
 
 
 def _release(session: Any, lost: Mapping[str, int]) -> set[str]:
     """Note that so many objects less refer to these; those to which none does any more. They are
     about to be deleted: to write their counts would be to write their contents anew."""
-    counts = select(StoredObject.object_id, StoredObject.ref_count).where(
-        StoredObject.object_id.in_(lost)
+    counts = select(_OBJECTS.c.object_id, _OBJECTS.c.ref_count).where(
+        _OBJECTS.c.object_id.in_(lost)
     )
     free = set()
     for name, count in session.execute(counts).all() if lost else ():
@@ -268,6 +266,6 @@ def _release(session: Any, lost: Mapping[str, int]) -> set[str]:
             free.add(name)
             continue
         # One by one: SQLite keeps what a statement overwrites until it is over.
-        one = update(StoredObject).where(StoredObject.object_id == name)
+        one = update(_OBJECTS).where(_OBJECTS.c.object_id == name)
         session.execute(one.values(ref_count=count - lost[name]))
     return free

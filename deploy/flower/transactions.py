@@ -5,7 +5,7 @@ together. Called from threads, with Flower's SqlLinkState as `state`.
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 from fastapi import HTTPException
 from flwr.app import Message
@@ -15,7 +15,7 @@ from flwr.server.superlink.utils import check_abort
 from flwr.supercore.error import ApiErrorCode, FlowerError
 from flwr.supercore.object_store import NoObjectInStoreError
 from flwr.supercore.run import RunStatus
-from flwr.supercore.state.schema.linkstate_models import MessageIns, MessageRes
+from flwr.supercore.state.schema.linkstate_models import MessageIns, MessageRes, Run
 from flwr.supercore.state.schema.objectstore_models import StoredObject
 from flwr.supercore.utils import int64_to_uint64, uint64_to_int64
 from sqlalchemy import exists, select, update
@@ -26,6 +26,9 @@ from deploy.flower.objects import Contents, Trees
 from deploy.flower.whole import object_ids
 
 T = TypeVar("T")
+_INS, _RES, _OBJECTS, _RUNS = (
+    cast(Any, model.__table__) for model in (MessageIns, MessageRes, StoredObject, Run)
+)
 NOT_RUNNING = [Status.PENDING, Status.STARTING, Status.FINISHED]
 EARLY = 2**20  # bytes of objects that are read in the transaction that hands a message out
 MOST_OBJECTS = 10_000  # of a message
@@ -83,9 +86,7 @@ def look_up(message_id: str, state: Any) -> Asked | None:
     """What a site was asked, from the database: another SuperLink may have asked it."""
     with state.session() as session:
         row = session.execute(
-            select(MessageIns.run_id, MessageIns.dst_node_id).where(
-                MessageIns.message_id == message_id
-            )
+            select(_INS.c.run_id, _INS.c.dst_node_id).where(_INS.c.message_id == message_id)
         ).first()
         if row is None:
             return None
@@ -112,8 +113,8 @@ def outgoing_of(
     contents: dict[str, bytes] = {}
     if early:
         with state.session() as session:
-            query = select(StoredObject.object_id, StoredObject.content).where(
-                StoredObject.object_id.in_(ids[:early])
+            query = select(_OBJECTS.c.object_id, _OBJECTS.c.content).where(
+                _OBJECTS.c.object_id.in_(ids[:early])
             )
             rows = session.execute(query).all()
         for name, content in rows:
@@ -135,7 +136,7 @@ class Light:
         self._state = state
         self.object_store = Trees(state)
         self.trees: list[ObjectTree] = []
-        self._sent, self._received = 0, 0
+        self._sent, self._received, self._runtime = 0, 0, 0.0
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._state, name)
@@ -165,11 +166,23 @@ class Light:
         self._sent += bytes_sent
         self._received += bytes_recv
 
+    def add_clientapp_runtime(self, _run_id: int, runtime: float) -> None:
+        """Noted with the traffic."""
+        self._runtime += runtime
+
     def note_traffic(self, run_id: int, sent: int = 0, received: int = 0) -> None:
-        """Note what there has been, and so much more."""
-        sent, received = self._sent + sent, self._received + received
-        if sent or received:
-            self._state.store_traffic(run_id, bytes_sent=sent, bytes_recv=received)
+        """Note what there has been, and so much more; in one statement."""
+        columns = _RUNS.c
+        with self._state.session() as session:
+            session.execute(
+                update(_RUNS)
+                .where(columns.run_id == uint64_to_int64(run_id))
+                .values(
+                    bytes_sent=columns.bytes_sent + self._sent + sent,
+                    bytes_recv=columns.bytes_recv + self._received + received,
+                    clientapp_runtime=columns.clientapp_runtime + self._runtime,
+                )
+            )
 
 
 class Looking(Light):
@@ -210,16 +223,16 @@ def store(
 def hand_out_again(node: int, state: Any, message_id: str = "") -> None:
     """What was handed to a site and has no answer may be handed to it again: all, or one."""
     answered = exists(
-        select(MessageRes.message_id).where(MessageRes.reply_to_message_id == MessageIns.message_id)
+        select(_RES.c.message_id).where(_RES.c.reply_to_message_id == _INS.c.message_id)
     )
     with state.session() as session:
         session.execute(
-            update(MessageIns)
+            update(_INS)
             .where(
-                MessageIns.dst_node_id == uint64_to_int64(node),
-                MessageIns.delivered_at != "",
+                _INS.c.dst_node_id == uint64_to_int64(node),
+                _INS.c.delivered_at != "",
                 ~answered,
-                *((MessageIns.message_id == message_id,) if message_id else ()),
+                *((_INS.c.message_id == message_id,) if message_id else ()),
             )
             .values(delivered_at="")
         )
