@@ -15,7 +15,8 @@ from _table import save_json, show
 from numpy.typing import NDArray
 from sklearn.manifold import TSNE, trustworthiness
 
-from deploy.evaluation.data_map import ANGLE, IMAGES, ITERATIONS, embedded_sample
+from client.gallery.layout import ANGLE, ITERATIONS
+from deploy.evaluation.data_map import IMAGES, embedded_sample
 from deploy.evaluation.trained import load_trained
 
 DEFAULTS: dict[str, Any] = {}

@@ -133,9 +133,45 @@ def name_command(
         _say(f"kept in {path}")
 
 
+def gallery_command(
+    model: ModelArgument,
+    folder: DataArgument,
+    output: Annotated[
+        Path, typer.Option("--output", "-o", help="where the page goes", metavar="FILE")
+    ] = Path("clusters.html"),
+    serve: Annotated[
+        bool,
+        typer.Option(
+            "--serve",
+            help="show it at an address of this machine alone, and keep names at once; Ctrl-C ends",
+        ),
+    ] = False,
+    port: Annotated[
+        int, typer.Option(help="of that address; 0: any", min=0, max=65535, metavar="PORT")
+    ] = 0,
+    device: DeviceOption = "auto",
+) -> None:
+    """Show the clusters of a folder's images as a page, and give them names there."""
+    from client.gallery.gallery import write  # noqa: PLC0415
+    from deploy.using.gallery import show  # noqa: PLC0415 (torch)
+    from deploy.using.model import open_model  # noqa: PLC0415
+    from deploy.using.pictures import pictures  # noqa: PLC0415
+    from deploy.using.serving import serve as serve_page  # noqa: PLC0415
+
+    opened = open_model(model, device)
+    found = pictures(folder, opened.facts.preprocessing)
+    title = Path(folder).name or folder
+    shown = show(opened, found, title, progress)
+    write(output, shown.page(opened.facts))
+    _say(f"page: {output}")
+    if serve:
+        serve_page(shown, opened.facts, port, lambda url: _say(f"open {url}"))
+
+
 def add_to(app: App) -> None:
     """Make them commands of `app`."""
     app.command("assign", rich_help_panel=PANEL)(assign_command)
+    app.command("gallery", rich_help_panel=PANEL)(gallery_command)
     app.command("name", rich_help_panel=PANEL)(name_command)
     app.command("embed", rich_help_panel=PANEL)(embed_command)
     app.command("neighbours", rich_help_panel=PANEL)(neighbours_command)

@@ -13,11 +13,12 @@ from typing import Any
 
 from rich.console import Console
 
+from client.statistics.assigned import assign
 from client.storage.assignments import cell
 from common.utils.errors import UserError
 from common.utils.files import write_atomic
 from deploy.using.embedding import Embedded, embedded, say_unreadable
-from deploy.using.model import Opened, assign
+from deploy.using.model import Opened
 from deploy.using.pictures import Pictures
 
 COLUMNS = ("file", "cluster", "name", "confidence", "distance", "runner_up")

@@ -3,8 +3,6 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from common.learned.facts import Facts, facts_of
@@ -46,26 +44,3 @@ def open_model(path: Path, device: str = "auto") -> Opened:
         return Opened(path, learned.facts, networks, learned.identity)
     trained = load_trained(path, device)  # a run of a Covey that wrote no such file
     return Opened(path, facts_of(read_run(path)), trained, str(path.absolute()))
-
-
-@dataclass(frozen=True)
-class Assigned:
-    """Where each of N images belongs: the nearest of the centroids and the second nearest (itself
-    where there is one alone), its cosine `distance` to the nearest, in [0, 2], and how much nearer
-    that is than the second: `confidence` (b - a) / b of the two distances a and b, in [0, 1]; 0 is
-    half-way between two clusters (the simplified silhouette, Hruschka et al., 2004)."""
-
-    cluster: Tensor
-    runner_up: Tensor
-    distance: Tensor
-    confidence: Tensor
-
-
-def assign(points: Tensor, centroids: Tensor) -> Assigned:
-    """For unit-length `points` (N, d) and `centroids` (K, d)."""
-    several = min(2, len(centroids))
-    near = (points.float() @ F.normalize(centroids.float(), dim=1).T).topk(several, dim=1)
-    apart = (1 - near.values).clamp(0, 2)
-    first, second = apart[:, 0], apart[:, several - 1]
-    sure = torch.ones_like(first) if several == 1 else (second - first) / second.clamp_min(1e-12)
-    return Assigned(near.indices[:, 0], near.indices[:, several - 1], first, sure.clamp(0, 1))

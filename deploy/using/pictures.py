@@ -3,7 +3,7 @@ is in memory while the next one is decoded."""
 
 from collections.abc import Collection, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
@@ -39,6 +39,21 @@ class Pictures:
         wanted = [name for name in self.names if name not in without]
         parts = [wanted[start : start + count] for start in range(0, len(wanted), count)]
         yield from self._from_files(parts) if self.folder else self._from_memory(parts)
+
+    def look(self, names: Sequence[str], side: int) -> Iterator[NDArray[np.uint8]]:
+        """Each of these pictures (C, S, S) for people to look at: a file's at `side`, in colour."""
+        if self.folder is None:
+            assert self.data is not None
+            rows = {name: row for row, name in enumerate(self.names)}
+            yield from (self.data.images[rows[name]] for name in names)
+            return
+        how = replace(self.how.preparation, side=side, channels=3)
+        missing = np.zeros((3, side, side), np.uint8)  # of a file that has gone meanwhile
+        with quietly(), ThreadPoolExecutor() as pool:
+            files = [self.folder / name for name in names]
+            read = partial(read_file, how=with_window(pool, files, how))
+            for found in pool.map(read, files):
+                yield missing if found is None else found
 
     def _from_memory(self, parts: Sequence[Sequence[str]]) -> Iterator[tuple[ImageData, list[str]]]:
         assert self.data is not None

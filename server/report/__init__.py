@@ -4,14 +4,11 @@ It loads nothing, runs no script (its content security policy forbids both) and 
 names of sites and classes come from others.
 """
 
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from jinja2 import DictLoader, Environment, StrictUndefined
-from markupsafe import Markup
-
 from common.config import recipes
+from common.pages.template import fill
 from common.record.reader import RunRecord, read_run
 from common.utils.errors import UserError
 from common.utils.files import write_atomic
@@ -33,19 +30,6 @@ def write_report(run_folder: Path) -> Path:
 def render(record: RunRecord) -> str:
     """The report as HTML."""
     return fill(PAGE, STYLE, _context(record))
-
-
-def fill(page: str, style: str, context: Mapping[str, Any]) -> str:
-    """A template of ours with its style and its context, every text of which is escaped."""
-    environment = Environment(
-        loader=DictLoader({"page": page}),
-        autoescape=True,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        undefined=StrictUndefined,
-    )
-    own = Markup(style)  # noqa: S704 (a constant of ours)
-    return environment.get_template("page").render(style=own, **context)
 
 
 def _context(record: RunRecord) -> dict[str, Any]:

@@ -6,7 +6,7 @@ import warnings
 import numpy as np
 import pytest
 
-from deploy.evaluation.data_map import flattened
+from client.gallery.layout import flattened
 from tests.builders.records import events
 from tests.deploy.helpers import covey
 

@@ -10,11 +10,12 @@ import torch
 from rich.console import Console
 
 import covey
+from client.statistics.assigned import assign
 from common.data.images import ImageData
 from common.learned.file import read_learned
 from common.utils.errors import UserError
 from deploy.using import assigning, embedding, naming, pictures
-from deploy.using.model import assign, open_model
+from deploy.using.model import open_model
 from tests.deploy.helpers import covey as command
 from tests.deploy.using.conftest import MANY
 

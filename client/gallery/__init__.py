@@ -1,0 +1,2 @@
+"""A page that shows the clusters of pictures that are here. It stays here: it loads and sends
+nothing."""

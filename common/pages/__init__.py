@@ -1,0 +1,1 @@
+"""What all pages of HTML share: the colours, and how a template of ours is filled."""
