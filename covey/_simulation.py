@@ -2,6 +2,7 @@
 
 import contextlib
 import io
+import sys
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -44,7 +45,12 @@ def simulate(
     The same seed gives the same bits on the same machine and number of threads (on a CPU). A folder
     that holds a run is not taken. `Error` for an option, a recipe or data that are none.
     """
-    from deploy.engines.runs import absolute_dataset, new_folder, unless_empty  # noqa: PLC0415 (slow)
+    from deploy.engines.runs import (  # noqa: PLC0415 (slow)
+        absolute_dataset,
+        new_folder,
+        spread_as_can_be,
+        unless_empty,
+    )
     from deploy.engines.simulate import simulate as carry_out  # noqa: PLC0415 (torch)
 
     given = {name.replace("_", "-"): _text(value) for name, value in options.items()}
@@ -57,9 +63,10 @@ def simulate(
     with unless_empty(place):
         if data is not None and not isinstance(data, str | Path):
             given["dataset"] = str(_keep(data, place))
-        plan = _plan(recipe, absolute_dataset(given))
+        say = _say if progress else _say_nothing
+        plan = _plan(recipe, spread_as_can_be(str(recipe), absolute_dataset(given), say))
         with _saying(plan, place, progress) as watch:
-            carry_out(plan, place, watch)
+            carry_out(plan, place, watch, say)
     _write_report(place)
     return read(place)
 
@@ -92,6 +99,14 @@ def _keep(data: NDArray[Any] | Labelled, place: Path) -> Path:
     path = place / DATA
     np.savez_compressed(path, **arrays)
     return path
+
+
+def _say(text: str) -> None:
+    sys.stderr.write(f"{text}\n")
+
+
+def _say_nothing(_: str) -> None:
+    """The run's record has it."""
 
 
 @contextlib.contextmanager

@@ -31,12 +31,11 @@ from server.report import write_report
 from server.run import estimate
 from server.run.folder import RunFolder, timestamp
 from server.run.progress import JOIN, Progress
-from server.settling import settle_window
+from server.settling import settle_clusters, settle_window
 from server.strategy import CoveyStrategy
 
 LOG = logging.getLogger(__name__)
 LOG_FILE = "run.log"
-DEFAULT_CLUSTERS = 10  # where neither the plan nor the sites' classes say a number
 
 app = ServerApp()
 
@@ -102,10 +101,9 @@ def _run(grid: Grid, plan: Plan, folder: RunFolder, engine: str) -> None:
     roster = Roster(grid, plan, folder.name, warn, folder.shape(), meet)
     folder.progress.begin(Progress(JOIN, asked=plan.expected_sites))
     roster.gather(plan.deadline, folder.progress.count)
-    classes = roster.classes
     plan, settled = settle_window(plan, roster.sites.values(), warn)
     settled += () if plan.clusters else ("clusters",)
-    clusters = plan.clusters or folder.clusters() or len(classes) or DEFAULT_CLUSTERS
+    clusters = settle_clusters(plan, roster.sites.values(), folder.clusters(), warn)
     plan = plan.model_copy(update={"clusters": clusters})
     plan = settle_parameters(plan)
     strategy = CoveyStrategy(plan, folder, roster)

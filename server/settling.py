@@ -1,9 +1,32 @@
 """What a plan leaves open, settled by what the sites that have joined say of their images."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 
 from common.config.options import Plan
 from server.conversation.registration import SiteInfo
+
+DEFAULT_CLUSTERS = 10  # where neither the plan nor the sites' classes say a number
+
+
+def settle_clusters(
+    plan: Plan, sites: Collection[SiteInfo], before: int, warn: Callable[[str], None]
+) -> int:
+    """The number of clusters: the plan's, that of the run that goes on (`before`; 0: none does), or
+    as many as the sites have classes. Where some have none, the others' say nothing of the whole:
+    it is the usual number, and a warning says how to choose another."""
+    if plan.clusters or before:
+        return plan.clusters or before
+    classes = {name for site in sites for name in site.classes}
+    labelled = [site.name for site in sites if site.classes]
+    if classes and len(labelled) == len(sites):
+        return len(classes)
+    if classes:
+        warn(
+            f"{len(labelled)} of {len(sites)} sites have classes ({', '.join(sorted(labelled))}: "
+            f"{len(classes)}), which are not all there may be: {DEFAULT_CLUSTERS} clusters; "
+            f"--clusters {len(classes)} chooses as many as there are classes"
+        )
+    return DEFAULT_CLUSTERS
 
 
 def settle_window(

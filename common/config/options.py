@@ -172,7 +172,10 @@ class RunOptions(ImageOptions):
         description="augmentation of the two views: digits, garments, natural; auto: by data set",
     )
     clusters: int = Field(
-        default=0, ge=0, le=10_000, description="number of clusters; 0: as many as classes, or 10"
+        default=0,
+        ge=0,
+        le=10_000,
+        description="number of clusters; 0: as many as classes, where every site has some, or 10",
     )
     normalisation: Literal["batch", "group", "layer"] = Field(
         default="batch",

@@ -10,7 +10,8 @@ import os
 from common.data.folder import read_folder
 from common.data.images import ImageData, Kind, draw
 from common.data.known import DATASETS, Dataset, data_root
-from common.data.npz import read_npz
+from common.data.listing import list_folder
+from common.data.npz import names_labels, read_npz
 from common.data.preparation import Preparation
 from common.utils.errors import UserError, unknown
 from common.utils.names import place
@@ -22,6 +23,7 @@ __all__ = [
     "Kind",
     "Preparation",
     "data_root",
+    "has_labels",
     "load",
     "load_test",
 ]
@@ -61,6 +63,17 @@ def load_test(spec: str, *, side: int = 0) -> ImageData | None:
         return None
     data = _read(spec, test=True)
     return data.resized(side) if data is not None and side else data
+
+
+def has_labels(spec: str) -> bool:
+    """Whether the images of `spec` have labels, found out without reading them; of data that is not
+    there True: what is wrong with it is said elsewhere."""
+    path = place(spec)
+    if spec in DATASETS or not path.exists():
+        return True
+    if path.is_dir():
+        return any("/" in name for name in list_folder(path).images)
+    return path.suffix != ".npz" or names_labels(path)
 
 
 def _read(spec: str, *, test: bool) -> ImageData | None:

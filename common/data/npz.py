@@ -84,6 +84,12 @@ def _open(path: Path) -> Iterator[NpzFile]:
         ) from None
 
 
+def names_labels(path: Path) -> bool:
+    """Whether the file has labels of the images that a run uses."""
+    with _open(path) as file:
+        return ("labels" if "images" in file else "y_train") in file
+
+
 def pixels(array: NDArray[Any], what: str) -> Pixels:
     """(N, C, S, S) uint8 from any of the layouts; `UserError` calls the array `what`."""
     if not isinstance(array, np.ndarray):  # a member of the archive that is no array at all

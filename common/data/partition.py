@@ -20,9 +20,11 @@ from common.data.splits import SPLITS
 from common.utils.errors import UserError, unknown
 from common.utils.files import write_atomic
 
+IID = "iid"  # the one rule that needs no labels
+
 # (least, most, only whole numbers) of each rule's parameter; None: it takes none.
 BOUNDS: dict[str, tuple[float, float, bool] | None] = {
-    "iid": None,
+    IID: None,
     "dirichlet": (1e-4, 1e6, False),
     "p-skew": (0.0, 1.0, False),
     "shards": (1, 1e6, True),
@@ -126,7 +128,7 @@ def make_partition(
     """
     rule = parse(spec)
     if labels is None:
-        if rule.name != "iid":
+        if rule.name != IID:
             raise UserError(f"partition {spec!r} needs labels: unlabelled images can only be iid")
         labels = np.zeros(images, np.int64)
     if not 1 <= sites <= len(labels):

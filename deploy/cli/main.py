@@ -84,8 +84,15 @@ def run_command(
 ) -> None:
     """Run a federation of real processes on this machine: TLS, authentication, one run."""
     from deploy.engines.run_locally import run_locally  # noqa: PLC0415 (--help stays quick)
-    from deploy.engines.runs import config_of, prepared, unless_empty  # noqa: PLC0415
+    from deploy.engines.runs import (  # noqa: PLC0415
+        config_of,
+        prepared,
+        spread_as_can_be,
+        unless_empty,
+    )
 
+    if resume is None:
+        options = spread_as_can_be(recipe, options, _say)
     plan, folder = prepared(recipe, resume, run_folder, options)
     config = config_of(recipe, resume, options, folder, "processes")
     with unless_empty(folder):
@@ -114,8 +121,15 @@ def simulate_command(
     """Run the same ServerApp and ClientApp without processes or network."""
     if engine not in ENGINES:
         raise unknown("engine", engine, ENGINES)
-    from deploy.engines.runs import config_of, prepared, unless_empty  # noqa: PLC0415
+    from deploy.engines.runs import (  # noqa: PLC0415
+        config_of,
+        prepared,
+        spread_as_can_be,
+        unless_empty,
+    )
 
+    if resume is None:
+        options = spread_as_can_be(recipe, options, _say)
     plan, folder = prepared(recipe, resume, run_folder, options)
     if engine == "ray":
         from deploy.engines.ray_engine import run_on_ray  # noqa: PLC0415

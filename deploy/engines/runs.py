@@ -2,7 +2,7 @@
 
 import shlex
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -12,7 +12,8 @@ from rich.markup import escape
 
 from common.config import recipes
 from common.config.options import Plan
-from common.data import DATASETS
+from common.data import DATASETS, has_labels
+from common.data.partition import IID, parse
 from common.record.reader import has_run, read_run
 from common.utils.errors import UserError
 from common.utils.lock import is_locked
@@ -70,6 +71,23 @@ def prepared(
 
     check_plan(plan)
     return plan, new_folder(Path("runs"), plan.recipe, run_folder)
+
+
+def spread_as_can_be(
+    recipe: str, options: Mapping[str, str], say: Callable[[str], None]
+) -> dict[str, str]:
+    """`options` with the partition `iid` where none is given and the recipe's needs labels that the
+    images have not; `say` is told so."""
+    settled = dict(options)
+    plan = recipes.load(recipe).plan(options)
+    if "partition" in options or parse(plan.partition).name == IID or has_labels(plan.dataset):
+        return settled
+    settled["partition"] = IID
+    say(
+        f"{plan.dataset} has no labels: its images are spread {IID} over the sites ("
+        f"{plan.partition} goes by classes)"
+    )
+    return settled
 
 
 def run_config(recipe: str, options: Mapping[str, str], **extra: str) -> dict[str, str]:

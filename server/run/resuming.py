@@ -94,7 +94,8 @@ def _classes(before: Run, now: Run) -> tuple[set[str], set[str]]:
 
 def _check_classes(path: Path, before: Run, now: Run) -> None:
     gone, new = _classes(before, now)
-    if "clusters" in before.settled and before.classes and (gone or new):
+    by_classes = before.plan.get("clusters") == len(before.classes)
+    if "clusters" in before.settled and by_classes and (gone or new):
         told = [f"gone: {_names(gone)}"] * bool(gone) + [f"new: {_names(new)}"] * bool(new)
         raise UserError(
             f"{path}: its {len(before.classes)} clusters were settled by the sites' classes, which "

@@ -9,8 +9,12 @@ from PIL import Image
 import covey
 from common.config import recipes
 from common.record.reader import read_settings
+from common.record.schema import SiteFacts
 from deploy.engines.simulate import simulate
+from server.conversation.registration import SiteInfo
 from server.report import write_report
+from server.settling import settle_clusters, settle_window
+from tests.deploy.helpers import covey as covey_command
 
 
 @pytest.fixture
@@ -54,3 +58,70 @@ def test_the_record_the_report_and_the_model_know_window_and_files(
     light = model.read(scans)
     rows = [name.startswith("light") for name in model.read(scans).names]
     assert np.array_equal(light.pixels, dark[12:]) and all(rows)
+
+
+def test_a_folder_without_classes_is_spread_by_chance_and_says_so(
+    scans: Path, tmp_path: Path, capsys
+) -> None:
+    options = (
+        "--sites",
+        "2",
+        "--rounds",
+        "1",
+        "--min-count",
+        "1",
+        "--dataset",
+        str(scans / "dark"),
+    )
+    code, out, _ = covey_command(
+        capsys, "simulate", "fedsimclr", "--run-folder", str(tmp_path / "run"), *options
+    )
+    assert code == 0
+    said = " ".join(out.split())
+    assert f"{scans / 'dark'} has no labels: its images are spread iid over the sites" in said
+    assert "files: 12 used, 1 unreadable, 1 of another kind" in said
+    record = read_settings(tmp_path / "run")
+    assert record.plan["partition"] == "iid" and record.plan["clusters"] == 10
+    run = covey.simulate(
+        "fedsimclr", scans / "dark", sites=2, rounds=1, min_count=1, folder=tmp_path / "again"
+    )
+    assert run.options["partition"] == "iid"
+    code, _, err = covey_command(capsys, "simulate", *options, "--partition", "p-skew(0.5)")
+    assert code == 2 and "needs labels" in err
+
+
+def test_classes_at_one_site_do_not_decide_the_number_of_clusters() -> None:
+    plan = recipes.load("fedsimclr").plan({})
+    facts = SiteFacts(examples=9)
+    north = SiteInfo("north", 9, 1, 8, ("a", "b", "c"), facts)
+    south = SiteInfo("south", 9, 1, 8, (), facts)
+    said: list[str] = []
+    assert settle_clusters(plan, [north], 0, said.append) == 3
+    assert settle_clusters(plan, [south], 0, said.append) == 10
+    assert said == []
+    assert settle_clusters(plan, [north, south], 0, said.append) == 10
+    assert said == [
+        "1 of 2 sites have classes (north: 3), which are not all there may be: 10 clusters; "
+        "--clusters 3 chooses as many as there are classes"
+    ]
+    assert settle_clusters(plan, [north, south], 7, said.append) == 7  # of the run that goes on
+    chosen = plan.model_copy(update={"clusters": 4})
+    assert settle_clusters(chosen, [north, south], 0, said.append) == 4
+
+
+def test_windows_that_differ_are_named_and_one_that_all_have_is_the_plans() -> None:
+    plan = recipes.load("fedsimclr").plan({})
+
+    def site(name: str, window: str | None) -> SiteInfo:
+        return SiteInfo(name, 9, 1, 8, (), SiteFacts(examples=9, window=window))
+
+    said: list[str] = []
+    same, settled = settle_window(plan, [site("a", "0:9"), site("b", None)], said.append)
+    assert (same.window, settled, said) == ("0:9", ("window",), [])
+    assert settle_window(plan, [site("b", None)], said.append) == (plan, ())
+    assert settle_window(plan, [site("a", "0:9"), site("b", "0:8")], said.append) == (plan, ())
+    assert said == [
+        "the sites' windows differ (a 0:9, b 0:8): --window LOW:HIGH gives all the same"
+    ]
+    given = plan.model_copy(update={"window": "1:2"})
+    assert settle_window(given, [site("a", "0:9")], said.append) == (given, ())
