@@ -1,6 +1,6 @@
 """A site's images as a frozen model sees them: as they are, and in two augmented views."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -61,7 +61,7 @@ def embed(
 ) -> Embedded:
     """Forward all images (N, C, H, W) uint8 in evaluation mode, without augmentation."""
     found = outputs(model, augmentation, images, torch.arange(len(images)), device)
-    return _joined([_embedded(model, h, embedding) for h in found])
+    return embed_outputs(model, found, embedding)
 
 
 @torch.no_grad()
@@ -74,7 +74,22 @@ def embed_views(
 ) -> tuple[Embedded, Embedded]:
     """The same of two views of each image."""
     found = view_outputs(model, augmentation, images, torch.arange(len(images)), generator)
-    pairs = [[_embedded(model, h, embedding) for h in both.chunk(2)] for both in found]
+    pairs = ((both.chunk(2)[0], both.chunk(2)[1]) for both in found)
+    return embed_pairs(model, pairs, embedding)
+
+
+@torch.no_grad()
+def embed_outputs(model: Model, found: Iterable[Tensor], embedding: str) -> Embedded:
+    """The images with the encoder outputs (n, d) that are `found`, chunk by chunk."""
+    return _joined([_embedded(model, h, embedding) for h in found])
+
+
+@torch.no_grad()
+def embed_pairs(
+    model: Model, found: Iterable[tuple[Tensor, Tensor]], embedding: str
+) -> tuple[Embedded, Embedded]:
+    """The same of two views of each."""
+    pairs = [[_embedded(model, h, embedding) for h in both] for both in found]
     a, b = (_joined(parts) for parts in zip(*pairs, strict=True))
     return a, b
 

@@ -15,6 +15,7 @@ import torch
 from client.dataset import SiteImages
 from client.embedding import Memory
 from client.leaving import check_leaving
+from client.storage.features import FeatureStore
 from client.storage.state import StateStore
 from client.tasks import TASKS
 from client.tasks.task import Task
@@ -45,6 +46,7 @@ class Trainer:
         self.workshop = workshop
         self.min_count = min_count
         self.memory = Memory()
+        self.kept = FeatureStore(folder, data)
 
     def handle(self, instruction: Instruction) -> Reply:
         """Do what is asked; `UserError` where it does not fit this site."""
@@ -72,6 +74,7 @@ class Trainer:
             state=state,
             store=store,
             memory=self.memory,
+            kept=self.kept,
             min_count=max(plan.min_count, self.min_count),
         )
         reply = TASKS[instruction.kind](task)

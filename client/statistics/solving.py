@@ -5,7 +5,7 @@ a chunk are in float32, also where the encoder has mixed precision; sums over ch
 """
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 import numpy as np
 import torch
@@ -122,12 +122,20 @@ def view_affinity(
     """Σ ½(a_a a_bᵀ + a_b a_aᵀ) (M, M) of the weights of two views of each image of `rows`. A
     landmark that fewer than `min_count` of the images have weight on is left out: no entry tells of
     a handful of them."""
-    width = statistic.width
-    total = torch.zeros(width, width, dtype=torch.float64, device=generator.device)
-    near = torch.zeros(width, dtype=torch.long, device=generator.device)
-    for a, b in _view_points(model, augmentation, images, rows, statistic, generator):
+    pairs = _view_points(model, augmentation, images, rows, statistic, generator)
+    return affinity_of(pairs, statistic.width, min_count, generator.device)
+
+
+@torch.no_grad()
+def affinity_of(
+    pairs: Iterable[tuple[Tensor, Tensor]], width: int, min_count: int, device: torch.device
+) -> NDArray[np.float64]:
+    """The same from the weights of `pairs` of views (n, M)."""
+    total = torch.zeros(width, width, dtype=torch.float64, device=device)
+    near = torch.zeros(width, dtype=torch.long, device=device)
+    for a, b in pairs:
         near += ((a > 0) | (b > 0)).sum(dim=0)
-        with torch.autocast(generator.device.type, enabled=False):
+        with torch.autocast(device.type, enabled=False):
             total += (a.T @ b).double()
     kept = near >= min_count
     total *= kept[:, None] & kept

@@ -2,7 +2,9 @@
 
 from typing import TypeVar
 
-from client.statistics import solving
+import torch
+
+from client.statistics import exact, solving
 from client.statistics.clusters import local_clusters
 from client.tasks.task import Task
 from common.protocol.messages import Reply
@@ -21,6 +23,11 @@ def patches(task: Task) -> Reply:
 def moments(task: Task) -> Reply:
     """Moments of embeddings and of the differences between two views' embeddings."""
     statistic, generator = _asked(task, Moments), task.generator("moments")
+    if task.keeps_features:
+        with task.phase("embed"):
+            pairs = task.features().whole_views()
+            gram, within = exact.view_moments(pairs, statistic.width, task.bench.device)
+        return task.reply(moments={"gram": gram, "within": within})
     gram, within = task.in_training_images(solving.view_moments, statistic, generator)
     return task.reply(moments={"gram": gram, "within": within})
 
@@ -28,7 +35,11 @@ def moments(task: Task) -> Reply:
 def landmarks(task: Task) -> Reply:
     """Centroids of many small clusters of the site's own."""
     statistic, device = _asked(task, Landmarks), task.bench.device
-    points = task.in_training_images(solving.plain_points, statistic, device)
+    if task.keeps_features:
+        with task.phase("embed"), torch.no_grad():
+            points = torch.cat([statistic.points(h) for h in task.features().plain()])
+    else:
+        points = task.in_training_images(solving.plain_points, statistic, device)
     k = statistic.at_most(len(points))
     with task.phase("cluster"):
         found = local_clusters(points, k, task.min_count, task.generator("landmarks"))
@@ -38,7 +49,14 @@ def landmarks(task: Task) -> Reply:
 def affinity(task: Task) -> Reply:
     """Products of two views' weights over all sites' landmarks."""
     statistic, generator = _asked(task, Affinity), task.generator("affinity")
-    found = task.in_training_images(solving.view_affinity, statistic, task.min_count, generator)
+    if task.keeps_features:
+        with task.phase("embed"), torch.no_grad():
+            views = task.features().views()
+            pairs = ((statistic.points(a), statistic.points(b)) for a, b in views)
+            found = solving.affinity_of(pairs, statistic.width, task.min_count, task.bench.device)
+    else:
+        bound = task.min_count
+        found = task.in_training_images(solving.view_affinity, statistic, bound, generator)
     return task.reply(moments={"affinity": found})
 
 

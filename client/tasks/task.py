@@ -10,7 +10,9 @@ import torch
 from torch import Tensor
 
 from client.dataset import Dataset, view_batches
-from client.embedding import Embedded, Memory, Seen, embed, embed_views
+from client.embedding import Embedded, Memory, Seen, embed, embed_outputs, embed_pairs, embed_views
+from client.features import Features
+from client.storage.features import FeatureStore
 from client.storage.state import StateStore
 from client.workbench import Workbench
 from common.config.options import Plan, Stage
@@ -28,8 +30,8 @@ class Task:
 
     `bench`: the model, set up as the message wants it; `data`: the site's images; `state`: what it
     kept from its last round, `store`: where it keeps that; `memory`: its images as embedded for an
-    earlier message; `min_count`: the fewest images behind what it sends. `seconds`: by phase, as
-    they are spent.
+    earlier message; `kept`: a fixed encoder's outputs; `min_count`: the fewest images behind what
+    it sends. `seconds`: by phase, as they are spent.
     """
 
     instruction: Instruction
@@ -38,6 +40,7 @@ class Task:
     state: Mapping[str, Tensor]
     store: StateStore
     memory: Memory
+    kept: FeatureStore
     min_count: int
     seconds: dict[str, float] = field(default_factory=dict)
 
@@ -91,9 +94,29 @@ class Task:
         if seen is None:
             if self.bench.layout.groups and not instruction.groups:
                 raise UserError(NEEDS_MODEL)
-            seen = Seen(self.embed(), self._embed_by(embed_views, self.generator("agreement")))
+            seen = self._seen_kept() if self.keeps_features else self._seen_anew()
             self.memory.keep(about, seen)
         return seen
+
+    @property
+    def keeps_features(self) -> bool:
+        """Whether the stage is about encoder outputs that are computed once."""
+        return self.stage.features == "kept"
+
+    def features(self) -> Features:
+        """The site's images by the encoder, which is fixed."""
+        return Features(self.bench, self.plan, self.data.images, self.kept)
+
+    def _seen_anew(self) -> Seen:
+        return Seen(self.embed(), self._embed_by(embed_views, self.generator("agreement")))
+
+    def _seen_kept(self) -> Seen:
+        features, embedding, model = self.features(), self.stage.embedding, self.bench.model
+        with self.phase("embed"):
+            return Seen(
+                embed_outputs(model, features.plain(), embedding),
+                embed_pairs(model, features.other_views(), embedding),
+            )
 
     def _embed_by(self, how: Callable[..., Found], *more: object) -> Found:
         bench, images = self.bench, self.data.images

@@ -2,9 +2,11 @@
 
 A view of an image is one crop window (crop, flip and rotation together: one grid, one bilinear
 sampling), then one colour matrix, then blur and noise. All chance comes from the generator that is
-handed in.
-`presets.py` says how strong, `operations.py` has the maths.
+handed in, or from a seed for each image.
+`presets.py` says how strong, `operations.py` has the maths, `seeded.py` the chance from seeds.
 """
+
+from collections.abc import Callable
 
 import torch
 import torch.nn.functional as F
@@ -22,6 +24,7 @@ from common.augmentations.operations import (
     sample_windows,
 )
 from common.augmentations.presets import PRESETS, Preset
+from common.augmentations.seeded import SeededChance
 from common.utils.errors import unknown
 
 __all__ = ["PRESETS", "Augmentation", "Preset", "build_augmentation"]
@@ -50,14 +53,34 @@ class Augmentation:
         # Autocast would round the matrix products to bfloat16, coarser than the images' 8 bits.
         with torch.autocast(images.device.type, enabled=False):
             if images.device.type != "cpu":
-                return self._view(images, generator)
+                return self._drawn(images, generator)
             per_chunk = max(1, CPU_CHUNK // (images.shape[1] * self.side**2))
-            return torch.cat([self._view(c, generator) for c in torch.split(images, per_chunk)])
+            return torch.cat([self._drawn(c, generator) for c in torch.split(images, per_chunk)])
 
     def pair(self, images: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
         """Two independent views of each image, made as one batch: each kernel starts once."""
         a, b = self(torch.cat([images, images]), generator).chunk(2)
         return a, b
+
+    def seeded(self, images: Tensor, seeds: Tensor) -> Tensor:
+        """One view of each image (N, C, H, W), by its own of `seeds` (N,) int64: the same bits
+        whatever the other images are, and in whatever order.
+
+        On a CPU all batches have one size, a power of two, the last one filled up: there the last
+        bit of a number can depend on its place in a batch, and on where that ends.
+        """
+        _check(images)
+        size = len(images)
+        if images.device.type == "cpu":
+            fitting = max(1, CPU_CHUNK // (images.shape[1] * self.side**2))
+            size = 1 << (fitting.bit_length() - 1)
+        with torch.autocast(images.device.type, enabled=False):
+            views = []
+            for batch, own in zip(images.split(size), seeds.split(size), strict=True):
+                filled = torch.arange(size, device=images.device) % len(batch)
+                chance = SeededChance(own[filled])
+                views.append(self._view(batch[filled], chance.draws, chance.noise)[: len(batch)])
+            return torch.cat(views)
 
     def plain(self, images: Tensor) -> Tensor:
         """The images themselves: uint8 (N, C, H, W) -> float32 (N, C, side, side) in [0, 1]."""
@@ -68,9 +91,16 @@ class Augmentation:
             plain = F.interpolate(plain, size, mode="bilinear", antialias=True).clamp_(0, 1)
         return plain
 
-    def _view(self, images: Tensor, generator: torch.Generator) -> Tensor:
-        preset, draws = self.preset, Draws.of(len(images), generator)
-        view = self.plain(images)
+    def _drawn(self, images: Tensor, generator: torch.Generator) -> Tensor:
+        def noise(shape: torch.Size) -> Tensor:
+            return torch.randn(shape, generator=generator, device=images.device)
+
+        return self._view(images, Draws.of(len(images), generator), noise)
+
+    def _view(
+        self, images: Tensor, draws: Draws, noise_of: Callable[[torch.Size], Tensor]
+    ) -> Tensor:
+        preset, view = self.preset, self.plain(images)
         if self._moves:
             view = sample_windows(view, crop_windows(preset, draws), preset.padding)
         if view.shape[1] == 3 and (preset.jitter > 0 or preset.grayscale > 0):
@@ -82,8 +112,8 @@ class Augmentation:
         if self._blurs:
             view = gaussian_blur(view, blur_kernels(preset, draws, self.side))
         if preset.noise > 0:
-            noise = torch.randn(view.shape, generator=generator, device=view.device)
-            view = torch.addcmul(view, per_image(preset.noise * draws.noise), noise)
+            strength = per_image(preset.noise * draws.noise)
+            view = torch.addcmul(view, strength, noise_of(view.shape))
         return view.clamp_(0, 1)
 
 

@@ -4,11 +4,13 @@ import copy
 
 from common.augmentations import PRESETS
 from common.config.byzantine import check_byzantine
-from common.config.options import Plan
+from common.config.options import Plan, Stage
 from common.data.partition import parse
 from common.models.encoders import build_encoder
+from common.models.model import Model
 from common.objectives import OBJECTIVES
 from common.objectives.base import Objective
+from common.solvers.base import Moments, Patches, Solver, statistics_of, unit
 from common.stages import build_model
 from common.utils.errors import UserError, unknown
 
@@ -25,6 +27,8 @@ def check_plan(plan: Plan) -> None:
     encoder = build_encoder(plan.encoder, channels=1, side=32, seed=0)
     for stage in plan.stages:
         model = build_model(stage, copy.copy(encoder), clusters=2)
+        if stage.features == "kept":
+            _check_kept(stage, model)
         if stage.rounds and not isinstance(model, Objective):
             raise UserError(
                 f"stage {stage.name!r}: {stage.method} is solved, not trained: rounds must be 0, "
@@ -40,3 +44,19 @@ def check_plan(plan: Plan) -> None:
         raise unknown("augmentation", plan.views, ("auto", *PRESETS))
     if plan.partition != OWN:
         parse(plan.partition)
+
+
+def _check_kept(stage: Stage, model: Model) -> None:
+    """Only what does not change is kept: outputs of an encoder that the stage neither trains nor
+    solves, summed up as they are."""
+    asked = statistics_of(model).values()
+    if not isinstance(model, Solver) or any(isinstance(each, Patches) for each in asked):
+        raise UserError(
+            f"stage {stage.name!r}: features = 'kept' is for solvers behind a fixed encoder, "
+            f"and {stage.method} changes it"
+        )
+    if any(isinstance(each, Moments) and each.points is not unit for each in asked):
+        raise UserError(
+            f"stage {stage.name!r}: features = 'kept' sums up encoder outputs of unit length, and "
+            f"{stage.method} something else"
+        )

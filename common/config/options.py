@@ -18,7 +18,8 @@ from common.config.given import Scalar, parse_parameters
 from common.config.images import ImageOptions, Options, kebab
 from common.utils.errors import UserError
 
-ENCODERS = ("convnet", "small-convnet", "pixels", "resnet18", "resnet34", "resnet50")
+RESNETS = ("resnet18", "resnet34", "resnet50")
+ENCODERS = ("convnet", "small-convnet", "pixels", "noise-filters", *RESNETS)
 VIEWS = ("auto", "digits", "garments", "natural")
 MIN_COUNT = 5  # images behind a count, a sum or a centroid that may leave a site
 
@@ -114,6 +115,11 @@ class Stage(Options):
     )
     embedding: Literal["encoder", "projector"] = Field(
         default="encoder", description="the output that centroids and probes are computed on"
+    )
+    features: Literal["anew", "kept"] = Field(
+        default="anew",
+        description="encoder outputs that a solver sums up: anew for each exchange; or kept: made "
+        "once, rounded so that sums are exact, with views drawn by image",
     )
     parameters: dict[str, Scalar] = Field(
         default_factory=dict,

@@ -82,10 +82,20 @@ def pixels(channels: int, side: int) -> Encoder:
     return Encoder(nn.Flatten(), channels * side**2)
 
 
+def _noise_filters(channels: int, side: int) -> Encoder:
+    from common.models.noise_filters import noise_filters  # noqa: PLC0415 (it builds on this file)
+
+    return noise_filters(channels, side)
+
+
+FIXED = ("pixels", "noise-filters")
+"""Encoders without a weight that could be trained."""
+
 ENCODERS: dict[str, Callable[[int, int], Encoder]] = {
     "convnet": convnet,
     "small-convnet": small_convnet,
     "pixels": pixels,
+    "noise-filters": _noise_filters,
     "resnet18": _resnet("resnet18"),
     "resnet34": _resnet("resnet34"),
     "resnet50": _resnet("resnet50"),

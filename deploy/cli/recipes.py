@@ -19,6 +19,7 @@ FIRST = {
     "fedbyol": "the usual non-contrastive baseline",
     "fedmcc": "two stages: contrastive, then clustering",
     "orchestra": "clusters that the sites agree on while they train",
+    "covey-exact": "nothing is trained: what a method that trains has to beat",
     "fedkmeans-pixels": "no network: what every method has to beat",
     "standalone": "the floor: one site by itself",
     "centralised": "the ceiling: all images in one place",

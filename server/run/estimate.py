@@ -32,6 +32,7 @@ class Cost:
 # 28); of the others in the proportion of the CPU's. A network without weights trains nothing.
 COSTS = {
     "pixels": Cost(0.0, 0.0),
+    "noise-filters": Cost(0.8e-3, 0.02e-3),  # two forwards: none of its own weights is trained
     "small-convnet": Cost(0.7e-3, 0.05e-3),
     "convnet": Cost(2.2e-3, 0.055e-3),
     "resnet18": Cost(60e-3, 0.14e-3),

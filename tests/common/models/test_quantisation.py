@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from common.models.encoders import ENCODERS, build_encoder
+from common.models.encoders import ENCODERS, FIXED, build_encoder
 from common.models.quantisation import (
     draw_levels,
     first_convolution,
@@ -172,7 +172,7 @@ def test_after_a_forward_that_failed_the_network_is_as_before() -> None:
     assert not any(module._forward_pre_hooks for module in net.modules())
 
 
-@pytest.mark.parametrize("name", [name for name in ENCODERS if name != "pixels"])
+@pytest.mark.parametrize("name", [name for name in ENCODERS if name not in FIXED])
 @pytest.mark.parametrize("autocast", [False, True])
 def test_every_encoder_forwards_quantised_and_afterwards_in_full_precision(
     name: str, autocast: bool

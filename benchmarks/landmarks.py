@@ -1,0 +1,214 @@
+"""What the landmarks of `covey-exact` tell of who was there, and what they are worth.
+
+    python benchmarks/landmarks.py --datasets fashion-mnist,mnist,cifar10 --json landmarks.json
+
+A tenth of the images, F, is left out, and everything after the features is solved again. With the
+largest cosine s(x) = max_j z(x)·c_j between an image and a landmark, the attack tells F from test
+images by s(x) of the federation with F, less its mean over `--references` federations without F,
+under other seeds. `auc`: of that, .5 where it tells nothing; `tpr`: the share of F that it finds
+where 1 % of the others are taken for F. `nmi`, `acc`: on test images. Constructions: `own`, a
+site's clusters, as the recipe has them; and `split`, from sums alone, centres that are split in two
+again and again (Linde, Buzo and Gray, 1980), no site's part left out, as if sums were masked.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Annotated, Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+import typer
+from _table import save_json, show
+from exact import CPU, MIN_COUNT, Seen, look
+from torch import Tensor
+
+from client.features import STEP
+from client.statistics import exact, measure, solving
+from client.statistics.clusters import local_clusters, nearest
+from common import metrics
+from common.clustering.kmeans import kmeans
+from common.data import ImageData, load, load_test
+from common.data.partition import make_partition
+from common.models.encoders import Encoder
+from common.models.noise_filters import noise_filters
+from common.solvers.landmark_spectral import LandmarkSpectral, Parameters
+from common.utils.seeds import derive_seed, generator
+from server.clustering.rules import shared_landmarks
+
+UNSEEN = 2000  # test images that the attack is tried on; the others are scored
+STEPS = 3  # of Lloyd's algorithm after each split
+
+
+@dataclass(frozen=True)
+class Federation:
+    """Features of all images, and who holds which of them."""
+
+    seen: Seen
+    sites: Sequence[Tensor]
+    clusters: int
+
+    def without(self, gone: Tensor) -> "Federation":
+        """The same without the images at `gone` (N,) bool."""
+        return replace(self, sites=[site[~gone[site]] for site in self.sites])
+
+    @property
+    def rows(self) -> Tensor:
+        """All images that are there."""
+        return torch.cat(list(self.sites))
+
+
+def main(
+    datasets: str = "fashion-mnist,mnist,cifar10",
+    images: int = 5000,
+    sites: int = 10,
+    partitions: str = "iid,dirichlet(0.1),p-skew(1.0)",
+    amounts: str = "10,20,40",
+    constructions: str = "own,split",
+    references: int = 2,
+    seed: int = 0,
+    json: Annotated[
+        Path | None, typer.Option(help="also write the rows here, as they come")
+    ] = None,
+) -> None:
+    """Try the constructions, print a row for each."""
+    torch.set_num_threads(1)
+    torch.set_grad_enabled(False)
+    rows: list[dict[str, Any]] = []
+    for dataset in datasets.split(","):
+        own, test = load(dataset, images=images, seed=seed), load_test(dataset)
+        assert own.labels is not None and test is not None and test.labels is not None
+        seen = look(noise_filters(own.channels, own.side), own, test, seed)
+        for partition in partitions.split(","):
+            parts = make_partition(own.labels, partition, sites, seed).sites
+            whole = Federation(seen, [torch.from_numpy(part) for part in parts], len(own.classes))
+            for construction in constructions.split(","):
+                for amount in map(int, amounts.split(",")):
+                    found = audited(whole, test, construction, amount, references, seed)
+                    row = {"dataset": dataset, "partition": partition, "landmarks": construction}
+                    rows.append({**row, "images each": amount, **found})
+                    print(rows[-1], flush=True)
+                    if json:
+                        save_json(json, rows)
+    columns = tuple(rows[0])
+    show("landmarks", columns, [tuple(str(row[column]) for column in columns) for row in rows])
+
+
+def audited(
+    whole: Federation, test: ImageData, construction: str, amount: int, references: int, seed: int
+) -> dict[str, float]:
+    """The attack's figures and the clusters' of one construction."""
+    gone, drawn = torch.zeros(len(whole.seen.plain), dtype=torch.bool), generator("cpu", seed, "F")
+    rows = whole.rows
+    gone[rows[torch.randperm(len(rows), generator=drawn)[: len(rows) // 10]]] = True
+    solver = landmarks_of(whole, construction, amount, seed)
+    kept = whole.without(gone)
+    others = [
+        landmarks_of(kept, construction, amount, seed + 1 + number) for number in range(references)
+    ]
+    members, unseen = (h.float() * STEP for h in (whole.seen.plain[gone], whole.seen.test[:UNSEEN]))
+    found = []
+    for h in (members, unseen):
+        usual = torch.stack([nearness(other, h) for other in others]).mean(0)
+        found.append(nearness(solver, h) - usual)
+    inside, outside = found
+    threshold = outside.quantile(0.99)
+    figures = {"auc": auc(inside, outside), "tpr": float((inside > threshold).float().mean())}
+    figures |= scores(whole, solver, test, seed)
+    return {key: round(value, 3) for key, value in figures.items()}
+
+
+def landmarks_of(
+    federation: Federation, construction: str, amount: int, seed: int
+) -> LandmarkSpectral:
+    """The recipe's stage up to its landmarks, about `amount` images behind each."""
+    seen, rows = federation.seen, federation.rows
+    count = max(federation.clusters, len(rows) // amount)
+    parameters = Parameters(width=128, images=amount, landmarks=count)
+    encoder = Encoder(torch.nn.Identity(), seen.plain.shape[1])
+    solver = LandmarkSpectral(encoder, parameters, federation.clusters).eval()
+    asked = solver.statistics()
+    pairs = zip(*(view[rows].float().split(1024) for view in seen.views), strict=True)
+    gram, within = map(torch.from_numpy, exact.view_moments(pairs, encoder.feature_dim, CPU))
+    asked["moments"].solve({"gram": gram, "within": within})
+
+    def points(some: Tensor) -> Tensor:
+        return F.normalize(solver.projection(seen.plain[some].float()), dim=1)
+
+    if construction == "split":
+        found = split(points(rows.sort().values), count).double()
+    else:
+        local = []
+        for number, site in enumerate(federation.sites):
+            if len(site) >= MIN_COUNT:
+                most, drawn = max(1, len(site) // amount), generator("cpu", seed, number)
+                local.append(
+                    (str(number), local_clusters(points(site), most, MIN_COUNT, drawn).centroids)
+                )
+        found = torch.from_numpy(shared_landmarks(local, count, derive_seed(seed, "landmarks")))
+    asked["landmarks"].solve({"points": found})
+    return solver
+
+
+def split(points: Tensor, count: int) -> Tensor:
+    """At most `count` unit-length centres of `points` (N, p), from sums alone: the largest are
+    split in two along a fixed direction until there are enough; those of fewer than `MIN_COUNT`
+    go."""
+    centres = F.normalize(points.double().sum(0, keepdim=True), dim=1).float()
+    aside = torch.randn(points.shape[1], generator=generator("cpu", 0, "split"))
+    sizes = torch.tensor([len(points)])
+    while len(centres) < count:
+        largest = sizes.argsort(descending=True)[: count - len(centres)]
+        largest = largest[sizes[largest] >= 2 * MIN_COUNT]
+        if not len(largest):
+            break
+        centres = torch.cat([centres, F.normalize(centres[largest] + 0.05 * aside, dim=1)])
+        for _ in range(STEPS):
+            labels = nearest(points, centres)
+            sizes = torch.bincount(labels, minlength=len(centres))
+            sums = torch.zeros(len(centres), points.shape[1], dtype=torch.float64)
+            sums.index_add_(0, labels, points.double())
+            kept = sizes >= MIN_COUNT
+            centres, sizes = F.normalize(sums[kept], dim=1).float(), sizes[kept]
+    return centres
+
+
+def nearness(solver: LandmarkSpectral, h: Tensor) -> Tensor:
+    """The largest cosine (N,) between the projections of `h` (N, d) and a landmark."""
+    z = F.normalize(solver.projection(h), dim=1)
+    used = solver.weights.scores.bias == 0
+    landmarks = F.normalize(solver.weights.scores.weight[used], dim=1)
+    return (z @ landmarks.T).max(dim=1).values
+
+
+def auc(inside: Tensor, outside: Tensor) -> float:
+    """The chance that one of `inside` is above one of `outside` (Mann and Whitney)."""
+    both = torch.cat([inside, outside]).double()
+    order = both.argsort().argsort().double()
+    above = order[: len(inside)].sum() - len(inside) * (len(inside) - 1) / 2
+    return float(above / (len(inside) * len(outside)))
+
+
+def scores(
+    federation: Federation, solver: LandmarkSpectral, test: ImageData, seed: int
+) -> dict[str, float]:
+    """NMI and ACC of the test images that the attack has not had."""
+    seen, k, width = federation.seen, federation.clusters, solver.settings.landmarks
+    affinity = torch.zeros(width, width, dtype=torch.float64)
+    for site in federation.sites:
+        weights = [solver.weights(solver.projection(v[site].float())) for v in seen.views]
+        found = solving.affinity_of([(weights[0], weights[1])], width, MIN_COUNT, CPU)
+        affinity += torch.from_numpy(found)
+    solver.statistics()["affinity"].solve({"affinity": affinity})
+    u = F.normalize(solver.projector(seen.plain[federation.rows].float()), dim=1)
+    drawn = generator("cpu", seed, "k-means")
+    centres = kmeans(u, k, restarts=64, spherical=True, generator=drawn).centroids
+    new = F.normalize(solver.projector(seen.test[UNSEEN:].float()), dim=1)
+    labels = torch.from_numpy(np.asarray(test.labels)[UNSEEN:])
+    table = measure.count_table(nearest(new, centres), labels, k, k)
+    return {"nmi": metrics.nmi(table), "acc": metrics.accuracy(table)}
+
+
+if __name__ == "__main__":
+    typer.run(main)

@@ -1,0 +1,37 @@
+"""A site's sums of kept features: exact, so they are the same in any order and for any spread.
+
+Features are whole numbers of 2^-14 (`client/features.py`). With s = a + b, d = a - b of two views
+    Σ ½(a aᵀ + b bᵀ) = ¼ (Σ s sᵀ + Σ d dᵀ),      Σ (a - b)(a - b)ᵀ = Σ d dᵀ,
+two products instead of three. Entries of s and d are within ±2^15, so that float64 holds each sum
+over up to 2^22 images to the last bit, whatever adds it up.
+"""
+
+from collections.abc import Iterable
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from numpy.typing import NDArray
+from torch import Tensor
+
+from client.features import STEP
+
+Pair = tuple[Tensor, Tensor]
+
+
+@torch.no_grad()
+def view_moments(
+    pairs: Iterable[Pair], width: int, device: torch.device
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """`gram` (d + 1, d + 1) and `within` (d, d) as of `client/statistics/solving.py`, from `pairs`
+    (n, d) of whole numbers."""
+    both = torch.zeros(width + 1, width + 1, dtype=torch.float64, device=device)
+    within = torch.zeros(width, width, dtype=torch.float64, device=device)
+    one = 1 / STEP  # the 1 that is appended to either view, in the same unit
+    for a, b in pairs:
+        total = F.pad((a + b).double(), (0, 1), value=2 * one)
+        difference = (a - b).double()
+        both.addmm_(total.T, total)
+        within.addmm_(difference.T, difference)
+    gram = (both + F.pad(within, (0, 1, 0, 1))) / 4
+    return (gram * STEP**2).cpu().numpy(), (within * STEP**2).cpu().numpy()
