@@ -9,6 +9,7 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
+from client.holdings import Source
 from client.storage.ledger import enter
 from client.trainer import Trainer
 from client.workbench import Workshop
@@ -53,14 +54,20 @@ class Site:
 
 
 def open_site(
-    name: str, data: ImageData, folder: Path, workshop: Workshop, min_count: int = 1
+    name: str,
+    data: ImageData,
+    folder: Path,
+    workshop: Workshop,
+    min_count: int = 1,
+    source: Source | None = None,
 ) -> Site:
-    """The site called `name` with its images; states, assignments and ledger in `folder`."""
-    return Site(Trainer(name, data, folder, workshop, min_count), folder / "left.jsonl")
+    """The site called `name` with its images, and what reads them in another form; states,
+    assignments and ledger in `folder`."""
+    return Site(Trainer(name, data, folder, workshop, min_count, source), folder / "left.jsonl")
 
 
 def load_site_data(
-    dataset: str, images: int, seed: int, how: Preparation, partition: Path | None, index: int
+    dataset: str, images: int, seed: int, partition: Path | None, index: int, how: Preparation
 ) -> ImageData:
     """A site's images: the whole of `dataset`, or part `index` of it by a partition file."""
     data = load(dataset, images=images, seed=seed, how=how)

@@ -12,8 +12,8 @@ from pathlib import Path
 
 import torch
 
-from client.dataset import SiteImages
 from client.embedding import Memory
+from client.holdings import Holdings, Source
 from client.leaving import check_leaving
 from client.storage.features import FeatureStore
 from client.storage.state import StateStore
@@ -21,6 +21,7 @@ from client.tasks import TASKS
 from client.tasks.task import Task
 from client.validation import check_parts, check_round, run_folder
 from client.workbench import Workshop
+from common.config.options import Plan
 from common.data import ImageData
 from common.protocol.declaration import Brings, Needs
 from common.protocol.messages import NOT_TAKEN, Instruction, Reply
@@ -32,16 +33,22 @@ LOG = logging.getLogger(__name__)
 class Trainer:
     """Trains and measures on one site's images.
 
-    `data`: the site's images, which never leave it; `folder`: where its states and cluster
-    assignments go; `min_count`: the site's own bound, below which it sends no centroid, count or
-    sum of a cluster, whatever a plan says.
+    `data`: the site's images, which never leave it; `source`: reads them anew where a plan wants
+    another form; `folder`: where its states and cluster assignments go; `min_count`: the site's own
+    bound, below which it sends no centroid, count or sum of a cluster, whatever a plan says.
     """
 
     def __init__(
-        self, site: str, data: ImageData, folder: Path, workshop: Workshop, min_count: int = 1
+        self,
+        site: str,
+        data: ImageData,
+        folder: Path,
+        workshop: Workshop,
+        min_count: int = 1,
+        source: Source | None = None,
     ) -> None:
         self.site = site
-        self.images = SiteImages(site, data, workshop.device)
+        self.holdings = Holdings(site, data, workshop.device, source)
         self.folder = folder
         self.workshop = workshop
         self.min_count = min_count
@@ -55,10 +62,12 @@ class Trainer:
             if instruction.refusal:
                 run, why = plain(instruction.run), plain(instruction.refusal)
                 LOG.warning("%s %s: %s", NOT_TAKEN, run, why)
-            return self._introduce()
+            return self._introduce(instruction.plan)
         check_round(instruction)
         store = StateStore(run_folder(self.folder, instruction.run))
-        own, plan = self.images.data, instruction.plan
+        plan = instruction.plan
+        images = self.holdings.of(plan)
+        own = images.data
         bench = self.workshop.bench(instruction, own.channels, own.side, own.kind)
         instruction = self.workshop.whole(instruction, bench.prepares)
         check_parts(instruction, bench)
@@ -70,7 +79,7 @@ class Trainer:
         task = Task(
             instruction=instruction,
             bench=bench,
-            data=self.images.dataset(plan, instruction.classes),
+            data=images.dataset(plan, instruction.classes),
             state=state,
             store=store,
             memory=self.memory,
@@ -81,8 +90,8 @@ class Trainer:
         check_leaving(reply, task)
         return reply
 
-    def _introduce(self) -> Reply:
-        data = self.images.data
+    def _introduce(self, plan: Plan) -> Reply:
+        data = self.holdings.of(plan).data
         files = {} if data.account is None else {"files": list(data.account.counts)}
         return Reply(
             kind="hello",

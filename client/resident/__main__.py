@@ -47,9 +47,10 @@ def main(
     leave_compiler_out()
     try:
         how = Preparation.from_json(preparation)
-        data = load_site_data(dataset, images, seed, how, partition, index)
+        source = partial(load_site_data, dataset, images, seed, partition, index)
+        data = source(how)
         workshop = Workshop(pick_device(device))
-        handle = open_site(site, data, folder, workshop, min_count).handle
+        handle = open_site(site, data, folder, workshop, min_count, source).handle
         warm_up(workshop.device)
         serve = partial(serve_inherited, channel)
         if socket is not None:

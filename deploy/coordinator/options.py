@@ -5,7 +5,9 @@ _JOIN = "each site says it when it joins (covey client join"
 NOT_OF_SUBMIT = {
     "dataset": f"{_JOIN} --data)",
     "images": "each site trains on all of its own images",
-    "side": f"{_JOIN} --side)",
+    "pages": f"{_JOIN} --pages)",
+    "largest": f"{_JOIN} --largest)",
+    "copies": f"{_JOIN} --copies)",
     "alone": "the sites are those that have joined (covey server sites)",
     "partition": _WHERE,
     "size-skew": _WHERE,

@@ -23,6 +23,7 @@ LARGEST_SIDE = 4096  # pixels, as the run option `side`
 LONGEST_NAME = 200
 Shape = tuple[int, int]
 """Channels and side in pixels of all images of a site."""
+COLOURS = {1: "grey", 3: "rgb"}
 NO_TEXTS = ("channels", "side", "classes", "files")
 TEXTS = tuple(name for name in EXCHANGES["hello"].tells if name not in NO_TEXTS)
 
@@ -70,9 +71,13 @@ def check_shape(site: SiteInfo, shape: Shape) -> None:
     if site.shape != shape:
         channels, side = shape
         same = site.channels == channels
+        way = (
+            f"covey client join --side {side} scales them"
+            if same
+            else f"covey submit --side {side} --colours {COLOURS[channels]} makes all sites' alike"
+        )
         raise UserError(
-            f"its images are {in_words(site.shape)}, the federation's {in_words(shape)}"
-            + (f" (covey client join --side {side} scales them)" if same else "")
+            f"its images are {in_words(site.shape)}, the federation's {in_words(shape)} ({way})"
         )
 
 

@@ -223,7 +223,7 @@ def test_the_score_counts_what_the_probe_gets_right(tmp_path: Path) -> None:
     found = assessed.centroids.points
     centroids = Centroids(np.resize(found, (10, found.shape[1])), np.ones(10, int))
     reply = site.handle(ask("score", centroids=centroids, probe=constant))
-    own = site.images.dataset(plan(), CLASSES)
+    own = site.holdings.of(plan()).dataset(plan(), CLASSES)
     assert reply.sums["probe_correct"] == (own.labels[own.held] == 3).sum()
     assert reply.tables["centroids"].sum() == 100
     assert (tmp_path / "run" / "assignments.csv").read_text().startswith("image,cluster\n")

@@ -227,7 +227,9 @@ def test_a_server_on_loopback_is_not_offered_to_the_network(address, listens):
     assert str(Address.parse(address).listen()) == listens
 
 
-@pytest.mark.parametrize("name", ["dataset", "images", "side", "partition", "size-skew", "device"])
+@pytest.mark.parametrize(
+    "name", ["dataset", "images", "pages", "largest", "copies", "partition", "size-skew", "device"]
+)
 def test_options_that_the_sites_decide_are_refused(folder, name):
     with pytest.raises(UserError, match=f"--{name} is not an option of submit: "):
         submit_run(folder, Order("fedsimclr", {name: "1"}), console=None)
