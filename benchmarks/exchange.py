@@ -13,13 +13,14 @@ TLS and authentication; ratios are of medians.
 - idle: of a site that waits for a run, after one: its share of a CPU core, and its memory in MB
   (connection, trainer and guardian; what processes share is divided among them).
 - big: seconds of an exchange of 45 MB with two sites, of those with Flower's own processes and
-  calls.
+  calls: so a site of version 0.1 had it, which handed each message on to its trainer besides.
 - run_over_simulate: seconds of `covey run` until the result is told, of those of `covey simulate`
   with the same recipe and options, each with one thread of torch; their encoders are equal to the
-  bit.
+  bit. Beside it, the CPU seconds of both.
 """
 
 import os
+import resource
 import statistics
 import subprocess
 import sys
@@ -162,19 +163,26 @@ def with_and_without_processes(folder: Path, figures: Figures, recipe: str) -> N
             "PYTHONPATH": PATHS,
             "PYTHONUNBUFFERED": "1",
         }
-        began = time.monotonic()
+        began, before = time.monotonic(), _cpu_of_children()
         with subprocess.Popen(line, stdout=subprocess.PIPE, text=True, env=variables) as process:
             for said in process.stdout or ():
                 if said.startswith(TOLD):
                     figures[f"{command}_s"] = time.monotonic() - began
         if process.returncode:
             raise SystemExit(f"covey {command} ended with {process.returncode}")
+        figures[f"{command}_cpu_s"] = _cpu_of_children() - before
     encoders = [
         (folder / place / "encoder.safetensors").read_bytes() for place in ("run", "simulate")
     ]
     if encoders[0] != encoders[1]:
         raise SystemExit("the encoders of `covey run` and `covey simulate` differ")
     figures["run_over_simulate"] = figures["run_s"] / figures["simulate_s"]
+
+
+def _cpu_of_children() -> float:
+    """CPU seconds of the processes that have ended, and of those that they have waited for."""
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
 
 
 @contextmanager

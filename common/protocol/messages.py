@@ -212,7 +212,9 @@ def wire_size(record: RecordDict) -> int:
 
 def _put(record: RecordDict, key: str, arrays: Mapping[str, NDArray[Any]]) -> None:
     if arrays:
-        record[key] = ArrayRecord({name: Array(array) for name, array in arrays.items()})
+        record[key] = ArrayRecord(
+            {name: records.pack_array(array) for name, array in arrays.items()}
+        )
 
 
 def _put_centroids(record: RecordDict, centroids: Centroids | None) -> None:

@@ -5,6 +5,7 @@ by what a record says of itself: an array's bytes must be there before an array 
 Imports no torch.
 """
 
+import io
 import math
 import re
 import struct
@@ -16,6 +17,7 @@ from flwr.app import Array, ArrayRecord, ConfigRecord, RecordDict
 from flwr.common.serde import recorddict_from_proto, recorddict_to_proto
 from flwr.proto.recorddict_pb2 import RecordDict as ProtoRecordDict  # pylint: disable=E0611
 from google.protobuf.message import DecodeError, EncodeError
+from numpy.lib.format import header_data_from_array_1_0, write_array_header_1_0
 from numpy.typing import NDArray
 
 from common.utils.errors import UserError, plain
@@ -96,6 +98,16 @@ def _hollow(record: RecordDict) -> RecordDict:
         else:
             hollow[key] = part
     return hollow
+
+
+def pack_array(numbers: NDArray[Any]) -> Array:
+    """`Array(numbers)`, which copies them twice."""
+    if not numbers.flags.c_contiguous:
+        return Array(numbers)
+    head = io.BytesIO()
+    write_array_header_1_0(head, header_data_from_array_1_0(numbers))
+    data = b"".join((head.getvalue(), numbers.data))
+    return Array(str(numbers.dtype), tuple(numbers.shape), STYPE, data)
 
 
 def read_array(packed: Array, dtype: type, ndim: int) -> NDArray[Any]:
