@@ -2,12 +2,11 @@
 
     python benchmarks/front_cost.py
 
-Three processes with TLS on loopback: a stand-in for the SuperLink, which answers a fleet call with
-a piece of the model or takes one, and does nothing else; the front, as `covey server start` starts
-it; and this one as a site, two pieces at a time as a SuperNode does. Both ways in turn, `turns`
-times; the ratio is of the medians of one run. The stand-in does no work, where a SuperLink writes
-each piece to a database, so that the ratio is the largest there can be. The front's CPU seconds are
-read from the system.
+Three processes with TLS on loopback: a stand-in for the SuperLink, which answers a question of a
+site with a whole message or takes one, and does nothing else; the front, as `covey server start`
+starts it; and this one as a site. Both ways in turn, `turns` times; the ratio is of the medians of
+one run. The stand-in does no work, where a SuperLink checks and stores each message, so that the
+ratio is the largest there can be. The front's CPU seconds are read from the system.
 """
 
 import os
@@ -17,8 +16,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import AsyncIterator, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated
@@ -29,16 +27,16 @@ import uvicorn
 from _table import save_json, show
 from starlette.applications import Starlette
 from starlette.requests import Request
-from starlette.responses import Response
+from starlette.responses import Response, StreamingResponse
 from starlette.routing import Route
 
+from deploy.flower.frames import AT_ONCE
 from deploy.flower.reach import check_server
+from deploy.flower.whole import SITE_PULL, SITE_PUSH
 from deploy.identity.address import Address
 from deploy.identity.certificates import Authority, ServerCertificate, issue_server, make_authority
 from deploy.processes.supervisor import LOOPBACK, environment, free_port
 
-PIECE = 5 * 2**20  # bytes: how flwr 1.41 cuts arrays
-TOGETHER = 2  # pieces on their way at once, as flwr 1.41 does
 PATIENCE = 60.0
 DIRECT, FRONT = "without the front", "through the front"
 
@@ -54,24 +52,18 @@ def main(
     if standing_in:
         stand_in(standing_in, certificates)
         return
-    pieces = pieces_of(megabytes)
+    size = round(megabytes * 1e6)
     seconds: dict[str, list[float]] = {DIRECT: [], FRONT: []}
     with tempfile.TemporaryDirectory(prefix="cb-") as private, started(Path(private)) as place:
         authority, addresses, front = place
         for turn in range(turns + 1):
             spent = cpu_seconds(front)
             for name, address in addresses.items():
-                taken = carry(address, authority, pieces)
+                taken = carry(address, authority, size)
                 if turn:  # the first connects and warms up
                     seconds[name].append(taken)
         spent = cpu_seconds(front) - spent
     report(megabytes, seconds, spent, json)
-
-
-def pieces_of(megabytes: float) -> list[bytes]:
-    """The model, cut as Flower cuts it."""
-    model = os.urandom(round(megabytes * 1e6))
-    return [model[at : at + PIECE] for at in range(0, len(model), PIECE)]
 
 
 @contextmanager
@@ -101,23 +93,31 @@ def started(folder: Path) -> Iterator[tuple[Authority, dict[str, Address], int]]
 
 
 def stand_in(port: int, certificates: Path) -> None:
-    """Answer `/v1/fleet/pull-object?N` with N bytes, and take whatever is pushed."""
-    blank = bytes(PIECE)
+    """Answer a question with as many bytes as it asks for, and take whatever is pushed."""
     server = ServerCertificate(certificates / "server.crt", certificates / "server.key")
 
     async def pull(request: Request) -> Response:
         await request.body()
-        return Response(blank[: int(request.headers["x-size"])])
+        size = int(request.headers["x-size"])
+
+        async def body() -> AsyncIterator[bytes]:
+            for piece in pieces(size):
+                yield piece
+
+        return StreamingResponse(body(), headers={"content-length": str(size)})
 
     async def push(request: Request) -> Response:
-        return Response(str(len(await request.body())))
+        taken = 0
+        async for chunk in request.stream():
+            taken += len(chunk)
+        return Response(str(taken))
 
     async def health(_request: Request) -> Response:
         return Response()
 
     routes = [
-        Route("/v1/fleet/pull-object", pull, methods=["POST"]),
-        Route("/v1/fleet/push-object", push, methods=["POST"]),
+        Route(SITE_PULL, pull, methods=["POST"]),
+        Route(SITE_PUSH, push, methods=["POST"]),
         Route("/health", health),
     ]
     uvicorn.run(
@@ -144,26 +144,26 @@ def await_answer(address: Address, authority: Path) -> None:
             return
 
 
-def carry(address: Address, authority: Authority, pieces: list[bytes]) -> float:
-    """Seconds to fetch as many bytes as the pieces have, and to bring the pieces."""
+def carry(address: Address, authority: Authority, size: int) -> float:
+    """Seconds to fetch so many bytes in one message, and to bring as many in one."""
     tls = ssl.create_default_context(cafile=str(authority.certificate))
-    with (
-        httpx.Client(verify=tls, base_url=f"https://{address}", trust_env=False) as client,
-        ThreadPoolExecutor(TOGETHER) as pool,
-    ):
-
-        def pull(piece: bytes) -> int:
-            answer = client.post("/v1/fleet/pull-object", headers={"x-size": str(len(piece))})
-            return len(answer.content)
-
-        def push(piece: bytes) -> int:
-            return int(client.post("/v1/fleet/push-object", content=piece).text)
-
+    with httpx.Client(
+        verify=tls, base_url=f"https://{address}", trust_env=False, timeout=PATIENCE
+    ) as client:
         began = time.perf_counter()
-        for way in (pull, push):
-            if list(pool.map(way, pieces)) != [len(piece) for piece in pieces]:
-                raise SystemExit("a piece did not arrive whole")
+        with client.stream("POST", SITE_PULL, headers={"x-size": str(size)}) as answer:
+            fetched = sum(map(len, answer.iter_raw()))
+        brought = int(client.post(SITE_PUSH, content=pieces(size)).text)
+        if (fetched, brought) != (size, size):
+            raise SystemExit("a message did not arrive whole")
         return time.perf_counter() - began
+
+
+def pieces(size: int) -> Iterator[bytes]:
+    """So many bytes, as many at once as a message travels in."""
+    blank = bytes(AT_ONCE)
+    for left in range(size, 0, -AT_ONCE):
+        yield blank[: min(left, AT_ONCE)]
 
 
 def cpu_seconds(process: int) -> float:
