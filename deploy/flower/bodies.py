@@ -19,7 +19,7 @@ from deploy.flower.whole import IDENTIFIER
 
 PATIENCE = 30.0  # seconds without a byte
 GRACE, SLOWEST = 60.0, 8192.0  # seconds that a body may take, and bytes a second beyond them
-IN_MEMORY = 2**20  # bytes of a body that comes in
+IN_MEMORY = 2**18  # bytes of a body that comes in
 MOST_IN_FILES = 2**34  # bytes of all bodies that are coming in
 
 

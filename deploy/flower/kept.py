@@ -114,7 +114,7 @@ class Kept:
         self.sweep(state)
 
     def _delete(self, name: str) -> None:
-        with suppress(FileNotFoundError):
+        with suppress(OSError):  # it is tried again at the next start
             (self._folder / name).unlink()
         with self._lock:
             self._files.discard(name)
