@@ -3,7 +3,7 @@
 import os
 import signal
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Annotated
 
@@ -12,6 +12,7 @@ import typer
 from rich.console import Console
 
 from common.config import recipes
+from common.config.options import Plan
 from common.utils import logs
 from common.utils.errors import RunFailed, UserError, unknown
 from common.utils.names import printable, write_out
@@ -25,7 +26,7 @@ from deploy.cli.arguments import (
     RunArgument,
 )
 from deploy.cli.commands import client_app, runs, server_app, stop, submit
-from deploy.cli.completion import complete_dataset
+from deploy.cli.completion import complete_dataset, complete_recipe
 from deploy.cli.json_option import JsonOption, write_json
 from deploy.cli.run_options import with_run_options
 from deploy.cli.using import add_to
@@ -78,11 +79,21 @@ def run_command(
     recipe: RecipeArgument = recipes.DEFAULT,
     resume: ResumeOption = None,
     run_folder: FolderOption = None,
+    beside: Annotated[
+        str,
+        typer.Option(
+            help="a recipe whose figures on the same images are shown, too (in this process)",
+            metavar="RECIPE",
+            show_default=False,
+            autocompletion=complete_recipe,
+        ),
+    ] = "",
     json_file: JsonOption = None,
     *,
     options: Mapping[str, str],
 ) -> None:
     """Run a federation of real processes on this machine: TLS, authentication, one run."""
+    other = recipes.load(beside) if beside else None
     from deploy.engines.run_locally import run_locally  # noqa: PLC0415 (--help stays quick)
     from deploy.engines.runs import (  # noqa: PLC0415
         config_of,
@@ -97,7 +108,7 @@ def run_command(
     config = config_of(recipe, resume, options, folder, "processes")
     with unless_empty(folder):
         run_locally(plan, config, folder, console)
-    _conclude(folder, json_file)
+    _conclude(folder, json_file, lambda: _show_beside(other, plan, folder))
 
 
 @app.command("simulate", rich_help_panel=HERE)
@@ -231,12 +242,24 @@ def _say(text: str) -> None:
     console.print(text, highlight=False, markup=False, soft_wrap=True)
 
 
-def _conclude(folder: Path, json_file: Path | None) -> None:
-    """The report and the final table; then the map of embeddings, for which nobody waits."""
+def _conclude(
+    folder: Path, json_file: Path | None, then: Callable[[], None] = lambda: None
+) -> None:
+    """The report and the final table, `then` whatever else; last the map of embeddings, for which
+    nobody waits."""
     from deploy.engines.runs import add_map, conclude  # noqa: PLC0415
 
     write_json(json_file, conclude(folder, console))
+    then()
     add_map(folder, console)
+
+
+def _show_beside(recipe: recipes.Recipe | None, plan: Plan, folder: Path) -> None:
+    """The figures of another recipe at the sites of the run in `folder`, if there is to be one."""
+    if recipe is not None:
+        from deploy.engines.beside import beside  # noqa: PLC0415
+
+        beside(recipe, plan, folder.parent, console)
 
 
 def main() -> None:
