@@ -63,9 +63,12 @@ def read_picture(path: Path, page: int, _side: int) -> Any:
 def _read(path: Path, *, pixels: bool) -> Any:
     if find_spec("pydicom") is None:
         raise UnusableError(f"DICOM: needs pydicom ({INSTALL})")
+    import logging  # noqa: PLC0415
+
     from pydicom import dcmread  # noqa: PLC0415
     from pydicom.errors import InvalidDicomError  # noqa: PLC0415
 
+    logging.getLogger("pydicom").disabled = True  # what is wrong is said in our words
     try:
         return dcmread(path, stop_before_pixels=not pixels, force=path.suffix.lower() in SUFFIXES)
     except InvalidDicomError:

@@ -1,5 +1,7 @@
 """Which reader takes a file: by its first bytes, not by its name alone."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -18,10 +20,11 @@ def read_header(path: Path) -> Header:
         return dicom.read_header(path)
     try:
         return pil.read_header(path)
-    except UnusableError:
-        if head.startswith(scientific.MAGICS):
+    except UnusableError as error:
+        if not head.startswith(scientific.MAGICS):
+            raise
+        with _or(error):
             return scientific.read_header(path)
-        raise
 
 
 def read_picture(path: Path, page: int = 0, side: int = 0) -> "Image | Deep":
@@ -39,10 +42,20 @@ def read_picture(path: Path, page: int = 0, side: int = 0) -> "Image | Deep":
 def _read_picture(path: Path, head: bytes, page: int, side: int) -> "Image | Deep":
     try:
         return pil.read_picture(path, page, side)
-    except UnusableError:
-        if head.startswith(scientific.MAGICS):
+    except UnusableError as error:
+        if not head.startswith(scientific.MAGICS):
+            raise
+        with _or(error):
             return scientific.read_picture(path, page, side)
-        raise
+
+
+@contextmanager
+def _or(first: UnusableError) -> Iterator[None]:
+    """What Pillow said, unless it only did not know the kind: then what is said inside."""
+    try:
+        yield
+    except UnusableError as second:
+        raise (second if first.why == pil.UNKNOWN else first) from None
 
 
 def _head(path: Path) -> bytes:

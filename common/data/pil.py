@@ -4,11 +4,12 @@ Pillow keeps the upper 8 of 16 bits of colour. Here nothing is lost: the same by
 twice, once for the upper and once for the lower ones.
 """
 
+import ctypes
 import sys
 import threading
 import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from functools import cache
 from pathlib import Path
@@ -32,7 +33,10 @@ PHOTOMETRIC, SUBFILE, SAMPLE_FORMAT = 262, 254, 339  # TIFF's tags
 UNSIGNED, SIGNED = 1, 2
 THUMBNAIL = 1
 HEIF = (b"heic", b"heix", b"hevc", b"hevx", b"heim", b"heis", b"mif1", b"msf1")
+UNKNOWN = "it is no image, or of a kind that is not read"
 INSTALL = "pip install 'covey[photos]'"
+
+MAPS = Path("/proc/self/maps")  # files in this process's memory
 
 _ONE = threading.RLock()
 
@@ -43,6 +47,7 @@ def quietly() -> Iterator[None]:
     One at a time: both are the whole process's."""
     from PIL import Image  # noqa: PLC0415 (the command line starts without it)
 
+    _silence_libtiff()
     with _ONE, warnings.catch_warnings():
         warnings.simplefilter("ignore")
         bound, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None
@@ -50,6 +55,19 @@ def quietly() -> Iterator[None]:
             yield
         finally:
             Image.MAX_IMAGE_PIXELS = bound
+
+
+@cache
+def _silence_libtiff() -> None:
+    """Let Pillow's libtiff not print on this process's standard error what it thinks of a file."""
+    from PIL import _imaging  # noqa: F401, PLC0415 (it brings the library)
+
+    with suppress(OSError, AttributeError):
+        mapped = MAPS.read_text(encoding="utf-8", errors="replace").splitlines()
+        for path in sorted({line.split()[-1] for line in mapped if "libtiff" in line}):
+            library = ctypes.CDLL(path)
+            library.TIFFSetErrorHandler(None)
+            library.TIFFSetWarningHandler(None)
 
 
 def read_header(path: Path) -> Header:
@@ -96,7 +114,7 @@ def _opened(path: Path) -> Iterator["Image"]:
         try:
             opened = Image.open(file)
         except UnidentifiedImageError:
-            raise UnusableError("it is no image, or of a kind that is not read") from None
+            raise UnusableError(UNKNOWN) from None
         with opened as image:
             yield image
 

@@ -15,6 +15,7 @@ from common.data.pil import INSTALL, named
 
 MAGICS = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")  # classic and BigTIFF, in either byte order
 COLOURS = 3
+COMPRESSIONS = (1, 8, 32946, 32773)  # none, Deflate (two numbers), PackBits
 
 
 def read_header(path: Path) -> Header:
@@ -56,11 +57,16 @@ def _opened(path: Path) -> Any:
 
 
 def _pages(file: Any) -> list[Any]:
-    return [page for page in file.pages if not page.is_reduced] or list(file.pages)
+    pages = list(file.pages)
+    if not pages:
+        raise UnusableError("it is cut")
+    return [page for page in pages if not page.is_reduced] or pages
 
 
 def _check(page: Any) -> None:
     if page.dtype is None or page.dtype.kind not in "iuf":
         raise UnusableError("a kind of TIFF that is not read: its values are no plain numbers")
+    if int(page.compression) not in COMPRESSIONS:
+        raise UnusableError("a kind of TIFF that is not read: its compression")
     if page.imagedepth != 1:
         raise UnusableError("a TIFF of volumes: save it as a stack of pages")

@@ -158,6 +158,26 @@ def test_pillows_own_bound_and_warnings_do_not_show(tmp_path: Path, capfd, recwa
     assert bound == Image.MAX_IMAGE_PIXELS
 
 
+@pytest.mark.parametrize("compression", ["tiff_lzw", "tiff_deflate", "packbits", "group4", "jpeg"])
+def test_a_damaged_tiff_says_so_and_libtiff_does_not(
+    tmp_path: Path, compression: str, capfd
+) -> None:
+    whole = tmp_path / "whole.tif"
+    image = picture(1, "1" if compression == "group4" else "RGB", (90, 80))
+    image.save(whole, compression=compression)
+    data = whole.read_bytes()
+    (tmp_path / "cut.tif").write_bytes(data[: len(data) // 2])
+    for seed in range(8):
+        noise = np.frombuffer(data, np.uint8).copy()
+        noise[np.random.default_rng(seed).integers(8, len(noise), 20)] ^= 0xFF
+        (tmp_path / f"noise-{seed}.tif").write_bytes(noise.tobytes())
+    account = account_of(tmp_path)
+    assert capfd.readouterr() == ("", "")
+    reasons = {each.name: each.why for each in account.left_out}
+    assert reasons["cut.tif"] == "it is cut"
+    assert not any("imagecodecs" in why or "index out of range" in why for why in reasons.values())
+
+
 def test_images_that_are_not_drawn_are_counted(tmp_path: Path) -> None:
     for number in range(5):
         picture(number).save(tmp_path / f"{number}.png")
