@@ -42,7 +42,8 @@ class Holdings:
         held = self._held
         if held is None or _form(held.data) != wanted:
             self._held = held = None  # its memory is free before the other's is taken
-            self._check_memory(wanted)
+            if not self._from_files:  # who reads files sees to it
+                self._check_memory(wanted)
             held = self._held = SiteImages(self._site, self._source(wanted), self._device)
         return held
 

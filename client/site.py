@@ -67,10 +67,17 @@ def open_site(
 
 
 def load_site_data(
-    dataset: str, images: int, seed: int, partition: Path | None, index: int, how: Preparation
+    dataset: str,
+    images: int,
+    seed: int,
+    partition: Path | None,
+    index: int,
+    how: Preparation,
+    cache: Path | None = None,
 ) -> ImageData:
-    """A site's images: the whole of `dataset`, or part `index` of it by a partition file."""
-    data = load(dataset, images=images, seed=seed, how=how)
+    """A site's images: the whole of `dataset`, or part `index` of it by a partition file;
+    `cache`: where those are kept that memory does not hold."""
+    data = load(dataset, images=images, seed=seed, how=how, cache=cache)
     if partition is None:
         return data
     parts = Partition.load(partition).sites

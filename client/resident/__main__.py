@@ -16,6 +16,7 @@ from client.resident.service import NamedSocket, serve_inherited, serve_named
 from client.resident.warm_up import warm_up
 from client.site import load_site_data, open_site
 from client.workbench import Workshop, pick_device
+from common.data.cache import cache_of
 from common.data.preparation import Preparation
 from common.utils.errors import UserError
 from common.utils.logs import set_up
@@ -47,7 +48,9 @@ def main(
     leave_compiler_out()
     try:
         how = Preparation.from_json(preparation)
-        source = partial(load_site_data, dataset, images, seed, partition, index)
+        source = partial(
+            load_site_data, dataset, images, seed, partition, index, cache=cache_of(folder)
+        )
         data = source(how)
         workshop = Workshop(pick_device(device))
         handle = open_site(site, data, folder, workshop, min_count, source).handle

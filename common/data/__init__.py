@@ -6,7 +6,9 @@ Importing this imports no torch.
 """
 
 import os
+from pathlib import Path
 
+from common.data.decoding import Watch
 from common.data.folder import read_folder
 from common.data.images import ImageData, Kind, draw
 from common.data.known import DATASETS, Dataset, data_root
@@ -36,19 +38,21 @@ def load(
     seed: int = 0,
     side: int = 0,
     how: Preparation | None = None,
+    cache: Path | None = None,
+    watch: Watch | None = None,
 ) -> ImageData:
     """The images of `spec`: of known sets the training split.
 
     `images` > 0 draws that many without replacement, by `seed`. `side` > 0 is the side in pixels
     that the images are given; 0 leaves them (a folder: see `read_folder`). `how`: what else is done
-    to a folder's files, with its side and channels in the place of `side`. A known name goes before
-    a folder of that name: write `./mnist` for the folder. A path may be given as it is, or as
-    `common.utils.names.written` writes it. `UserError` where there is no such data,
-    fewer images than asked for, or a damaged file.
+    to a folder's files, with its side and channels in the place of `side`; `cache`, `watch`: see
+    `read_folder`. A known name goes before a folder of that name: write `./mnist` for the folder. A
+    path may be given as it is, or as `common.utils.names.written` writes it. `UserError` where
+    there is no such data, fewer images than asked for, or a damaged file.
     """
     how = how or Preparation(side=side)
     if spec not in DATASETS and place(spec).is_dir():
-        return read_folder(place(spec), how, images=images, seed=seed)
+        return read_folder(place(spec), how, images=images, seed=seed, cache=cache, watch=watch)
     data = _read(spec, test=False)
     if data is None:
         raise UserError(f"{spec} has no training images: need images, or x_train")

@@ -1,7 +1,8 @@
 """Files of one folder into one array: their headers, their window, their pixels, with many threads
 at a time."""
 
-from collections.abc import Sequence
+import math
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from functools import partial
@@ -22,6 +23,9 @@ PERCENTILES = (0.1, 99.9)
 WHOLE = Window(0, 65535)  # where all sampled values are the same: that of 16 bits
 
 
+BLOCK = 1024  # pictures that are decoded before it is said how far it is, or as many as are
+BLOCK_BYTES = 1 << 27  # of pixels
+Watch = Callable[[int, int], None]
 NO_HEADER = Header(0, 0, grey=False)
 
 
@@ -147,30 +151,48 @@ def _values(found: Found, own: bool) -> NDArray[np.float64]:
     return sample(picture, VALUES)
 
 
+def block_of(shape: Sequence[int]) -> int:
+    """How many of images (N, C, H, W) are decoded at a time."""
+    return max(16, min(BLOCK, BLOCK_BYTES // math.prod(shape[1:])))
+
+
+def decode_rows(
+    found: Sequence[Found], how: Preparation, window: Window | None
+) -> Iterator[Pixels | LeftOut]:
+    """Each picture as (C, side, side), or why it is none, in their order."""
+    read = partial(_pixels, how=how, window=window, grey=how.channels == 1)
+    with ThreadPoolExecutor() as pool:
+        yield from pool.map(read, found)
+
+
 def decode(
-    pool: ThreadPoolExecutor,
     found: Sequence[Found],
     order: Indices,
     out: Pixels,
     how: Preparation,
     window: Window | None,
+    watch: Watch | None = None,
 ) -> tuple[Indices, list[LeftOut]]:
     """The first pictures of `order` that can be decoded, into `out` (M, C, side, side): their
-    indices (m,) in the order of the rows, and the files that could not be."""
+    indices (m,) in the order of the rows, and the files that could not be. `watch` is told how
+    many are done, and of how many."""
     wanted = len(out)
     kept: list[int] = []
     cut: list[LeftOut] = []
-    read = partial(_pixels, how=how, window=window, grey=out.shape[1] == 1)
     start = 0
     while len(kept) < wanted and start < len(order):
-        block = order[start : start + wanted - len(kept)]
+        block = order[start : start + min(block_of(out.shape), wanted - len(kept))]
         start += len(block)
-        for index, image in zip(block, pool.map(read, [found[i] for i in block]), strict=True):
+        for index, image in zip(
+            block, decode_rows([found[i] for i in block], how, window), strict=True
+        ):
             if isinstance(image, LeftOut):
                 cut.append(image)
             else:
                 out[len(kept)] = image
                 kept.append(int(index))
+        if watch:
+            watch(len(kept), wanted)
     return np.array(kept, np.int64), cut
 
 

@@ -14,15 +14,18 @@ from pathlib import Path
 import numpy as np
 
 from common.data.account import Account, Kind, LeftOut
-from common.data.decoding import Found, decode, find, window_of
+from common.data.cache import cached
+from common.data.decoding import Found, Watch, decode, find, window_of
 from common.data.images import ImageData, Indices, Pixels, class_name, draw_order
 from common.data.listing import SUFFIXES, Listing, copies, list_folder
 from common.data.picture import LONG
 from common.data.pil import quietly
 from common.data.preparation import ALL, AUTO, Preparation
 from common.utils.errors import UserError
+from common.utils.memory import available
 
 LOG = logging.getLogger(__name__)
+SHARE = 0.5  # of the free memory, from where images are kept on disk
 LARGEST_SIDE = 224  # unless a side is asked for: what encoders are usually trained at
 
 
@@ -32,11 +35,15 @@ def read_folder(
     *,
     images: int = 0,
     seed: int = 0,
+    cache: Path | None = None,
+    watch: Watch | None = None,
 ) -> ImageData:
     """The images of `folder`, made as `how` says: of one side (if not given, the most common
     shorter side, of equally common ones the smallest, at most 224), grey or RGB.
 
-    `images` > 0 draws that many readable ones by `seed`. What became of every file is in `account`.
+    `images` > 0 draws that many readable ones by `seed`. Where memory does not hold them all, they
+    are kept in the folder `cache`, if there is one, and mapped; `watch` is told how many are
+    decoded, and of how many. What became of every file is in `account`.
     `UserError` where no image is left, where images lie both beside and inside subfolders, or where
     there are fewer than asked for.
     """
@@ -55,11 +62,14 @@ def read_folder(
         grey = how.channels == 1 or (how.channels == 0 and all(f.header.grey for f in found))
         how = replace(how, side=side, channels=1 if grey else 3)
         window, said = window_of(pool, found, how)
-        order = (
-            draw_order(len(found), images, seed, str(folder)) if images else np.arange(len(found))
-        )
-        pixels = np.empty((images or len(found), how.channels, side, side), np.uint8)
-        kept, cut = decode(pool, found, order, pixels, how, window)
+    order = draw_order(len(found), images, seed, str(folder)) if images else np.arange(len(found))
+    count = images or len(found)
+    with quietly():
+        if cache is not None and not images and count * how.channels * side**2 > _room():
+            pixels, kept, cut = cached(cache, found, how, window, watch)
+        else:
+            pixels = _empty((count, how.channels, side, side))
+            kept, cut = decode(found, order, pixels, how, window, watch)
     left += cut
     if not len(kept):
         raise _nothing(folder, left, listing)
@@ -80,6 +90,21 @@ def read_folder(
         account,
         how if window is None else replace(how, window=how.window or str(window)),
     )
+
+
+def _room() -> float:
+    """Bytes of memory that images may take."""
+    return available() * SHARE
+
+
+def _empty(shape: tuple[int, int, int, int]) -> Pixels:
+    size = int(np.prod(shape))
+    if size > available():
+        raise UserError(
+            f"{shape[0]:,} images of {shape[1]}×{shape[2]}×{shape[3]} are {size / 1e9:.1f} GB, and "
+            f"{available() / 1e9:.1f} GB of memory are free: a smaller --side, or fewer images"
+        )
+    return np.empty(shape, np.uint8)
 
 
 def list_images(folder: Path) -> list[str]:

@@ -1,10 +1,22 @@
 """What `covey client join` looks at before anything is started: one line for each."""
 
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from importlib.metadata import version as installed
 
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TextColumn,
+    TimeRemainingColumn,
+)
+
 from common.data import DATASETS, ImageData, Preparation, load
+from common.data.cache import cache_of
+from common.data.decoding import Watch
 from common.data.preparation import AUTO
 from common.utils.errors import UserError
 from common.utils.names import place
@@ -48,11 +60,24 @@ class Data:
         return [f"--{name}={value}" for name, value in told.items()]
 
 
-def check_data(data: Data) -> list[str]:
-    """A line about the images, and what became of each file of a folder; `UserError` where there
-    are no images."""
-    found = load(data.spec, how=data.how)
+def check_data(data: Data, home: SiteFolder, console: Console) -> list[str]:
+    """A line about the images, and what became of each file of a folder; a bar on the console while
+    they are read. `UserError` where there are no images."""
+    with reading(console) as watch:
+        found = load(data.spec, how=data.how, cache=cache_of(home.path), watch=watch)
     return [f"data: {describe(found)}", *(found.account.lines() if found.account else ())]
+
+
+@contextmanager
+def reading(console: Console) -> Iterator[Watch | None]:
+    """A bar of images that are read, on a terminal; what moves it."""
+    if not console.is_terminal:
+        yield None
+        return
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
+    with Progress(*columns, TimeRemainingColumn(), console=console, transient=True) as bar:
+        task = bar.add_task("reading images", total=None)
+        yield lambda done, total: bar.update(task, completed=done, total=total)
 
 
 def check_rest(home: SiteFolder, invitation: Invitation, device: str) -> Iterator[str]:

@@ -85,9 +85,9 @@ def _join(
     invitation = Invitation.read(invitation_file)
     tell(console, f"site: {invitation.site}")
     data = data.absolute()
-    for line in check_data(data):
-        tell(console, line)
     home = site_folder(invitation, folder)
+    for line in check_data(data, home, console):
+        tell(console, line)
     home.claim(invitation)
     write_private(home.proxy, terms.proxy.encode())  # `covey client status` takes the same way
     with home.hold():

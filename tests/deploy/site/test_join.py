@@ -90,7 +90,9 @@ def test_files_that_cannot_be_read_are_named(tmp_path):
         Image.new("RGB", (20, 16), (number, 0, 0)).save(folder / f"{number}.png")
     for number in range(7):
         (folder / f"broken-{number}.png").write_bytes(b"not an image")
-    assert check_data(Data(str(folder))) == [
+    assert check_data(
+        Data(str(folder)), SiteFolder(tmp_path / "site"), Console(file=io.StringIO())
+    ) == [
         "data: 3 images, 16×16 colour, no labels",
         "files: 3 used, 7 unreadable",
         "  unreadable: broken-0.png, broken-1.png, broken-2.png, broken-3.png, broken-4.png and "
