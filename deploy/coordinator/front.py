@@ -8,6 +8,7 @@ what is refused, here or by the SuperLink, is a line of its log with the address
 It decides nothing else: who a site is, the SuperLink checks.
 """
 
+import asyncio
 import contextlib
 import importlib.metadata
 import logging
@@ -16,7 +17,7 @@ import ssl
 import sys
 from collections.abc import AsyncIterator
 from pathlib import Path
-from typing import Annotated, TypedDict
+from typing import Annotated, TypedDict, cast
 
 import typer
 import uvicorn
@@ -24,12 +25,14 @@ from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Route
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from common.utils.logs import set_up
 from deploy.coordinator.gate import Gate, Listener, noting_handshakes
 from deploy.coordinator.limits import Buckets, Refusals
 from deploy.coordinator.passing import MOST_HELD, PULL, PUSH, QUESTION, Held, forward
 from deploy.coordinator.upstream import Upstream
+from deploy.coordinator.upstream_connection import UNSENT
 from deploy.flower import bundle
 from deploy.flower.bundle import VERSIONS
 from deploy.identity.address import Address
@@ -39,6 +42,15 @@ LOG = logging.getLogger("deploy.coordinator.front")
 CALL = re.compile(r"[a-z]+(?:-[a-z]+)*")
 MEBIBYTE = 2**20
 SITE_IDLE = 30  # seconds for which a site's connection is kept
+
+
+class Frugal(HttpToolsProtocol):
+    """A site's connection, of whose answer little is in memory: by itself 512 KiB."""
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """As of any protocol."""
+        super().connection_made(cast(asyncio.Transport, transport))
+        cast(asyncio.Transport, transport).set_write_buffer_limits(UNSENT)
 
 
 class _State(TypedDict):
@@ -119,6 +131,7 @@ def main(
         ssl_keyfile=str(certificates / "server.key"),
         # uvloop does not keep a connection's context (`deploy/coordinator/gate.py`)
         loop="asyncio",
+        http=Frugal,
         log_level="warning",
         access_log=False,
         server_header=False,

@@ -9,6 +9,7 @@ import httptools
 
 ANSWER = 120.0  # seconds: a SuperLink that stores a large model answers late
 HIGH = 2**18  # bytes of an answer that nobody has taken yet from where no more is read
+UNSENT = 2**16  # bytes of a request that have not gone yet from where no more is taken
 Header = tuple[bytes, bytes]
 
 
@@ -106,6 +107,7 @@ class Connection(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """As of any protocol."""
         self._transport = cast(asyncio.Transport, transport)
+        self._transport.set_write_buffer_limits(UNSENT)
 
     def data_received(self, data: bytes) -> None:
         """Take a piece of the answer; the connection is given up where nobody has asked."""

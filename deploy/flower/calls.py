@@ -10,7 +10,7 @@ machines with one key get each message once.
 import asyncio
 from base64 import b64decode
 from binascii import Error as Base64Error
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Callable
 from contextlib import suppress
 from functools import partial
 from typing import Any, TypeVar
@@ -38,6 +38,7 @@ from deploy.flower.frames import Bounds
 from deploy.flower.kept import Kept
 from deploy.flower.messages import SCAN, Messages
 from deploy.flower.objects import leave_large
+from deploy.flower.recent import Recent
 from deploy.flower.said import parse, seconds_held
 from deploy.flower.streams import SENDING, Stream, Turn
 from deploy.flower.transactions import MOST_OBJECTS, Outgoing
@@ -72,6 +73,7 @@ class Calls:
         # SQLite has one writer, and lets those who wait for it sleep: here they queue.
         self._writing, self._reading = CapacityLimiter(1), CapacityLimiter(4)
         self._sending = asyncio.Semaphore(SENDING)
+        self._recent = Recent()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one of the four calls, or leave it to the SuperLink."""
@@ -131,7 +133,8 @@ class Calls:
                 await ended(False)
         if outgoing is None:
             return Response()
-        return self._stream(outgoing, state, ended, (gone, turn.over))
+        read = partial(self._recent.get, read=partial(self._read, state.object_store.get))
+        return Stream(outgoing, read, ended, (gone, turn.over), self._sending)
 
     async def _site_push(self, request: Request) -> Response:
         node, key, state = await self._read(_who, request)
@@ -187,7 +190,8 @@ class Calls:
                 await ended(False)
         if outgoing is None:
             return Response()
-        return self._stream(outgoing, state, ended, (gone,))
+        read = partial(self._read, state.object_store.get)
+        return Stream(outgoing, read, ended, (gone,), self._sending)
 
     async def _app_push(self, request: Request) -> Response:
         state, task = await self._read(_task, request)
@@ -236,16 +240,6 @@ class Calls:
                     return None
         finally:
             self._held -= 1
-
-    def _stream(
-        self,
-        outgoing: Outgoing,
-        state: Any,
-        ended: Callable[[bool], Awaitable[None]],
-        stops: Sequence["asyncio.Future[Any]"],
-    ) -> Stream:
-        read = partial(self._read, state.object_store.get)
-        return Stream(outgoing, read, ended, stops, self._sending)
 
     async def _leave_large(self, incoming: Incoming) -> None:
         if incoming.in_file:

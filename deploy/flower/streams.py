@@ -11,9 +11,10 @@ from starlette.types import Receive, Scope, Send
 
 from deploy.flower.bodies import GRACE, PATIENCE, SLOWEST, GoneError
 from deploy.flower.frames import LENGTH, Piece, cut, size
+from deploy.flower.objects import LARGE
 from deploy.flower.transactions import Outgoing
 
-LARGE, SENDING = 2**16, 64  # bytes of an object from where so many are in memory at once
+SENDING = 64  # large objects that are in memory at once
 
 
 class Turn:
@@ -88,9 +89,9 @@ class Stream(Response):
     async def _pieces(self) -> AsyncIterator[Piece]:
         out = self._outgoing
         yield LENGTH.pack(len(out.head)) + out.head
-        for number, (name, length) in enumerate(zip(out.ids, out.sizes, strict=True)):
-            if number < len(out.early):
-                yield LENGTH.pack(length) + out.early[number]
+        for name, length in zip(out.ids, out.sizes, strict=True):
+            if name in out.early:
+                yield LENGTH.pack(length) + out.early[name]
             elif length < LARGE:
                 yield LENGTH.pack(length) + await self._object(name, length)
             else:

@@ -29,7 +29,7 @@ from deploy.processes.connections import take_many_connections
 NAME = "flower-superlink"
 PAGE = 4096  # bytes of a page of SQLite
 CHECKPOINT = 2**26  # bytes of the log from where it is copied: most of a round is deleted by then
-CACHE = 2**21  # bytes of each connection's own, of which there are ten; the system keeps the file anyway
+CACHE = 2**21  # bytes of each of ten connections' own; the system keeps the file's pages anyway
 GRACE = 2  # seconds for requests that are under way when it is told to end
 IDLE = 75  # seconds for which a connection is kept that nobody uses
 LOCK = 25.0  # seconds; Flower's clients wait 30 s for an answer

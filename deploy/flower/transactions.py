@@ -22,7 +22,7 @@ from sqlalchemy import exists, select, update
 
 from deploy.flower import objects
 from deploy.flower.kept import MARK
-from deploy.flower.objects import Contents, Trees
+from deploy.flower.objects import LARGE, Contents, Trees
 from deploy.flower.whole import object_ids
 
 T = TypeVar("T")
@@ -30,7 +30,7 @@ _INS, _RES, _OBJECTS, _RUNS = (
     cast(Any, model.__table__) for model in (MessageIns, MessageRes, StoredObject, Run)
 )
 NOT_RUNNING = [Status.PENDING, Status.STARTING, Status.FINISHED]
-EARLY = 2**20  # bytes of objects that are read in the transaction that hands a message out
+EARLY = 2**20  # bytes of small objects that are read in the transaction that hands a message out
 MOST_OBJECTS = 10_000  # of a message
 
 
@@ -49,12 +49,12 @@ class Incomplete(Exception):
 @dataclass
 class Outgoing:
     """A message on its way out: the part that says what it is, ids and sizes of its objects, and
-    the contents of the first of them."""
+    the contents of those that are small, by id."""
 
     head: bytes
     ids: list[str]
     sizes: list[int]
-    early: list[bytes] = field(default_factory=list)
+    early: dict[str, bytes] = field(default_factory=dict)
 
     @property
     def root(self) -> str:
@@ -106,15 +106,16 @@ def outgoing_of(
         if name not in sizes:
             raise Incomplete(run_id, name)
     lengths = [sizes[name] for name in ids]
-    early, total = 0, 0
-    while early < len(ids) and total + lengths[early] <= EARLY:
-        total += lengths[early]
-        early += 1
+    early, total = [], 0
+    for name, length in zip(ids, lengths, strict=True):
+        if length < LARGE and total + length <= EARLY:
+            total += length
+            early.append(name)
     contents: dict[str, bytes] = {}
     if early:
         with state.session() as session:
             query = select(_OBJECTS.c.object_id, _OBJECTS.c.content).where(
-                _OBJECTS.c.object_id.in_(ids[:early])
+                _OBJECTS.c.object_id.in_(early)
             )
             rows = session.execute(query).all()
         for name, content in rows:
@@ -122,9 +123,7 @@ def outgoing_of(
             if whole is None:
                 raise Incomplete(run_id, name)
             contents[name] = whole
-    return Outgoing(
-        answer.SerializeToString(), ids, lengths, [contents[name] for name in ids[:early]]
-    )
+    return Outgoing(answer.SerializeToString(), ids, lengths, contents)
 
 
 class Light:
