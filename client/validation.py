@@ -10,13 +10,16 @@ from pathlib import Path
 
 from client.workbench import Workbench
 from common.objectives.base import Objective
-from common.protocol.declaration import Brings, Given, Needs
+from common.protocol.declaration import Brings, Given, Needs, When
 from common.protocol.messages import MOST_CLASSES, Instruction
 from common.solvers.base import statistics_of, width_of
 from common.utils.errors import UserError
 
 LONGEST_NAME = 100
-OF_A_RUN = re.compile(r"state-\d+\.(safetensors|broken)|assignments\.csv|\..*\.part")
+OF_A_RUN = re.compile(
+    r"state-\d+\.(safetensors|broken)|assignments\.csv|model\.covey|clusters\.html|names\.json"
+    r"|\..*\.part"
+)
 
 
 def check_run_name(run: str) -> None:
@@ -62,6 +65,8 @@ def check_parts(instruction: Instruction, bench: Workbench) -> None:
     stage = instruction.plan.stages[instruction.stage]
     width = width_of(bench.model, instruction.asked, stage.embedding)
     _check_centroids(instruction, width)
+    if instruction.learned and instruction.exchange.when is not When.FINISHED:
+        raise UserError(f"{instruction.kind}: it brings what only the end of a run does")
     if instruction.probe is not None:
         fitting = (width + 1, len(instruction.classes))
         if instruction.probe.shape != fitting:

@@ -26,6 +26,7 @@ from common.utils.version import covey_version
 from server.conversation.guard import guarded
 from server.conversation.registration import SiteInfo
 from server.conversation.roster import Roster
+from server.delivery import SIMULATED, deliver
 from server.publishing import publish
 from server.report import write_report
 from server.run import estimate
@@ -113,7 +114,9 @@ def _run(grid: Grid, plan: Plan, folder: RunFolder, engine: str) -> None:
         warn(long)
     strategy.summary()
     strategy.run(grid)
-    publish(strategy)
+    model = publish(strategy)
+    if model is not None and engine not in SIMULATED:
+        deliver(strategy, grid, model)
     folder.finish("finished")
     write_report(folder.path)
 

@@ -24,7 +24,6 @@ from common.utils.files import write_atomic
 from common.utils.names import written
 from common.utils.seeds import derive_seed
 
-FILE = "clusters.html"
 Look = Callable[[Sequence[int], int], Sequence[Pixels]]
 """Pixels (C, S, S) of the pictures in these rows, at about this side."""
 

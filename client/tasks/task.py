@@ -85,6 +85,13 @@ class Task:
         """The site's images by the model as it is."""
         return self._embed_by(embed, self.bench.device)
 
+    def plain(self) -> Embedded:
+        """The site's images by the state that the message is about, without views of them:
+        remembered, or embedded now."""
+        about = (self.instruction.plan, self.instruction.stage, self.instruction.state)
+        seen = self.memory.recall(about)
+        return self.embed() if seen is None else seen.plain
+
     def seen(self) -> Seen:
         """The site's images by the state that the message is about: remembered from an earlier
         message about the same one, or embedded now."""

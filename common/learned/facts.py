@@ -167,19 +167,19 @@ def facts_of(record: RunRecord) -> Facts:
         covey=covey_version(),
         plan=portable_plan(plan),
         space=plan.stages[-1].embedding,
-        preprocessing=Preprocessing(
-            channels=site.channels,
-            side=site.side,
-            fit=plan.fit,
-            window=plan.window,
-            background=plan.background,
-        ),
+        preprocessing=preprocessing_of(plan, site.channels, site.side),
         names=names_of(last, run.classes, plan.clusters),
         figures=dict(last.figures) if last is not None else {},
         sizes=sizes if len(sizes) == plan.clusters else (),
         images=sum(each.examples for each in run.sites.values()),
         sites=len(run.sites),
     )
+
+
+def preprocessing_of(plan: Plan, channels: int | None, side: int | None) -> Preprocessing:
+    """How pictures were prepared in a run of `plan`, whose images have these channels and side."""
+    given = {"channels": channels, "side": side, "fit": plan.fit, "window": plan.window}
+    return Preprocessing.model_validate({**given, "background": plan.background})
 
 
 def shaped(sites: Mapping[str, SiteFacts]) -> SiteFacts:

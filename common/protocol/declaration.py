@@ -36,6 +36,7 @@ class When(StrEnum):
     BEGINNING = "a stage begins"  # held where what is solved in it asks for it
     ROUND = "a round"
     ENDING = "a stage ends"
+    FINISHED = "the run has ended"
 
 
 class Brings(StrEnum):

@@ -276,4 +276,13 @@ EXCHANGES = declared(
         ),
         robust=False,
     ),
+    Exchange(
+        kind="deliver",
+        about="what was learned, for the site to keep: model, names and sizes of the clusters",
+        doing="handing the model over",
+        when=When.FINISHED,
+        centroids=Given.ONE_SET,
+        numbers=(IMAGES,),
+        robust=False,
+    ),
 )

@@ -48,7 +48,8 @@ class Instruction:
     digest that the site's own model must have, `state` that of all groups: a message without them
     is about a state that the site has embedded its images with before, and `train` may bring what
     was prepared alone. `probe` is (d + 1, C): weights and a last row of biases. `refusal`, with
-    `hello`: why the server does not take the site into the run.
+    `hello`: why the server does not take the site into the run. `learned`, with `deliver`: what is
+    known of the model beside its numbers (`common/learned/facts.py`).
     """
 
     kind: Kind
@@ -64,6 +65,7 @@ class Instruction:
     classes: tuple[str, ...] = ()
     step: int = 0
     refusal: str = ""
+    learned: str = ""
 
     @property
     def asked(self) -> str:
@@ -90,6 +92,7 @@ class Instruction:
                 "state": self.state,
                 "classes": list(self.classes),
                 "refusal": self.refusal,
+                "learned": self.learned,
             }
         )
         _put(record, "groups", self.groups)
@@ -117,6 +120,7 @@ class Instruction:
             probe=probe.get("weights"),
             classes=records.get_strings(header, "classes"),
             refusal=records.get(header, "refusal", str),
+            learned=records.get(header, "learned", str),
         )
 
 

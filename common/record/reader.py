@@ -17,6 +17,7 @@ from common.record.earlier import Document, event_of_today, run_of_today
 from common.record.schema import (
     EVENT,
     DataMap,
+    DeliveredEvent,
     Event,
     ResumedEvent,
     RoundEvent,
@@ -60,6 +61,12 @@ class RunRecord:
         """The stages that have ended."""
         found = {e.stage: e for e in self.events if isinstance(e, StageEvent)}
         return tuple(found[number] for number in sorted(found))
+
+    @cached_property
+    def delivered(self) -> DeliveredEvent | None:
+        """Which sites have got the model, as far as it was handed over."""
+        found = [e for e in self.events if isinstance(e, DeliveredEvent)]
+        return found[-1] if found else None
 
     @cached_property
     def warnings(self) -> tuple[WarningEvent, ...]:

@@ -144,19 +144,24 @@ class _Event(_Part):
         return self.model_dump_json(exclude_none=True)
 
 
-class _Exchanged(_Event):
-    """What an exchange took, and who took part. `refused`: site -> why; `seconds`: phase -> mean
+class _Held(_Event):
+    """What exchanges took, and who took part. `refused`: site -> why; `seconds`: phase -> mean
     over the sites, with "total" and "wait" of the server."""
 
-    stage: NonNegativeInt
-    stage_name: str
-    cluster_sizes: Counts
     answered: tuple[str, ...]
     missing: tuple[str, ...]
     refused: dict[str, str]
     bytes_down: NonNegativeInt
     bytes_up: NonNegativeInt
     seconds: dict[str, Number]
+
+
+class _Exchanged(_Held):
+    """Those of a stage."""
+
+    stage: NonNegativeInt
+    stage_name: str
+    cluster_sizes: Counts
 
 
 class RoundEvent(_Exchanged):
@@ -177,6 +182,25 @@ class StageEvent(_Exchanged):
     by: Literal["centroids", "head"]
     figures: Figures
     table: tuple[Counts, ...] | None = None
+
+
+class DeliveredEvent(_Held):
+    """The run has ended and its sites receive the model: those that `answered` have it."""
+
+    event: Literal["delivered"] = "delivered"
+    bytes_down: NonNegativeInt = 0
+    bytes_up: NonNegativeInt = 0
+    seconds: dict[str, Number] = {}
+
+    @property
+    def text(self) -> str:
+        """In words: which sites have the model, and which do not."""
+        without = sorted({*self.missing, *self.refused})
+        told = f"{len(self.answered)} of {len(self.answered) + len(without)} sites have the model"
+        if not without:
+            return told
+        names = ", ".join(without)
+        return f"{told}; not {names}: `covey submit --resume RUN` hands it over when they are there"
 
 
 class WarningEvent(_Event):
@@ -222,7 +246,7 @@ class ResumedEvent(_Event):
         return f"{how}, and changed since it was stopped: {told}" if told else how
 
 
-Event = RoundEvent | StageEvent | WarningEvent | ResumedEvent
+Event = RoundEvent | StageEvent | DeliveredEvent | WarningEvent | ResumedEvent
 EVENT: TypeAdapter[Event] = TypeAdapter(Annotated[Event, Field(discriminator="event")])
 
 

@@ -11,7 +11,14 @@ from rich.markup import escape
 
 from common.record.metrics import FIGURES, LABELLED, UNLABELLED
 from common.record.reader import Damaged, RunRecord
-from common.record.schema import Event, ResumedEvent, RoundEvent, StageEvent, WarningEvent
+from common.record.schema import (
+    DeliveredEvent,
+    Event,
+    ResumedEvent,
+    RoundEvent,
+    StageEvent,
+    WarningEvent,
+)
 from common.utils.names import printable
 from deploy.terminal.table import show_table
 
@@ -32,6 +39,8 @@ def show_event(console: Console, event: Event | Damaged, rounds: int) -> None:
             console.print(f"[bold green]end of {name}[/]  {scores}", highlight=False)
         case ResumedEvent() if not event.changes:
             console.print(f"[dim]going on after round {event.round}[/]", highlight=False)
+        case DeliveredEvent():
+            console.print(f"[dim]{escape(printable(event.text))}[/]", highlight=False)
         case WarningEvent() | ResumedEvent() | Damaged():
             said = escape(printable(event.text))
             console.print(f"[yellow]warning[/] {said}", highlight=False)

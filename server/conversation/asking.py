@@ -6,7 +6,7 @@ gone goes on when they are back.
 
 import math
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass, replace
 
 from flwr.app import Message
@@ -34,13 +34,14 @@ LOOK = 1.0  # seconds between two looks whether sites are back
 @dataclass(frozen=True)
 class Question:
     """What is asked in training round `number`, or after it; `centroids` instead of the state's;
-    `step` 1, 2, ... of a sequence of exchanges."""
+    `step` 1, 2, ... of a sequence of exchanges; `learned`: what `deliver` says of the model."""
 
     kind: Kind
     number: int
     centroids: Centroids | None = None
     probe: Floats | None = None
     step: int = 0
+    learned: str = ""
 
 
 class Asking:
@@ -86,6 +87,23 @@ class Asking:
         raise UserError(
             f"round {number}: the quorum was missed {ATTEMPTS} times ({why or 'no answers'})"
         )
+
+    def tell(
+        self, grid: Grid, state: Checkpoint, question: Question, without: Collection[str] = ()
+    ) -> Inquiry | None:
+        """One exchange whose answers nothing hangs on: it is held once, with the sites that are
+        there but for those `without` it; None where there is none. When half of them have answered,
+        the others are waited for as long as that took once more, or `SHORTEST` seconds."""
+        inquiry = self.open(state, question)
+        nodes = {name: n for name, n in inquiry.whom.nodes.items() if name not in without}
+        if not nodes:
+            return None
+        inquiry.whom, names = replace(inquiry.whom, nodes=nodes), frozenset(nodes)
+        inquiry.closing = Closing(len(names), max(1.0, len(names) / 2), names)
+        self._progress.begin(Progress(question.kind, asked=len(names)))
+        inquiry.hold(grid, self._progress.count)
+        self._roster.settle(inquiry.answered, inquiry.waiting, late=False)
+        return inquiry
 
     def conclude(self, inquiry: Inquiry, replies: Iterable[Message]) -> None:
         """Fold `replies` to an open exchange that a loop other than `hold` has sent and heard: what
@@ -169,6 +187,7 @@ class Asking:
             groups=state.groups,
             probe=question.probe,
             classes=self._roster.classes,
+            learned=question.learned,
         )
         width = self._model.width(stage, asked.asked)
         asked = replace(asked, centroids=question.centroids or of_width(state.centroids, width))

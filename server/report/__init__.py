@@ -54,6 +54,7 @@ def _context(record: RunRecord) -> dict[str, Any]:
         "cost": accounts.cost(record),
         "sites": sites,
         "attendance": accounts.attendance(sites),
+        "delivered": record.delivered.text if record.delivered else "",
         "files": accounts.files(record),
         "settings": settings.settings(record),
         "stages": headline.planned_stages(record),

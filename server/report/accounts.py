@@ -8,7 +8,7 @@ from markupsafe import Markup
 
 from common.record.metrics import COSTS
 from common.record.reader import RunRecord
-from common.record.schema import RoundEvent, SiteFacts, StageEvent
+from common.record.schema import DeliveredEvent, RoundEvent, SiteFacts, StageEvent
 from server.report import formats
 from server.report.curves import colour_of, round_strip, stacked_bars
 from server.report.figures import Figure, bands
@@ -117,8 +117,9 @@ def _bars(
 
 
 def total_bytes(record: RunRecord) -> float:
-    """Bytes of all rounds and stage ends, both ways."""
-    return sum(e.bytes_down + e.bytes_up for e in (*record.rounds, *record.stages))
+    """Bytes of all rounds and stage ends, and of the model's way to the sites, both ways."""
+    given = [e for e in record.events if isinstance(e, DeliveredEvent)]
+    return sum(e.bytes_down + e.bytes_up for e in (*record.rounds, *record.stages, *given))
 
 
 def total_seconds(record: RunRecord) -> float:

@@ -142,6 +142,7 @@ PAGE = """\
 <section>
   <h2>Sites</h2>
   {% if attendance %}<p class="lead">{{ attendance }}</p>{% endif %}
+  {% if delivered %}<p class="lead">{{ delivered }}.</p>{% endif %}
   {% for site, told in files %}
   <p class="lead">Files{% if site %} of {{ site }}{% endif %}: {{ told }}.</p>
   {% endfor %}

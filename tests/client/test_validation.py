@@ -1,6 +1,7 @@
 """What a server may choose at a site, and what not: no path, no data, no more memory than a model
 may have."""
 
+import json
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,6 +12,7 @@ from client.site import Site
 from client.validation import run_folder
 from client.workbench import check_size
 from common.clustering.centroids import Centroids
+from common.learned.facts import portable_plan
 from common.protocol.messages import Instruction, encode
 from common.utils.errors import UserError
 from tests.builders.sites import site
@@ -102,6 +104,14 @@ def test_a_model_that_cannot_be_is_refused(number) -> None:
         check_size(wide(number).plan, 0, 1, 8)
 
 
+DELIVER = instruction("deliver")
+
+
+def told(**changes: object) -> str:
+    """The facts of the delivery, changed."""
+    return json.dumps(json.loads(DELIVER.learned) | changes)
+
+
 WRONG = {
     "another stage": (replace(TRAIN, stage=1), "no stage 1"),
     "a negative stage": (replace(TRAIN, stage=-1), "no stage -1"),
@@ -136,6 +146,29 @@ WRONG = {
             centroids=Centroids(np.eye(10, dtype=np.float32), np.ones(10, int)),
         ),
         "centroids: (10, 10)",
+    ),
+    "a model before the run has ended": (replace(DELIVER, round=1), "has not ended"),
+    "facts with another exchange": (replace(TRAIN, learned="{}"), "only the end of a run"),
+    "no facts": (replace(DELIVER, learned=""), "options: "),
+    "facts of another plan": (
+        replace(DELIVER, learned=told(plan=portable_plan(wide(32).plan))),
+        "of another plan",
+    ),
+    "facts of other images": (
+        replace(DELIVER, learned=told(preprocessing={"channels": 3, "side": 8})),
+        "of another plan",
+    ),
+    "facts of other clusters": (replace(DELIVER, learned=told(names=["a"])), "other clusters"),
+    "a name that is no line": (replace(DELIVER, learned=told(names=["\x1b[2J"] * 10)), "line"),
+    "a name without end": (replace(DELIVER, learned=told(names=["x" * 10**5] * 10)), "200 char"),
+    "a figure that nobody knows": (replace(DELIVER, learned=told(figures={"x": 1})), "no metric"),
+    "no end of facts": (replace(DELIVER, learned=" " * 2**23), "characters of facts"),
+    "long centroids": (
+        replace(
+            DELIVER,
+            centroids=Centroids(2 * np.eye(10, 64, dtype=np.float32), np.ones(10, int)),
+        ),
+        "unit length",
     ),
     "a probe of another shape": (
         replace(instruction("score"), probe=np.ones((3, 3), np.float32)),

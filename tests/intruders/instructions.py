@@ -12,14 +12,18 @@ import torchvision.models  # noqa: F401 (a plan may name its networks: not while
 import client.trainer
 import client.workbench
 from client.tasks import TASKS
+from client.tasks.deliver import checked_facts
 from common.clustering.centroids import Centroids
 from common.config import recipes
+from common.learned.facts import facts_of
 from common.protocol import layout
 from common.protocol.exchanges import EXCHANGES
 from common.protocol.messages import Instruction, Reply, decode, encode
+from common.record.reader import RunRecord
 from common.stages import build_stage
 from common.utils.errors import UserError, plain
 from server.conversation.guard import limited_memory
+from tests.builders.records import a_run
 from tests.builders.sites import CLASSES, site
 from tests.intruders.mutations import Mutator
 from tests.intruders.replies import BATCH, Tally
@@ -127,6 +131,8 @@ def untrained(task):
     """Everything that comes before the first image is looked at."""
     if task.stage.rounds:
         task.local_round("train")
+    if task.instruction.kind == "deliver":
+        checked_facts(task)
     return Reply(task.instruction.kind, task.data.site, task.instruction.round)
 
 
@@ -139,6 +145,10 @@ def instruction(kind):
     elif kind in ("prepare", PREPARED):
         more = {"objective": "spectral-contrastive"}
     plan = recipes.load(recipe).plan(OPTIONS | more)
+    learned = ""
+    if kind == "deliver":
+        settings = plan.model_dump(mode="json", by_alias=True)
+        number, learned = plan.rounds, facts_of(RunRecord(a_run(plan=settings))).to_json()
     shared = build_stage(plan, stage, 1, 8, 10).shared()
     groups = layout.flatten(shared)
     width = 64
@@ -146,6 +156,7 @@ def instruction(kind):
         "lloyd": Centroids(np.tile(np.eye(10, width, dtype=np.float32), (8, 1)), np.ones(80, int)),
         "score": Centroids(np.eye(10, width, dtype=np.float32), np.ones(10, int)),
         "train": Centroids(np.eye(10, width, dtype=np.float32), np.ones(10, int)),
+        "deliver": Centroids(np.eye(10, width, dtype=np.float32), np.ones(10, int)),
     }
     return Instruction(
         "train" if kind == PREPARED else kind,
@@ -160,6 +171,7 @@ def instruction(kind):
         np.ones((width + 1, 10), np.float32) if kind == "score" else None,
         CLASSES,
         step=int(kind == "patches"),
+        learned=learned,
     )
 
 

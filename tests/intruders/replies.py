@@ -69,6 +69,7 @@ PARTS = {
         "tables": {"centroids": TABLE, "head": TABLE, "views": np.full((CLUSTERS, CLUSTERS), 1)},
         "sums": {"images": 10.0, "silhouette": 3.0, "probe_correct": 1.0, "held": 2.0},
     },
+    "deliver": {"sums": {"images": 10.0}},
 }
 
 

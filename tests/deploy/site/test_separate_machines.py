@@ -16,7 +16,7 @@ from deploy.identity.certificates import make_site_key
 from deploy.identity.invitation import Invitation
 from deploy.processes.supervisor import free_port
 from deploy.site.left import read_ledger
-from tests.deploy.helpers import processes
+from tests.deploy.helpers import processes, until
 from tests.deploy.machines import Covey, write_images
 
 
@@ -93,7 +93,11 @@ def test_two_invited_sites_run_together_a_stranger_is_refused_and_nothing_is_lef
         home = tmp_path / f"covey-site-{site}"
         assert len((home / run.name / "assignments.csv").read_text().splitlines()) == 301
         assert [entry["kind"] for entry in read_ledger(home)][:2] == ["hello", "train"]
+        assert (home / run.name / "model.covey").read_bytes() == (run / "model.covey").read_bytes()
+        assert [entry["kind"] for entry in read_ledger(home)].count("deliver") == 1
+        until((home / run.name / "clusters.html").exists)
         assert home.stat().st_mode & 0o777 == 0o700
+    assert "2 of 2 sites have the model" in said
 
     logs = {site: tmp_path / f"covey-site-{site}" / "logs" for site in ("north", "south")}
     assert {path.name for path in logs["north"].glob("*.log")} == {"connection.log", "trainer.log"}
