@@ -21,6 +21,7 @@ from packaging.utils import canonicalize_name
 ROOT = Path(__file__).parents[1]
 LOCK, TORCH_LOCK = ROOT / "constraints.txt", ROOT / "constraints-torch.txt"
 TORCH = ("torch", "torchvision")
+PINNED = ("sympy", "mpmath")  # by some builds of PyTorch, though others bring them, too
 BUILDS = ("cuda-", "nvidia-", "triton")  # what PyTorch pins itself, and each build otherwise
 HEAD = """\
 # What the tests pass with{what}. Made by `make lock`, for Python {python} alone:
@@ -61,7 +62,8 @@ def main() -> None:
     """Write both files."""
     python = ".".join(map(str, sys.version_info[:2]))
     everything, own = needed(), needed(without=TORCH)
-    torch = {name: version for name, version in everything.items() if name not in own}
+    torch = {name: v for name, v in everything.items() if name not in own or name in PINNED}
+    own = {name: version for name, version in own.items() if name not in torch}
     LOCK.write_text(constraints(own, python, ", but PyTorch"), encoding="utf-8")
     TORCH_LOCK.write_text(constraints(torch, python, " of PyTorch"), encoding="utf-8")
     print(f"{LOCK.name}: {len(own)} packages, {TORCH_LOCK.name}: {len(torch)}")

@@ -168,12 +168,30 @@ def gallery_command(
         serve_page(shown, opened.facts, port, lambda url: _say(f"open {url}"))
 
 
+def export_command(
+    model: ModelArgument,
+    to: Annotated[
+        str, typer.Option("--to", help="onnx, torch-export or safetensors", metavar="FORMAT")
+    ],
+    output: Annotated[
+        Path,
+        typer.Option("--output", "-o", help="a new folder for it", metavar="DIR"),
+    ] = Path("exported"),
+) -> None:
+    """Write a model for other tools: a folder with its preprocessing and a model card."""
+    from deploy.using.exporting import export  # noqa: PLC0415 (torch)
+    from deploy.using.model import open_model  # noqa: PLC0415
+
+    _say(f"exported: {export(open_model(model, 'cpu'), to, output)}")
+
+
 def add_to(app: App) -> None:
     """Make them commands of `app`."""
     app.command("assign", rich_help_panel=PANEL)(assign_command)
     app.command("gallery", rich_help_panel=PANEL)(gallery_command)
     app.command("name", rich_help_panel=PANEL)(name_command)
     app.command("embed", rich_help_panel=PANEL)(embed_command)
+    app.command("export", rich_help_panel=PANEL)(export_command)
     app.command("neighbours", rich_help_panel=PANEL)(neighbours_command)
 
 

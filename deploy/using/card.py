@@ -1,0 +1,85 @@
+"""The model card of an exported model: what it is, what it takes and gives, what is known of it."""
+
+from common.record.metrics import FIGURES
+from deploy.using.model import Opened
+
+LOADING = {
+    "onnx": """\
+```python
+import onnxruntime
+session = onnxruntime.InferenceSession("model.onnx")
+embeddings, similarity = session.run(None, {"images": images})
+```
+""",
+    "torch-export": """\
+```python
+import torch
+model = torch.export.load("model.pt2").module()
+embeddings, similarity = model(images)
+```
+
+Load it only where you trust whoever gave it to you: PyTorch's own format may run code.
+""",
+    "safetensors": """\
+```python
+from safetensors.torch import load_file
+tensors = load_file("model.safetensors")  # encoder.*, projector.*, centroids
+```
+
+`encoder.network.*` are the parameters of the network under the names of its own package.
+""",
+}
+
+
+def card(opened: Opened, kind: str, name: str) -> str:
+    """The card as Markdown."""
+    facts, networks = opened.facts, opened.networks
+    how, plan = facts.preprocessing, networks.plan
+    width = networks.model.width(networks.space)
+    colours = "RGB" if how.channels == 3 else "grey"
+    figures = "".join(
+        f"| {FIGURES[key].title} | {value:.3f} | {FIGURES[key].about} |\n"
+        for key, value in facts.figures.items()
+    )
+    clusters = "".join(
+        f"| {cluster} | {_cell(facts.shown(cluster))} | "
+        f"{f'{facts.sizes[cluster]:,}' if facts.sizes else ''} |\n"
+        for cluster in range(facts.clusters)
+    )
+    over = f"{facts.images:,} images at {facts.sites} sites" if facts.images else "no images known"
+    return f"""\
+# {_cell(facts.recipe)}: {networks.plan.encoder}, {facts.clusters} clusters
+
+An image encoder and {facts.clusters} clusters, learned without labels by Covey {facts.covey} over
+{over} (run `{_cell(facts.run)}`, {facts.created}). No image left its site.
+
+## Use
+
+{LOADING[kind]}
+- **Takes** `images`: float32 (N, {how.channels}, {how.side}, {how.side}) in [0, 1], {colours}. A
+  picture is made square ({how.fit}), scaled to {how.side} pixels (bilinear, antialiased) and
+  divided by 255: `preprocessing.json`. Mean and standard deviation are part of the model.
+- **Gives** embeddings (N, {width}) of unit length ({networks.space} output), and their cosines
+  (N, {facts.clusters}) with the clusters' centres: the largest is the picture's cluster.
+  `clusters.json` has the names.
+
+## What is known of it
+
+| figure | value | what it means |
+|---|---|---|
+{figures}
+These are of the images that it was learned from. Pictures of another kind may fall into any
+cluster: nothing says that a picture belongs to none but a small cosine.
+
+| cluster | name | images |
+|---|---|---|
+{clusters}
+Encoder `{plan.encoder}`, normalisation `{plan.normalisation}`, {plan.rounds} training rounds,
+seed {plan.seed}.
+The file `{name}` is derived from `model.covey`, identity `{opened.identity}`.
+"""
+
+
+def _cell(text: str) -> str:
+    """Text that a table of Markdown, and a heading, take as it is."""
+    return "".join(f"\\{c}" if c in "\\|`*_<>[]#" else c for c in text)
