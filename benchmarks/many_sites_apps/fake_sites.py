@@ -11,6 +11,7 @@ import threading
 import time
 from pathlib import Path
 
+import httpx
 import numpy as np
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec
@@ -40,7 +41,12 @@ def main() -> None:
 def live(fleet: Fleet, number: int) -> None:
     """One site."""
     with fleet:
-        fleet.enter()
+        while True:
+            try:
+                fleet.enter()
+                break
+            except httpx.HTTPError:  # the server is busy: a site comes again
+                time.sleep(1.0)
         while True:
             try:
                 delivery = fleet.next()

@@ -19,7 +19,7 @@ from typing import Self
 from deploy.coordinator.upstream_connection import Connection, Header, UpstreamError
 from deploy.identity.address import Address
 
-CONNECT = 5.0  # seconds
+CONNECT = 20.0  # seconds, with the TLS handshake, for which a busy SuperLink may take long
 IDLE = 60.0  # seconds; the SuperLink closes after 75: none is used that has just been closed
 
 
