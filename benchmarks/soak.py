@@ -5,18 +5,20 @@
 
 A local federation of real processes (TLS, authentication) trains `fedsimclr` on a few images, so
 that nearly all of its time is exchanges. Every `--every` seconds are read: the memory of each
-process that no other one shares, the database with its log, all logs and all temporary files. The
+process that no other one shares, the database with its log, the objects of messages that the
+SuperLink holds and their files, all logs and all temporary files. The
 table has a row for each of a few moments, up to the end or to Ctrl-C. Nothing may have grown since
 the first hundred exchanges but the run's own record, which has a line for each.
 """
 
 import os
+import sqlite3
 import statistics
 import sys
 import tempfile
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from typing import Annotated
 
@@ -104,6 +106,8 @@ def sampled(
                 "exchanges": float(done(run)),
                 **memory(federation),
                 "MB database": size(folder / "federation", "superlink.db*"),
+                "MB objects": size(folder / "federation", "objects/*"),
+                "objects": float(objects(folder / "federation")),
                 "MB logs": size(folder / "logs", "*"),
                 "MB temporary": size(temporary, "*"),
                 "MB record": size(run, EVENTS),
@@ -142,6 +146,15 @@ def size(folder: Path, pattern: str) -> float:
     return total / 1e6
 
 
+def objects(folder: Path) -> int:
+    """Objects of messages that the SuperLink's database knows of, in it or in files."""
+    for path in folder.rglob("superlink.db"):
+        database = sqlite3.connect(f"file:{path}?mode=ro", uri=True)
+        with closing(database), suppress(sqlite3.OperationalError):  # it is being changed just now
+            return int(database.execute("SELECT count(*) FROM objects").fetchone()[0])
+    return 0
+
+
 def around(samples: list[Sample], exchanges: float) -> list[Sample]:
     """The samples nearest to so many exchanges."""
     return sorted(samples, key=lambda s: abs(s["exchanges"] - exchanges))[:AROUND]
@@ -169,7 +182,7 @@ def report(samples: list[Sample], sites: int) -> None:
     last = samples[-1]["exchanges"]
     moments = [min(BEFORE, last / 2), *(share * last for share in MOMENTS)]
     show(
-        f"{last:.0f} rounds, {sites} sites: minutes, and MB",
+        f"{last:.0f} rounds, {sites} sites: minutes, MB, and objects",
         ("exchanges", *(name.removeprefix("MB ") for name in names)),
         [(f"{m:.0f}", *(at(samples, m, name) for name in names)) for m in moments],
     )
