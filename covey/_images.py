@@ -58,14 +58,20 @@ def read(given: Pictures, how: Preparation, resize: bool) -> Images:
     if isinstance(given, Sequence) or hasattr(given, "convert"):
         images = given if isinstance(given, Sequence) else [given]
         return _from_pil(images, how)
-    array = pixels(_array(given), "images")
+    array = pixels(_array(given), "images", how.given_window)
     return _shaped(_numbered(array), how.channels, how.side, resize, "these")
 
 
 def _from_path(spec: str, how: Preparation, resize: bool) -> Images:
     if spec not in DATASETS and Path(spec).is_dir():
         return _images(read_folder(Path(spec), how))
-    return _shaped(_images(load(spec)), how.channels, how.side, resize, f"those of {spec}")
+    return _shaped(
+        _images(load(spec, how=Preparation(window=how.window))),
+        how.channels,
+        how.side,
+        resize,
+        f"those of {spec}",
+    )
 
 
 def _from_pil(given: Sequence[Any], how: Preparation) -> Images:

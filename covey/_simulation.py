@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from common.config import recipes
 from common.config.options import Plan
 from common.data.npz import pixels
+from common.data.preparation import Window
 from common.utils.errors import UserError
 from covey._run import Run, read
 
@@ -62,7 +63,7 @@ def simulate(
     place = new_folder(Path("runs"), plan.recipe, None if folder is None else Path(folder))
     with unless_empty(place):
         if data is not None and not isinstance(data, str | Path):
-            given["dataset"] = str(_keep(data, place))
+            given["dataset"] = str(_keep(data, place, plan.preparation.given_window))
         say = _say if progress else _say_nothing
         plan = _plan(recipe, spread_as_can_be(str(recipe), absolute_dataset(given), say))
         with _saying(plan, place, progress) as watch:
@@ -90,10 +91,10 @@ def _text(value: Option) -> str:
     return ",".join(_text(each) for each in value)
 
 
-def _keep(data: NDArray[Any] | Labelled, place: Path) -> Path:
-    """Images, with labels or without, as an .npz file in the run's folder: its path."""
+def _keep(data: NDArray[Any] | Labelled, place: Path, window: Window | None) -> Path:
+    """Images, with labels or without, as an .npz file of 8 bits in the run's folder: its path."""
     images, labels = data if isinstance(data, tuple) else (data, None)
-    arrays: dict[str, Any] = {"images": pixels(np.asarray(images), "data")}
+    arrays: dict[str, Any] = {"images": pixels(np.asarray(images), "data", window)}
     if labels is not None:
         arrays["labels"] = np.asarray(labels)
     path = place / DATA

@@ -53,7 +53,7 @@ def load(
     how = how or Preparation(side=side)
     if spec not in DATASETS and place(spec).is_dir():
         return read_folder(place(spec), how, images=images, seed=seed, cache=cache, watch=watch)
-    data = _read(spec, test=False)
+    data = _read(spec, how, test=False)
     if data is None:
         raise UserError(f"{spec} has no training images: need images, or x_train")
     if images:
@@ -61,12 +61,14 @@ def load(
     return data.shaped(how.channels, how.side)
 
 
-def load_test(spec: str, *, side: int = 0) -> ImageData | None:
-    """The test split of `spec`; None where there is none (a folder, `digits`, a plain .npz)."""
+def load_test(spec: str, *, side: int = 0, how: Preparation | None = None) -> ImageData | None:
+    """The test split of `spec`, with `side` or `how` as in `load`; None where there is none (a
+    folder, `digits`, a plain .npz)."""
+    how = how or Preparation(side=side)
     if spec not in DATASETS and place(spec).is_dir():
         return None
-    data = _read(spec, test=True)
-    return data.resized(side) if data is not None and side else data
+    data = _read(spec, how, test=True)
+    return None if data is None else data.shaped(how.channels, how.side)
 
 
 def has_labels(spec: str) -> bool:
@@ -80,12 +82,12 @@ def has_labels(spec: str) -> bool:
     return path.suffix != ".npz" or names_labels(path)
 
 
-def _read(spec: str, *, test: bool) -> ImageData | None:
+def _read(spec: str, how: Preparation, *, test: bool) -> ImageData | None:
     if spec in DATASETS:
         return DATASETS[spec].read(test)
     path = place(spec)
     if path.suffix == ".npz":
-        return read_npz(path, test=test)
+        return read_npz(path, test=test, how=how)
     if path.exists():
         raise UserError(f"{spec} is neither a folder of images nor an .npz file")
     if os.sep in spec:

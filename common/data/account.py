@@ -94,7 +94,7 @@ WORDS = (
     "unreadable", "too large", f"{DUPLICATES} left out", "links that are not followed",
     "of other kinds", "hidden", "not drawn",
 )  # fmt: skip
-COPIES = "{} duplicates are used all the same (--copies drop leaves them out)"
+COPIES = "duplicates are used all the same (--copies drop leaves them out): {}"
 SINGLE = {
     DUPLICATES: "duplicate",
     f"{DUPLICATES} left out": "duplicate left out",

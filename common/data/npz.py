@@ -18,6 +18,7 @@ from numpy.lib.npyio import NpzFile
 from numpy.typing import NDArray
 
 from common.data.images import ImageData, Kind, Labels, Pixels, class_name
+from common.data.preparation import AUTO, Preparation, Window
 from common.utils.errors import UserError
 
 # What zipfile, zlib and numpy raise on files that are cut, overwritten or something else.
@@ -35,23 +36,32 @@ DAMAGE = (
 
 
 def read_npz(
-    path: Path, *, test: bool = False, classes: tuple[str, ...] = (), kind: Kind = "natural"
+    path: Path,
+    *,
+    test: bool = False,
+    classes: tuple[str, ...] = (),
+    kind: Kind = "natural",
+    how: Preparation = AUTO,
 ) -> ImageData | None:
     """The images of `path`, or with `test` its test split; None where it has none.
 
     `classes` names the labels 0, 1, ... of a known data set; without it the file's own `classes`
-    do, or else the labels' values are the names. `UserError` names the file and what is wrong.
+    do, or else the labels' values are the names. `how`: its window is that of values that are not
+    uint8. `UserError` names the file and what is wrong.
     """
     with _open(path) as file:
         plain = "images" in file
         key = "x_test" if test else "images" if plain else "x_train"
         if key not in file:
             return None
-        images = pixels(file[key], f"{path}: {key}")
+        stored = file[key]
+        images = pixels(stored, f"{path}: {key}", how.given_window)
+        windowed = stored.dtype != np.uint8 and how.given_window is not None
+        prepared = Preparation(window=how.window if windowed else "")
         own = "labels" if plain and not test else "y_test" if test else "y_train"
         values = _label_values(file[own], path, own, len(images)) if own in file else None
         if values is None:
-            return ImageData(images, None, (), _numbers(len(images)), kind)
+            return ImageData(images, None, (), _numbers(len(images)), kind, prepared=prepared)
         if not classes and "classes" in file:
             classes = tuple(class_name(str(c)) for c in np.asarray(file["classes"]).ravel())
         if not classes:
@@ -62,7 +72,8 @@ def read_npz(
             labels = np.searchsorted(names, values).astype(np.int64)
         else:
             labels = _index(values, len(classes), path, own)
-    return ImageData(images, labels, classes, _numbers(len(images)), kind)
+    names_of = _numbers(len(images))
+    return ImageData(images, labels, classes, names_of, kind, prepared=prepared)
 
 
 @contextmanager
@@ -90,13 +101,19 @@ def names_labels(path: Path) -> bool:
         return ("labels" if "images" in file else "y_train") in file
 
 
-def pixels(array: NDArray[Any], what: str) -> Pixels:
-    """(N, C, S, S) uint8 from any of the layouts; `UserError` calls the array `what`."""
+def pixels(array: NDArray[Any], what: str, window: Window | None = None) -> Pixels:
+    """(N, C, S, S) uint8 from any of the layouts; values of other types than uint8 through the
+    `window`, where there is one. `UserError` calls the array `what`."""
     if not isinstance(array, np.ndarray):  # a member of the archive that is no array at all
         raise ValueError(f"{what} is not an array")
     shape = array.shape
+    if window is not None and array.dtype.kind in "iuf" and array.dtype != np.uint8:
+        array = window.apply(array)
     if array.dtype.kind not in "iu" or (array.size and not 0 <= array.min() <= array.max() <= 255):
-        raise UserError(f"{what} must be integers from 0 to 255, not {array.dtype}")
+        raise UserError(
+            f"{what} must be integers from 0 to 255, not {array.dtype}"
+            " (--window LOW:HIGH makes others such)"
+        )
     if array.ndim == 3:
         array = array[:, None]
     elif array.ndim == 4 and array.shape[3] in (1, 3) and array.shape[1] not in (1, 3):

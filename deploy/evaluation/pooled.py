@@ -114,9 +114,9 @@ def pool(trained: Trained, asked: Asked) -> Pooled:
     # A folder's photographs have no side in common: they get the one that the sites' got.
     scale = asked.resize or plan.side or Path(spec).is_dir()
     side = trained.side if scale else 0
-    how = trained.how if Path(spec).is_dir() else Preparation(side=side)
+    how = trained.how if Path(spec).is_dir() else Preparation(side=side, window=trained.how.window)
     train = load(spec, images=0 if asked.dataset else plan.images, seed=plan.seed, how=how)
-    test = load_test(spec, side=side)
+    test = load_test(spec, how=how)
     if test is None:
         train, test = _hold_out(train, plan.seed)
     if train.labels is None or test.labels is None:

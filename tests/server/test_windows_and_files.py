@@ -15,6 +15,7 @@ from server.conversation.registration import SiteInfo
 from server.report import write_report
 from server.settling import settle_clusters, settle_window
 from tests.deploy.helpers import covey as covey_command
+from tests.server.sample_run import SampleRun
 
 
 @pytest.fixture
@@ -125,3 +126,13 @@ def test_windows_that_differ_are_named_and_one_that_all_have_is_the_plans() -> N
     ]
     given = plan.model_copy(update={"window": "1:2"})
     assert settle_window(given, [site("a", "0:9")], said.append) == (given, ())
+
+
+def test_the_report_has_each_sites_files_where_each_has_its_own(tmp_path: Path) -> None:
+    sample = SampleRun(rounds=2)
+    del sample.run["partition"]
+    first, *_ = sample.run["sites"]
+    sample.run["sites"][first]["files"] = {"used": 120, "unreadable": 3, "too_large": 1}
+    page = write_report(sample.write(tmp_path / "run")).read_text()
+    assert f"Files of {first}: 120 used, 3 unreadable, 1 too large." in page
+    assert page.count("Files of") == 1

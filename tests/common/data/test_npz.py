@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from common.data import load, load_test
+from common.data import Preparation, load, load_test
 from common.utils.errors import UserError
 
 RNG = np.random.default_rng(0)
@@ -138,3 +138,16 @@ def test_a_damaged_file_is_one_line_that_names_it(tmp_path: Path, kind: str) -> 
 def test_a_missing_file_is_said_so(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="there is no file"):
         load(str(tmp_path / "none.npz"))
+
+
+@pytest.mark.parametrize("kind", ["u2", "i4", "f4"])
+def test_deeper_values_are_read_through_a_window_that_is_given(tmp_path: Path, kind: str) -> None:
+    wide = np.arange(32).reshape(2, 4, 4) * 128
+    np.savez(tmp_path / "a.npz", images=wide.astype(kind), x_test=wide[:1].astype(kind))
+    how = Preparation(window="0:4080")
+    data, test = (found(str(tmp_path / "a.npz"), how=how) for found in (load, load_test))
+    assert np.array_equal(data.images[:, 0], np.rint(wide / 16).clip(0, 255))
+    assert np.array_equal(test.images, data.images[:1]) and data.window == "0:4080"
+    np.savez(tmp_path / "b.npz", images=np.full((2, 4, 4), 7, np.uint8))
+    plain = load(str(tmp_path / "b.npz"), how=how)
+    assert plain.images.max() == 7 and plain.window == ""

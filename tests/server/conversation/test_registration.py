@@ -58,3 +58,12 @@ def test_a_greeting_out_of_bounds_is_refused(parts, why) -> None:
 def test_a_fact_that_cannot_be_shown_is_left_out(fact) -> None:
     site = read_greeting(greeting(replace(GOOD, info=INFO | {"device": fact, "more": "x"})), "")
     assert site.facts.device is None and "more" not in site.facts.model_dump()
+
+
+@pytest.mark.parametrize(
+    ("told", "used"), [(list(range(9)), 0), ([4] * 9, 4), ([1] * 8, None), ([-1] * 9, None),
+                       ([2**40] * 9, None), ("nine", None)]
+)  # fmt: skip
+def test_what_a_site_says_of_its_files_is_believed_within_bounds(told, used) -> None:
+    files = read_greeting(greeting(replace(GOOD, info=INFO | {"files": told})), "").facts.files
+    assert (files and files.used) == used
