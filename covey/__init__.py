@@ -14,6 +14,7 @@ Importing this imports no torch.
 
 from common.utils.errors import UserError as Error
 from common.utils.version import covey_version as _version
+from covey._estimator import ClusterModel
 from covey._images import Images, Pictures
 from covey._model import Model, load
 from covey._run import Round, Run, Stage, runs
@@ -21,6 +22,7 @@ from covey._simulation import Option, simulate
 
 __version__ = _version()
 __all__ = [
+    "ClusterModel",
     "Error",
     "Images",
     "Model",

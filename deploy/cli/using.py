@@ -185,12 +185,44 @@ def export_command(
     _say(f"exported: {export(open_model(model, 'cpu'), to, output)}")
 
 
+def compare_command(
+    runs: Annotated[
+        list[Path],
+        typer.Argument(
+            metavar="RUN...", help="the folders of two runs or more", autocompletion=complete_run
+        ),
+    ],
+    output: Annotated[
+        Path | None,
+        typer.Option(
+            "--output",
+            "-o",
+            help=about("also as a page, to this file", default="none"),
+            metavar="FILE",
+            show_default=False,
+        ),
+    ] = None,
+    json_file: JsonOption = None,
+) -> None:
+    """Show runs side by side: settings that differ, figures, what they cost."""
+    from common.utils.files import write_atomic  # noqa: PLC0415
+    from deploy.using.comparing import as_json, compare, page, read, show  # noqa: PLC0415
+
+    comparison = compare(read(runs))
+    show(comparison, console)
+    if output is not None:
+        write_atomic(output, page(comparison).encode(errors="backslashreplace"))
+        _say(f"page: {output}")
+    write_json(json_file, as_json(comparison))
+
+
 def add_to(app: App) -> None:
     """Make them commands of `app`."""
     app.command("assign", rich_help_panel=PANEL)(assign_command)
     app.command("gallery", rich_help_panel=PANEL)(gallery_command)
     app.command("name", rich_help_panel=PANEL)(name_command)
     app.command("embed", rich_help_panel=PANEL)(embed_command)
+    app.command("compare", rich_help_panel="What there is")(compare_command)
     app.command("export", rich_help_panel=PANEL)(export_command)
     app.command("neighbours", rich_help_panel=PANEL)(neighbours_command)
 

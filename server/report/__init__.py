@@ -87,6 +87,9 @@ def _facts(record: RunRecord, sites: int) -> list[tuple[str, str]]:
         ("clusters", formats.count(plan.get("clusters") or None)),
         ("rounds", rounds),
         ("time", formats.duration(accounts.total_seconds(record) or None)),
-        ("sent", formats.size(accounts.total_bytes(record) or None)),
+        (
+            "would be sent" if accounts.is_simulated(record) else "sent",
+            formats.size(accounts.total_bytes(record) or None),
+        ),
         ("seed", str(plan.get("seed", formats.NONE))),
     ]

@@ -55,7 +55,8 @@ def _bytes(record: RunRecord) -> Figure | None:
         event.round: {down.name: float(event.bytes_down), up.name: float(event.bytes_up)}
         for event in record.rounds
     }
-    note = f"Over all sites. In all {formats.size(total_bytes(record))}, stage ends included."
+    total = formats.size(total_bytes(record))
+    note = f"Over all sites. In all {total}, stage ends included.{_counted(record)}"
     return _bars(
         record,
         columns,
@@ -114,6 +115,17 @@ def _bars(
     rounds = planned_rounds(record)
     svg = stacked_bars(columns, keys, bands(record, 0.5), rounds, label=title, written=written)
     return Figure(title, note, svg, [(colour_of(key, i), key) for i, key in enumerate(keys)])
+
+
+def is_simulated(record: RunRecord) -> bool:
+    """Whether its sites were in one process, or in Flower's simulation: nothing was sent."""
+    return record.run.engine in ("in-process", "ray")
+
+
+def _counted(record: RunRecord) -> str:
+    if not is_simulated(record):
+        return ""
+    return " Simulated: counted as if the sites were on other machines; nothing was sent."
 
 
 def total_bytes(record: RunRecord) -> float:
