@@ -4,13 +4,16 @@
 leaves the site.
 """
 
+import hashlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import torch
 from torch import Tensor
 
 from common.augmentations import Augmentation
+from common.augmentations.seeded import mixed
 from common.config.options import Plan
 from common.data import ImageData
 from common.objectives.base import Batch
@@ -24,7 +27,8 @@ class Dataset:
 
     `images` (N, C, H, W) uint8, on `device` where they fit; `labels` (N,) in the numbering of the
     federation's classes, None where there are none; `names` of the N images; `train` (n,) and
-    `held` (m,): which of them are trained on, and which are kept for kNN and probe.
+    `held` (m,): which of them are trained on, and which are kept for kNN and probe. `digests` (N,)
+    int64 on the CPU: what `drawn` knows the images by, None where the plan does not draw by image.
     """
 
     site: str
@@ -34,6 +38,7 @@ class Dataset:
     train: Tensor
     held: Tensor
     device: torch.device
+    digests: Tensor | None = None
 
 
 class SiteImages:
@@ -53,15 +58,37 @@ class SiteImages:
         where the site has another class."""
         train, held = self._split(plan)
         labels = self._labels_among(classes)
-        return Dataset(self.site, self._images, labels, self.data.names, train, held, self.device)
+        return Dataset(
+            self.site,
+            self._images,
+            labels,
+            self.data.names,
+            train,
+            held,
+            self.device,
+            self._digests if plan.by_image else None,
+        )
 
     def _split(self, plan: Plan) -> tuple[Tensor, Tensor]:
-        """Indices of the training and of the evaluation images: fixed over a run."""
+        """Indices of the training and of the evaluation images: fixed over a run. By image, each is
+        among the one or the other by itself, but that at least two are trained on."""
         n = len(self._images)
-        drawn = seeds.generator("cpu", plan.seed, self.site, "split")
-        order = torch.randperm(n, generator=drawn).to(self.device)
-        held = min(max(1, round(n * plan.evaluation_share)), n - 2)
+        if plan.by_image:
+            numbers = drawn(self._digests, plan.seed, "split")
+            held = int((numbers < int(plan.evaluation_share * 2**63)).sum())
+            order = numbers.argsort(stable=True).to(self.device)
+        else:
+            generator = seeds.generator("cpu", plan.seed, self.site, "split")
+            held = max(1, round(n * plan.evaluation_share))
+            order = torch.randperm(n, generator=generator).to(self.device)
+        held = min(held, n - 2)
         return order[held:], order[:held]
+
+    @cached_property
+    def _digests(self) -> Tensor:
+        """The first 63 bits of each image's SHA-256."""
+        found = [hashlib.sha256(image.tobytes()).digest()[:8] for image in self.data.images]
+        return torch.tensor([int.from_bytes(each, "big") >> 1 for each in found])
 
     def _labels_among(self, classes: Sequence[str]) -> Tensor | None:
         if self._labels is None or not classes:
@@ -71,6 +98,12 @@ class SiteImages:
             raise UserError(f"site {self.site}: its classes are not among the server's")
         renumber = torch.tensor([classes.index(name) for name in own])
         return renumber.to(self.device)[self._labels]
+
+
+def drawn(digests: Tensor, *about: str | int) -> Tensor:
+    """A number in [0, 2^63) for each of the images with these `digests` (N,), drawn for what it is
+    `about`: the same wherever the image is."""
+    return mixed(digests ^ seeds.derive_seed(*about)) & (2**63 - 1)
 
 
 def view_batches(

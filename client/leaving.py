@@ -25,6 +25,10 @@ def check_leaving(reply: Reply, task: Task) -> None:
         raise MessageError(f"{reply.kind} of round {reply.round} was not asked for")
     if reply.groups and exchange.brings is Brings.NOTHING:
         raise MessageError("groups: not asked for")
+    if exchange.of_batch and reply.groups and reply.examples < task.min_count:
+        raise MessageError(
+            f"groups: {reply.examples} images, and none of fewer than {task.min_count} may leave"
+        )
     check_reply(reply, exchange, _sizes(asked, task), len(task.data.images))
     for each in exchange.sums_in("tables").values():
         if each.behind is Behind.MIN_COUNT and each.name in reply.tables:
@@ -42,7 +46,7 @@ def _sizes(asked: Instruction, task: Task) -> Sizes:
         classes=len(asked.classes),
         sent=0 if asked.centroids is None else len(asked.centroids.counts),
         landmarks=statistic.at_most(images) if isinstance(statistic, Landmarks) else 0,
-        epochs=task.stage.local_epochs,
+        epochs=task.stage.passes(images),
     )
 
 

@@ -10,12 +10,14 @@ from pathlib import Path
 
 from client.workbench import Workbench
 from common.objectives.base import Objective
+from common.objectives.pooled import Pooled
 from common.protocol.declaration import Brings, Given, Needs, When
 from common.protocol.messages import MOST_CLASSES, Instruction
 from common.solvers.base import statistics_of, width_of
 from common.utils.errors import UserError
 
 LONGEST_NAME = 100
+MOST_STEPS = 2**40  # in a pass over all sites' images: no federation has as many images
 OF_A_RUN = re.compile(
     r"state-\d+\.(safetensors|broken)|assignments\.csv|model\.covey|clusters\.html|names\.json"
     r"|\..*\.part"
@@ -75,10 +77,17 @@ def check_parts(instruction: Instruction, bench: Workbench) -> None:
 
 def _check_asked(instruction: Instruction, bench: Workbench) -> None:
     """That the stage's objective or solver does what is asked for."""
-    name = instruction.plan.stages[instruction.stage].method
-    exchange = instruction.exchange
+    stage, exchange = instruction.plan.stages[instruction.stage], instruction.exchange
+    name = stage.method
     if exchange.solves and instruction.asked not in statistics_of(bench.model):
         raise UserError(f"{name} solves nothing from {instruction.asked}")
+    if exchange.in_a_round and exchange.of_batch != stage.synchronous:
+        how = "synchronous" if stage.synchronous else "not synchronous"
+        raise UserError(f"{exchange.kind}: stage {stage.name!r} is {how}")
+    if exchange.of_batch and not 1 <= instruction.steps <= MOST_STEPS:
+        raise UserError(f"{exchange.kind}: {instruction.steps} steps in a pass")
+    if exchange.of_batch and not isinstance(bench.model, Pooled):
+        raise UserError(f"the loss of {name} is no function of means")
     if exchange.brings is Brings.SHARED and not isinstance(bench.model, Objective):
         raise UserError(f"{name} is not trained")
     if exchange.brings is Brings.PREPARED and not bench.prepares:

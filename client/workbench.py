@@ -121,6 +121,11 @@ class Workbench:
             groups = {name: g for name, g in groups.items() if not name.endswith(BUFFERS)}
         return groups
 
+    def gradient_groups(self) -> dict[str, Floats]:
+        """The gradient of what is trained, one flat array per group."""
+        shared = self.model.shared().items()
+        return layout.flatten_gradients({n: m for n, m in shared if n != self.prepares})
+
 
 class Workshop:
     """Builds workbenches and keeps the last one, and the last model that came with a `prepare`,
@@ -165,11 +170,11 @@ class Workshop:
         self._received = groups
 
     def whole(self, instruction: Instruction, prepared: str) -> Instruction:
-        """A `train` that brings the `prepared` module alone, with the other groups as they were
+        """A message that brings the `prepared` module alone, with the other groups as they were
         received; `UserError` where they are not there, or not the same."""
         groups = instruction.groups
         alone = prepared and all(module_of(name) == prepared for name in groups)
-        if instruction.exchange.brings is not Brings.SHARED or not alone:
+        if instruction.exchange.brings not in (Brings.SHARED, Brings.GRADIENT) or not alone:
             return instruction
         groups = {**self._received, **groups}
         if digest_of(groups) != instruction.state:

@@ -27,6 +27,7 @@ from common.solvers.base import Landmarks
 from common.utils.errors import UserError
 from common.utils.seeds import derive_seed
 from server.aggregation.optimisers import OPTIMISERS
+from server.aggregation.stepping import STEPS, step
 from server.clustering.rules import shared_landmarks
 from server.conversation.asking import Asking, Question
 from server.conversation.inquiry import Cost, Inquiry, account
@@ -68,13 +69,18 @@ class CoveyStrategy(Strategy):
         while not self.is_over:
             self._enter_stage(grid, self.state.closed)
             spent = self._prepare(grid, self.state.round + 1)
-            self._end_round(self._ask(grid, "train", self.state.round + 1), spent)
+            self._end_round(self._ask(grid, self._training, self.state.round + 1), spent)
             self._end_stages(grid)
 
     @property
     def is_over(self) -> bool:
         """Whether every stage has ended."""
         return self.state.closed == len(self.plan.stages)
+
+    @property
+    def _training(self) -> Kind:
+        """The exchange that a round of the stage is."""
+        return "gradient" if self.plan.stages[self.state.closed].synchronous else "train"
 
     @property
     def arrays(self) -> ArrayRecord:
@@ -123,9 +129,11 @@ class CoveyStrategy(Strategy):
         from the model that all have received; what it cost."""
         if not self.model.prepares(self.state.closed):
             return []
-        exchange = self._ask(grid, "prepare", number)
-        groups = {**self.state.groups, **exchange.update.result()}
-        self.state = replace(self.state, groups=groups)
+        synchronous = self.plan.stages[self.state.closed].synchronous
+        exchange = self._ask(grid, "statistics" if synchronous else "prepare", number)
+        if exchange.update.examples:
+            groups = {**self.state.groups, **exchange.update.result()}
+            self.state = replace(self.state, groups=groups)
         return [exchange.cost]
 
     def _end_round(self, inquiry: Inquiry, spent: Sequence[Cost]) -> None:
@@ -133,6 +141,9 @@ class CoveyStrategy(Strategy):
         number, measured = inquiry.asked.round, inquiry.measured
         index, stage_round = self.plan.stage_of(number)
         stage = self.plan.stages[index]
+        if stage.synchronous:
+            self._end_step(inquiry, spent)
+            return
         seed = derive_seed(self.plan.seed, "merge", number)
         merged = measured.merge(stage.centroids, self.state.centroids, seed)
         by = clusterer(stage, measured)
@@ -160,6 +171,32 @@ class CoveyStrategy(Strategy):
         )
         self._advance(Checkpoint(number, self.state.closed, groups, centroids, memory))
 
+    def _end_step(self, inquiry: Inquiry, spent: Sequence[Cost]) -> None:
+        """The state after a step on one batch of all sites' images. Of a batch of which no site has
+        enough there is nothing to learn, and the state is as it was."""
+        number = inquiry.asked.round
+        index, stage_round = self.plan.stage_of(number)
+        stage, state = self.plan.stages[index], self.state
+        self.folder.log(
+            RoundEvent(
+                round=number,
+                stage=index,
+                stage_name=stage.name,
+                stage_round=stage_round,
+                loss=inquiry.measured.losses(),
+                received={},
+                cluster_sizes=(),
+                **account(inquiry, spent),
+            )
+        )
+        groups, memory = dict(state.groups), dict(state.memory)
+        if inquiry.update.examples:
+            done = (stage_round - 1) / stage.rounds
+            gradient = inquiry.update.result()
+            groups, memory = step(stage, state.groups, gradient, state.memory, done)
+        memory[STEPS] = np.array([inquiry.asked.steps], np.float32)
+        self._advance(Checkpoint(number, state.closed, groups, state.centroids, memory))
+
     def _advance(self, state: Checkpoint) -> None:
         self.state = state
         self.folder.save(state)
@@ -185,7 +222,7 @@ class CoveyStrategy(Strategy):
         self._enter_stage(grid, self.state.closed)
         number = self.state.round + 1
         spent = self._prepare(grid, number)
-        inquiry = self.asking.open(self.state, Question("train", number))
+        inquiry = self.asking.open(self.state, Question(self._training, number))
         self._open = inquiry, spent
         return list(inquiry.messages().values())
 

@@ -77,7 +77,7 @@ def test_sites_that_change_nothing_change_nothing_under_partial_participation(
     tmp_path: Path, monkeypatch
 ) -> None:
     """Weights that sum to less than 1 would shrink the model."""
-    monkeypatch.setattr("client.tasks.train.train_round", lambda *_: {"loss": 0.0})
+    monkeypatch.setattr("client.tasks.train.train_round", lambda *_: ({"loss": 0.0}, 8))
     the_plan = plan(sites=5, participation=0.4, **{"size-skew": 1})
     simulate(the_plan, tmp_path / "run")
     saved = load_file(tmp_path / "run" / "checkpoint.safetensors")

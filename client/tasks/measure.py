@@ -93,7 +93,7 @@ def _chosen(task: Task, seen: Embedded, by_centroid: Tensor) -> Tensor:
 
 def _count_knn(task: Task, points: Tensor) -> dict[str, float]:
     labels, train, held = task.data.labels, task.data.train, task.data.held
-    if labels is None:
+    if labels is None or not len(held):
         return {}
     correct = measure.knn_correct(points[train], labels[train], points[held], labels[held])
     return {"knn_correct": correct, "held": len(held)}

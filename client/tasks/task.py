@@ -4,11 +4,13 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
 
+from client.batch import batches_of_step, rows_of_step
 from client.dataset import Dataset, view_batches
 from client.embedding import Embedded, Memory, Seen, embed, embed_outputs, embed_pairs, embed_views
 from client.features import Features
@@ -136,11 +138,26 @@ class Task:
         with self.phase("embed"), bench.precision():
             return measured(bench.model, bench.augmentation, images, self.data.train, *more)
 
+    @cached_property
+    def rows(self) -> Tensor:
+        """Which training images are in the batch that a synchronous stage's step is about; none
+        where they are fewer than may be told of."""
+        steps = self.instruction.steps
+        rows = rows_of_step(self.data, self.plan, self.instruction.stage, self.stage_round, steps)
+        return rows if len(rows) >= self.min_count else rows[:0]
+
+    def batches(self) -> Iterator[Batch]:
+        """Their views."""
+        number = self.instruction.round
+        return batches_of_step(self.data, self.bench.augmentation, self.rows, self.plan, number)
+
     def local_round(self, purpose: str) -> LocalRound:
         """What an objective may look at; its generator is for `purpose`."""
         sent = self.instruction.centroids
 
         def views() -> Iterator[Batch]:
+            if self.stage.synchronous:
+                return self.batches()
             size = self.stage.batch_size
             return view_batches(self.data, self.bench.augmentation, size, self.generator("views"))
 
@@ -153,13 +170,16 @@ class Task:
             min_count=self.min_count,
         )
 
-    def reply(self, sums: Mapping[str, float] | None = None, **parts: Any) -> Reply:
-        """The answer with these `parts` of a `Reply`, its sums, and the seconds that were spent."""
+    def reply(
+        self, sums: Mapping[str, float] | None = None, examples: int | None = None, **parts: Any
+    ) -> Reply:
+        """The answer with these `parts` of a `Reply`, its sums, and the seconds that were spent;
+        `examples`: how many images are behind it, all training images where it does not say."""
         return Reply(
             kind=self.instruction.kind,
             site=self.data.site,
             round=self.instruction.round,
-            examples=len(self.data.train),
+            examples=len(self.data.train) if examples is None else examples,
             sums={"images": len(self.data.images), **(sums or {})},
             seconds=self.seconds,
             **parts,

@@ -1,6 +1,6 @@
 """A round at one site: what the objective prepares for it, and the local epochs."""
 
-import math
+from itertools import islice
 
 import torch
 from torch import Tensor
@@ -11,6 +11,7 @@ from client.tasks.task import Task
 from client.workbench import Workbench
 from common.config.options import Stage
 from common.objectives.base import LocalRound
+from common.optimisers import build_optimiser, learning_rate
 from common.protocol.messages import Reply
 
 
@@ -32,9 +33,8 @@ def train(task: Task) -> Reply:
     with task.phase("train"):
         memory = bench.merge(task.state, number, stage)
         site = task.local_round("train")
-        totals = train_round(bench, stage, task.stage_round, task.data, site)
-    sums = {f"loss.{name}": total for name, total in totals.items()}
-    sums["seen"] = len(task.data.train) * stage.local_epochs
+        totals, seen = train_round(bench, stage, task.stage_round, task.data, site)
+    sums = {"seen": seen, **{f"loss.{name}": total for name, total in totals.items()}}
     kept = bench.own_tensors() | bench.remember(memory, number, stage)
     if kept:
         task.store.save(number, kept)
@@ -43,24 +43,23 @@ def train(task: Task) -> Reply:
 
 def train_round(
     bench: Workbench, stage: Stage, stage_round: int, data: Dataset, site: LocalRound
-) -> dict[str, float]:
-    """Train the workbench's objective for `stage.local_epochs`; the sum of each loss term over the
-    images seen, by name."""
+) -> tuple[dict[str, float], int]:
+    """Train the workbench's objective for `stage.local_epochs`, or for `stage.local_steps`; the sum
+    of each loss term over the images seen, by name, and their number."""
     objective, generator = bench.objective.train(), site.generator
     parameters = [p for p in objective.parameters() if p.requires_grad]
     optimiser = build_optimiser(stage, parameters)
     received = [p.detach().clone() for p in parameters] if stage.proximal else []
-    n = len(data.train)
-    steps = stage.local_epochs * batches(n, stage.batch_size)
+    steps = stage.local_steps or stage.local_epochs * batches(len(data.train), stage.batch_size)
     totals: dict[str, Tensor] = {}
-    step, done = 0, (stage_round - 1) / stage.rounds  # done: of the stage
+    step, seen, done = 0, 0, (stage_round - 1) / stage.rounds  # done: of the stage
     with bench.precision():
         objective.begin_round(site)
-    for _ in range(stage.local_epochs):
+    while step < steps:
         objective.begin_epoch(site)
         objective.train()
         made = view_batches(data, bench.augmentation, stage.batch_size, generator)
-        for batch in ahead(made, data.device):
+        for batch in islice(ahead(made, data.device), steps - step):
             for group in optimiser.param_groups:
                 group["lr"] = learning_rate(stage, done)
             with bench.precision():
@@ -71,36 +70,13 @@ def train_round(
             if received:
                 pull_back(parameters, received, stage.proximal)
             optimiser.step()
-            step += 1
+            step, seen = step + 1, seen + len(batch.rows)
             done = (stage_round - 1 + step / steps) / stage.rounds
             objective.after_step(done)
             for name, term in {"loss": loss, **terms}.items():
                 totals[name] = totals.get(name, 0) + term.detach() * len(batch.rows)
     objective.end_round(site)
-    return {name: float(total) for name, total in totals.items()}
-
-
-def learning_rate(stage: Stage, done: float) -> float:
-    """The step size when the share `done` in [0, 1) of the stage lies behind; cosine: Loshchilov
-    and Hutter, ICLR 2017, eq. 5, without restarts."""
-    if stage.schedule == "constant":
-        return stage.learning_rate
-    return stage.learning_rate * (1 + math.cos(math.pi * done)) / 2
-
-
-def build_optimiser(stage: Stage, parameters: list[torch.nn.Parameter]) -> torch.optim.Optimizer:
-    """AdamW, or SGD with momentum; its state lives for one round."""
-    if stage.optimiser == "sgd":
-        return torch.optim.SGD(
-            parameters,
-            lr=stage.learning_rate,
-            momentum=stage.momentum,
-            weight_decay=stage.weight_decay,
-            fused=True,
-        )
-    return torch.optim.AdamW(
-        parameters, lr=stage.learning_rate, weight_decay=stage.weight_decay, fused=True
-    )
+    return {name: float(total) for name, total in totals.items()}, seen
 
 
 @torch.no_grad()

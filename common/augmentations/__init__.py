@@ -62,12 +62,13 @@ class Augmentation:
         a, b = self(torch.cat([images, images]), generator).chunk(2)
         return a, b
 
-    def seeded(self, images: Tensor, seeds: Tensor) -> Tensor:
+    def seeded(self, images: Tensor, seeds: Tensor, *, filled: bool = True) -> Tensor:
         """One view of each image (N, C, H, W), by its own of `seeds` (N,) int64: the same bits
         whatever the other images are, and in whatever order.
 
         On a CPU all batches have one size, a power of two, the last one filled up: there the last
-        bit of a number can depend on its place in a batch, and on where that ends.
+        bit of a number can depend on its place in a batch, and on where that ends. Not `filled`
+        up, a small batch takes less, and a view is the same but for such a bit.
         """
         _check(images)
         size = len(images)
@@ -77,9 +78,10 @@ class Augmentation:
         with torch.autocast(images.device.type, enabled=False):
             views = []
             for batch, own in zip(images.split(size), seeds.split(size), strict=True):
-                filled = torch.arange(size, device=images.device) % len(batch)
-                chance = SeededChance(own[filled])
-                views.append(self._view(batch[filled], chance.draws, chance.noise)[: len(batch)])
+                rows = torch.arange(size if filled else len(batch), device=images.device)
+                rows %= len(batch)
+                chance = SeededChance(own[rows])
+                views.append(self._view(batch[rows], chance.draws, chance.noise)[: len(batch)])
             return torch.cat(views)
 
     def plain(self, images: Tensor) -> Tensor:

@@ -5,6 +5,7 @@ import copy
 from common.augmentations import PRESETS
 from common.config.byzantine import check_byzantine
 from common.config.options import Plan, Stage
+from common.config.synchronous import check_synchronous
 from common.data.partition import parse
 from common.models.encoders import build_encoder
 from common.models.model import Model
@@ -34,6 +35,8 @@ def check_plan(plan: Plan) -> None:
                 f"stage {stage.name!r}: {stage.method} is solved, not trained: rounds must be 0, "
                 f"not {stage.rounds}"
             )
+        if stage.synchronous and stage.objective:
+            check_synchronous(plan, stage, model)
         needed = model.aggregation if isinstance(model, Objective) else ""
         if needed != stage.aggregation and (needed or stage.aggregation in PARTICULAR):
             raise UserError(

@@ -5,6 +5,8 @@ and LeCun, ICLR 2022 (arXiv 2105.04906), eqs. 1 to 4; FedDecorr: Shi et al., ICL
 2210.00226).
 """
 
+from collections.abc import Mapping
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -25,6 +27,16 @@ def standardised(z: Tensor) -> Tensor:
     """`z` (N, p) as float32, each dimension with mean 0 and variance 1 over the batch."""
     z = z.float()
     return (z - z.mean(dim=0)) * (z.var(dim=0, correction=0) + 1e-5).rsqrt()
+
+
+def pooled_cross_correlation(of: Mapping[str, Tensor]) -> Tensor:
+    """`cross_correlation` (p, p) from means over a batch: of a and b (p,), of their squares, and
+    `cross` of a bᵀ (p, p)."""
+    deviations = [
+        (of[f"square_{view}"] - of[f"mean_{view}"].square()).clamp_min(0) + 1e-5 for view in "ab"
+    ]
+    a, b = (each.rsqrt() for each in deviations)
+    return (of["cross"] - torch.outer(of["mean_a"], of["mean_b"])) * torch.outer(a, b)
 
 
 def off_diagonal(matrix: Tensor) -> Tensor:

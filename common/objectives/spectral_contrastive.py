@@ -13,6 +13,8 @@ control variate, as in SCAFFOLD: Karimireddy et al., ICML 2020), so that local s
 overshoot. β says how far the own moment speaks for everybody's: the share of R̄ that it explains,
     β = 1 - ‖R⁰_k - R̄‖² / ‖R̄‖²,   at least `own`:
 about 1 where sites are alike, its least where each has a class of its own; nobody sets it by hand.
+In a synchronous stage every batch is everybody's, R is the batch's over all sites and the loss is L
+(`common/objectives/pooled.py`).
 At the first step, were it on all images of each site, the mean of the sites' gradients is the
 pooled loss's, however the images are spread and whatever β (of batches, up to the variance of R_k);
 with one site R̄ is its R⁰_k, of the same views, and L_k is L.
@@ -22,6 +24,7 @@ Sources: the loss: HaoChen, Wei, Gaidon and Ma, NeurIPS 2021 (arXiv 2106.04156),
 moment: ours (`docs/researcher/covey.md`).
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import torch
@@ -31,7 +34,8 @@ from torch import Tensor, nn
 from common.losses.spectral import explained, repulsion, second_moment
 from common.models.encoders import Encoder
 from common.models.heads import mlp
-from common.objectives.base import LocalRound, Objective, Representations
+from common.objectives.base import LocalRound, Representations
+from common.objectives.pooled import Pooled
 
 
 @dataclass(frozen=True)
@@ -53,7 +57,7 @@ class SecondMoment(nn.Module):
         self.value = nn.Parameter(torch.zeros(width, width), requires_grad=False)
 
 
-class SpectralContrastive(Objective):
+class SpectralContrastive(Pooled):
     """Two views attract; the second moment of all sites' images repels."""
 
     name = "spectral-contrastive"
@@ -90,6 +94,22 @@ class SpectralContrastive(Objective):
             total += second_moment(self._on_sphere(z)) * len(batch.a)
             images += len(batch.a)
         return total / images
+
+    def synchronise(self) -> None:
+        """R̄ is shared in any case."""
+
+    def statistics(self, seen: Representations) -> dict[str, Tensor]:
+        z = torch.cat([self._on_sphere(z) for z in (seen.z_a, seen.z_b)])
+        return {"value": second_moment(z)}
+
+    def by_statistics(
+        self, seen: Representations, statistics: Mapping[str, Tensor]
+    ) -> dict[str, Tensor]:
+        z_a, z_b = (self._on_sphere(z) for z in (seen.z_a, seen.z_b))
+        return {
+            "attraction": -2 * (z_a * z_b).sum(dim=1).mean(),
+            "repulsion": repulsion(statistics["value"]),
+        }
 
     def terms(self, seen: Representations) -> dict[str, Tensor]:
         z_a, z_b = (self._on_sphere(z) for z in (seen.z_a, seen.z_b))

@@ -45,6 +45,7 @@ class Brings(StrEnum):
     NOTHING = "none"
     SHARED = "all that is shared"
     PREPARED = "the one that is prepared"
+    GRADIENT = "the gradient of those that are trained"
 
 
 class Given(StrEnum):
@@ -220,7 +221,9 @@ class Exchange:
     come back; `tells`: facts, as words. `figures`: what the server concludes, of an exchange that a
     stage ends with for their sake. `robust`: whether its answers must be as many as the stage's
     rules against Byzantine sites need, beside the quorum. `steps`: whether it may come several
-    times in a row, numbered from 1. `call`: which of Flower's calls it is.
+    times in a row, numbered from 1. `call`: which of Flower's calls it is. `of_batch`:
+    whether it is about one batch of all sites' images, in a synchronous stage; a site with fewer
+    than `min-count` of them brings nothing, and says 0 examples.
     """
 
     kind: str
@@ -241,6 +244,7 @@ class Exchange:
     robust: bool = True
     steps: bool = False
     call: Literal["train", "evaluate", "query"] = "evaluate"
+    of_batch: bool = False
 
     def __post_init__(self) -> None:
         names = [(each.part, each.name) for each in self.sums]
@@ -276,3 +280,11 @@ class Exchange:
                     yield Number(**{**vars(each), "name": f"{each.family}.{index}"})
             else:
                 yield each
+
+
+def declared(*exchanges: Exchange) -> dict[str, Exchange]:
+    """kind -> declaration."""
+    table = {each.kind: each for each in exchanges}
+    if len(table) < len(exchanges):
+        raise ValueError("two exchanges of one kind")
+    return table

@@ -28,6 +28,7 @@ from common.protocol.declaration import (
     Property,
     Sum,
     When,
+    declared,
 )
 from common.protocol.parts import (
     GRAM,
@@ -37,23 +38,22 @@ from common.protocol.parts import (
     LOCAL,
     LOSSES,
     OWN_CENTROIDS,
+    PATCHES,
     SECOND_MOMENT,
     SOME_IMAGES,
     SPREAD,
+    WITHIN,
 )
 from common.record.metric import Metric
 
-__all__ = ["EXCHANGES", "MOST_SETS", "Metric"]  # a metric is what a declaration's figures are
+__all__ = [
+    "EXCHANGES",
+    "MOST_SETS",
+    "Metric",
+    "declared",
+]  # a metric is what a declaration's figures are
 
 MOST_SETS = 64  # of centroids in one step of Lloyd's algorithm
-
-
-def declared(*exchanges: Exchange) -> dict[str, Exchange]:
-    """kind -> declaration."""
-    table = {each.kind: each for each in exchanges}
-    if len(table) < len(exchanges):
-        raise ValueError("two exchanges of one kind")
-    return table
 
 
 EXCHANGES = declared(
@@ -103,20 +103,34 @@ EXCHANGES = declared(
         call="train",
     ),
     Exchange(
+        kind="statistics",
+        about="the means of one step's batch that its loss knows all sites' images by",
+        doing="means of the batch",
+        when=When.ROUND,
+        asks=Asks.SHARE,
+        brings=Brings.PREPARED,
+        numbers=(IMAGES,),
+        robust=False,
+        of_batch=True,
+    ),
+    Exchange(
+        kind="gradient",
+        about="the gradient of one step's batch",
+        doing="gradients",
+        when=When.ROUND,
+        asks=Asks.SHARE,
+        brings=Brings.GRADIENT,
+        numbers=(IMAGES, Number("seen", "images in the batch", behind=Behind.MIN_COUNT), LOSSES),
+        robust=False,
+        call="train",
+        of_batch=True,
+    ),
+    Exchange(
         kind="patches",
         about="the patches that one layer of the encoder sees, from which the server sets it",
         doing="sums over patches",
         when=When.BEGINNING,
-        sums=(
-            Sum(
-                "gram",
-                "moments of patches",
-                "Σ x xᵀ, x all patches of an image, scaled to length 1 together, and a 1",
-                (WIDTH_AND_ONE, WIDTH_AND_ONE),
-                norm=2.0,
-                properties=SECOND_MOMENT,
-            ),
-        ),
+        sums=(PATCHES,),
         numbers=(IMAGES,),
         steps=True,
     ),
@@ -125,18 +139,7 @@ EXCHANGES = declared(
         about="two views' embeddings, from which the server solves a projection",
         doing="sums over two views",
         when=When.BEGINNING,
-        sums=(
-            GRAM,
-            Sum(
-                "within",
-                "moments of differences between views",
-                "Σ (h_a - h_b)(h_a - h_b)ᵀ of two views a and b of each image",
-                (WIDTH, WIDTH),
-                bound=4.0,
-                norm=4.0,
-                properties=(*SECOND_MOMENT, Property.DEFINITE),
-            ),
-        ),
+        sums=(GRAM, WITHIN),
         numbers=(IMAGES,),
     ),
     Exchange(

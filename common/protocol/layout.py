@@ -70,6 +70,23 @@ def flatten(modules: Mapping[str, nn.Module]) -> dict[str, NDArray[np.float32]]:
     }
 
 
+def flatten_gradients(modules: Mapping[str, nn.Module]) -> dict[str, NDArray[np.float32]]:
+    """The gradient of each group of parameters, as `flatten` lays the parameters out; 0 where there
+    is none."""
+    return {
+        name: torch.cat(
+            [
+                (torch.zeros_like(p) if p.grad is None else p.grad).reshape(-1).float()
+                for p in parameters
+            ]
+        )
+        .cpu()
+        .numpy()
+        for name, module in modules.items()
+        if (parameters := list(module.parameters()))
+    }
+
+
 def digest_of(groups: Mapping[str, NDArray[np.float32]]) -> str:
     """SHA-256 (16 hex digits) of the numbers in all groups."""
     digest = hashlib.sha256()

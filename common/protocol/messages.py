@@ -47,9 +47,10 @@ class Instruction:
     `centroids` are the global ones so far, or with `lloyd` those to count by. `layout` is the
     digest that the site's own model must have, `state` that of all groups: a message without them
     is about a state that the site has embedded its images with before, and `train` may bring what
-    was prepared alone. `probe` is (d + 1, C): weights and a last row of biases. `refusal`, with
-    `hello`: why the server does not take the site into the run. `learned`, with `deliver`: what is
-    known of the model beside its numbers (`common/learned/facts.py`).
+    was prepared alone. `steps`: of a synchronous stage, in how many a pass over all sites' images
+    is made. `probe` is (d + 1, C): weights and a last row of biases. `refusal`, with `hello`: why
+    the server does not take the site into the run. `learned`, with `deliver`: what is known of the
+    model beside its numbers (`common/learned/facts.py`).
     """
 
     kind: Kind
@@ -64,6 +65,7 @@ class Instruction:
     probe: Floats | None = None
     classes: tuple[str, ...] = ()
     step: int = 0
+    steps: int = 0
     refusal: str = ""
     learned: str = ""
 
@@ -87,6 +89,7 @@ class Instruction:
                 "round": self.round,
                 "stage": self.stage,
                 "step": self.step,
+                "steps": self.steps,
                 "plan": self.plan.to_json(),
                 "layout": self.layout,
                 "state": self.state,
@@ -113,6 +116,7 @@ class Instruction:
             plan=Plan.from_json(records.get(header, "plan", str)),
             stage=records.get(header, "stage", int),
             step=records.get(header, "step", int),
+            steps=records.get(header, "steps", int),
             layout=records.get(header, "layout", str),
             state=records.get(header, "state", str),
             groups=records.arrays(record, "groups", np.float32, 1),

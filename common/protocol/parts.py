@@ -1,4 +1,4 @@
-"""What several exchanges bring back: sums, numbers and lists that are declared once.
+"""What exchanges bring back, above all several: sums, numbers and lists that are declared once.
 
 h is an embedding of unit length, with a 1 appended where a shape says d+1.
 """
@@ -57,6 +57,23 @@ GRAM = Sum(
     (WIDTH_AND_ONE, WIDTH_AND_ONE),
     norm=2.0,
     properties=SECOND_MOMENT,
+)
+PATCHES = Sum(
+    "gram",
+    "moments of patches",
+    "Σ x xᵀ, x all patches of an image, scaled to length 1 together, and a 1",
+    (WIDTH_AND_ONE, WIDTH_AND_ONE),
+    norm=2.0,
+    properties=SECOND_MOMENT,
+)
+WITHIN = Sum(
+    "within",
+    "moments of differences between views",
+    "Σ (h_a - h_b)(h_a - h_b)ᵀ of two views a and b of each image",
+    (WIDTH, WIDTH),
+    bound=4.0,
+    norm=4.0,
+    properties=(*SECOND_MOMENT, Property.DEFINITE),
 )
 LOSSES = Number(
     "loss.*", "the objective's losses", low=-LARGEST_LOSS, high=LARGEST_LOSS, counts=False

@@ -15,6 +15,7 @@ from deploy.terminal.table import show_table
 
 FIRST = {
     recipes.DEFAULT: "the default: start here",
+    "covey-sync": "the default, trained in steps on all sites' images",
     "fedsimclr": "the usual contrastive baseline",
     "fedbyol": "the usual non-contrastive baseline",
     "fedmcc": "two stages: contrastive, then clustering",

@@ -3,6 +3,7 @@
 The same lines and the same table, whichever engine runs and whichever machine watches.
 """
 
+import math
 from collections.abc import Collection, Mapping
 from typing import Any
 
@@ -22,6 +23,7 @@ from common.record.schema import (
 from common.utils.names import printable
 from deploy.terminal.table import show_table
 
+MOST_STEPS = 20  # lines of rounds that measure nothing
 ABOUT = {
     LABELLED: "kNN and linear: on each site's own evaluation images.",
     UNLABELLED: f"No site has labels. {FIGURES['agreement'].name}: {FIGURES['agreement'].about}",
@@ -48,6 +50,9 @@ def show_event(console: Console, event: Event | Damaged, rounds: int) -> None:
 
 def _show_round(console: Console, event: RoundEvent, rounds: int) -> None:
     received = event.received
+    every = math.ceil(rounds / MOST_STEPS)
+    if not received and event.round not in (1, rounds) and event.round % every:
+        return  # a step, which measures nothing: there may be thousands
     scores = " ".join(_score(key, received) for key in LABELLED[:3] if key in received)
     absent = len(event.missing) + len(event.refused)
     console.print(

@@ -19,6 +19,7 @@ from common.protocol.exchanges import EXCHANGES
 from common.protocol.layout import digest_of
 from common.protocol.messages import Floats, Groups, Instruction, Kind
 from common.utils.errors import UserError
+from server.aggregation.stepping import STEPS
 from server.conversation.closing import Closing
 from server.conversation.inquiry import Inquiry, Participants
 from server.conversation.roster import Roster
@@ -182,6 +183,7 @@ class Asking:
             plan=self._plan,
             stage=stage,
             step=question.step,
+            steps=self._steps(state),
             layout=layout.digest,
             state=self._digest(state.groups),
             groups=state.groups,
@@ -204,6 +206,17 @@ class Asking:
             ),
             Closing(wanted, least, frozenset(self._roster.tardy)),
         )
+
+    def _steps(self, state: Checkpoint) -> int:
+        """Steps of a pass over all sites' images in a synchronous stage, 0 in another: as its first
+        round settled them, whoever has come since."""
+        stage = self._plan.stages[state.closed]
+        if not stage.synchronous:
+            return 0
+        if STEPS in state.memory:
+            return int(state.memory[STEPS][0])
+        trained = self._roster.examples * (1 - self._plan.evaluation_share)
+        return max(1, math.ceil(trained / stage.batch_size))
 
     def _digest(self, groups: Groups) -> str:
         """Of groups, which are never changed in place."""

@@ -147,7 +147,7 @@ class Inquiry:
         prepared = self._expected.prepared
         if self.asked.exchange.after:
             groups: Groups = {}
-        elif self.asked.exchange.brings is Brings.SHARED and prepared:
+        elif self.asked.exchange.brings in (Brings.SHARED, Brings.GRADIENT) and prepared:
             sent = self.asked.groups.items()
             groups = {name: array for name, array in sent if module_of(name) == prepared}
         else:
@@ -209,7 +209,7 @@ class Inquiry:
     def _fold_one(self, site: str, message: Message) -> None:
         images = self.whom.sites[site].examples
         reply: Reply = read_reply(message, site, self.asked, self._expected, images)
-        if self.asked.exchange.brings is not Brings.NOTHING:
+        if self.asked.exchange.brings is not Brings.NOTHING and reply.examples:
             try:
                 self.update.fold(reply.groups, reply.examples)
             except ValueError as error:

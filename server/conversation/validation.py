@@ -12,7 +12,7 @@ from flwr.app import Message
 
 from common.protocol.checks import check_names, check_reply
 from common.protocol.declaration import Brings, Sizes
-from common.protocol.layout import Layout, module_of
+from common.protocol.layout import BUFFERS, Layout, module_of
 from common.protocol.messages import Groups, Instruction, MessageError, Reply
 from common.utils.errors import plain
 
@@ -40,6 +40,12 @@ class Expected:
         brings = asked.exchange.brings
         if brings is Brings.NOTHING:
             return {}
+        if brings is Brings.GRADIENT:
+            return {
+                name: array
+                for name, array in asked.groups.items()
+                if module_of(name) != self.prepared and not name.endswith(BUFFERS)
+            }
         one = self.prepared if brings is Brings.PREPARED else ""
         return {n: array for n, array in asked.groups.items() if not one or module_of(n) == one}
 
@@ -51,7 +57,7 @@ class Expected:
             classes=len(asked.classes),
             sent=0 if asked.centroids is None else len(asked.centroids.counts),
             landmarks=self.landmarks_of(images) if self.landmarks_of else 0,
-            epochs=asked.plan.stages[asked.stage].local_epochs,
+            epochs=asked.plan.stages[asked.stage].passes(images),
         )
 
 
@@ -66,8 +72,8 @@ def read_reply(
         reply = Reply.from_record(message.content)
         _check_sender(reply, site, asked, images)
         check_reply(reply, asked.exchange, expected.sizes(asked, images), images)
-        sizes = {name: len(array) for name, array in expected.brought_back(asked).items()}
-        _check_groups(reply, asked, sizes)
+        brought = expected.brought_back(asked) if reply.examples else {}
+        _check_groups(reply, asked, {name: len(array) for name, array in brought.items()})
     except MessageError as error:
         raise Refused(str(error)) from None
     return reply
@@ -80,7 +86,7 @@ def _check_sender(reply: Reply, site: str, asked: Instruction, images: int) -> N
         raise MessageError(
             f"it answers {reply.kind} of round {reply.round}, not {asked.kind} of {asked.round}"
         )
-    if reply.examples <= 0:
+    if reply.examples < (not asked.exchange.of_batch):
         raise MessageError("it trained on zero examples")
     if reply.examples > images:
         raise MessageError(f"{reply.examples} examples: it announced {images}")

@@ -44,7 +44,8 @@ COSTS = {
 def training_seconds(plan: Plan, sites: Mapping[str, SiteInfo], engine: str, done: int) -> float:
     """Seconds of training that are left after `done` rounds: of all sites where they share a
     machine, else of the slowest."""
-    each = [_of_site(plan, site, engine, done) for site in sites.values()]
+    images = sum(site.examples for site in sites.values())
+    each = [_of_site(plan, site, images, engine, done) for site in sites.values()]
     return sum(each) if engine in SHARED else max(each, default=0.0)
 
 
@@ -53,33 +54,37 @@ def warning(plan: Plan, sites: Mapping[str, SiteInfo], engine: str, done: int) -
     seconds = training_seconds(plan, sites, engine, done)
     if seconds < LONG:
         return ""
-    slowest = max(sites.values(), key=lambda site: _of_site(plan, site, engine, done))
     images = sum(site.examples for site in sites.values())
+    slowest = max(sites.values(), key=lambda site: _of_site(plan, site, images, engine, done))
+    passes = _passes(plan, slowest.examples, images, done)
     whose = f"{images:,} images" if engine in SHARED else f"the {slowest.examples:,} images"
     where = "" if engine in SHARED else f" at {slowest.name}"
     return (
         f"this trains for {_about(seconds)}, as an order of magnitude: {plan.encoder}, "
-        f"{_passes(plan, done):.0f} passes over {whose} of side {slowest.side}{where}, on "
+        f"{passes:.0f} passes over {whose} of side {slowest.side}{where}, on "
         f"{_device(slowest)}. Shorter: {', '.join(_ways(plan, slowest, engine))}"
     )
 
 
-def _of_site(plan: Plan, site: SiteInfo, engine: str, done: int) -> float:
+def _of_site(plan: Plan, site: SiteInfo, images: int, engine: str, done: int) -> float:
     cost = COSTS[plan.encoder]
     pixels = site.side**2 / SIDE**2
     if plan.encoder.startswith("resnet") and site.side > SMALL_SIDE:
         pixels /= STEM
     cores = (os.cpu_count() or 1) if engine in SHARED else CORES
     a_pass = site.examples * pixels * (cost.cpu / cores if _is_cpu(site) else cost.gpu)
-    return a_pass * _passes(plan, done)
+    return a_pass * _passes(plan, site.examples, images, done)
 
 
-def _passes(plan: Plan, done: int) -> float:
-    """Passes of a site over its images in the rounds that are left."""
+def _passes(plan: Plan, own: int, images: int, done: int) -> float:
+    """Passes of a site over its `own` images, of so many `images` in all, in the rounds that are
+    left."""
     passes = 0.0
     for index, stage in enumerate(plan.stages):
         left = stage.rounds - min(max(0, done - plan.rounds_before(index)), stage.rounds)
-        passes += left * stage.local_epochs
+        trained = (images if stage.synchronous else own) * (1 - plan.evaluation_share)
+        steps = 1 if stage.synchronous else stage.local_steps
+        passes += left * (steps * stage.batch_size / trained if steps else stage.local_epochs)
     return passes * plan.participation * (1 - plan.evaluation_share)
 
 

@@ -12,10 +12,17 @@ from common.protocol.parts import IMAGES, SOME_IMAGES
 
 PAGE = Path(__file__).parents[2] / "docs/design.md"
 BEGIN, END = "<!-- exchanges -->\n", "<!-- /exchanges -->\n"
+Parameters = tuple[Brings, bool]  # what is brought, and whether it is of one step's batch
 PARAMETERS = {
-    Brings.SHARED: "the shared modules after local training",
-    Brings.PREPARED: "the one shared module that is prepared, from the model that all received",
+    (Brings.SHARED, False): "the shared modules after local training",
+    (Brings.PREPARED, False): "the one shared module that is prepared, from the model that all "
+    "received",
+    (Brings.PREPARED, True): "means over the site's images in the batch of what the loss is a "
+    "function of",
+    (Brings.GRADIENT, True): "the mean over the site's images in the batch of what they add to the "
+    "gradient",
 }
+Part = Parameters | List | Sum | Number | str
 
 
 def tables() -> str:
@@ -44,11 +51,11 @@ def _kinds(exchanges: Iterable[Exchange]) -> str:
 def _parts(exchanges: Iterable[Exchange]) -> str:
     """One line for each part, with all the exchanges that bring it."""
     one = {SOME_IMAGES: IMAGES}  # but for whether it is needed, the same
-    rows: dict[Brings | List | Sum | Number | str, list[str]] = {}
+    rows: dict[Part, list[str]] = {}
     for each in exchanges:
-        found: list[Brings | List | Sum | Number | str] = [*each.lists, *each.sums, *each.numbers]
+        found: list[Part] = [*each.lists, *each.sums, *each.numbers]
         if each.brings is not Brings.NOTHING:
-            found.insert(0, each.brings)
+            found.insert(0, (each.brings, each.of_batch))
         if each.tells:
             found.append(", ".join(each.tells))
         for part in found:
@@ -59,9 +66,10 @@ def _parts(exchanges: Iterable[Exchange]) -> str:
     return "\n".join([head, "|---|---|---|---|---|---|", *lines]) + "\n"
 
 
-def _row(part: Brings | List | Sum | Number | str, kinds: str) -> str:
-    if isinstance(part, Brings):
-        cells = ["parameters", kinds, PARAMETERS[part], "of the model", "", Behind.ALL]
+def _row(part: Part, kinds: str) -> str:
+    if isinstance(part, tuple):
+        behind = Behind.MIN_COUNT if part[1] else Behind.ALL
+        cells = ["parameters", kinds, PARAMETERS[part], "of the model", "", behind]
     elif isinstance(part, List):
         what = f"{part.what}. A list, since {part.why}"
         shape = f"≤ {part.most.symbol} × d"

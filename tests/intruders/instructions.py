@@ -47,8 +47,13 @@ STARTED = {
     "encoder": "small-convnet",
     "parameters": "hidden=16 width=8,widest=600",
 }
+SYNCHRONOUS = {
+    "objective": "spectral-contrastive",
+    "synchronous": True,
+    "normalisation": "layer",
+}
 PREPARED = "train, prepared"  # what was prepared alone: the rest came before
-KINDS = (*EXCHANGES, PREPARED)
+KINDS = sorted([*EXCHANGES, PREPARED], key=("prepare", PREPARED).__contains__)
 CHANGES = ("os.mkdir", "os.rename", "os.remove", "os.rmdir", "os.symlink", "os.link", "os.chmod")
 RUNS = (
     "exec",
@@ -144,6 +149,8 @@ def instruction(kind):
         more = SOLVED | (STARTED if kind == "patches" else {})
     elif kind in ("prepare", PREPARED):
         more = {"objective": "spectral-contrastive"}
+    elif EXCHANGES[kind].of_batch:
+        more = SYNCHRONOUS
     plan = recipes.load(recipe).plan(OPTIONS | more)
     learned = ""
     if kind == "deliver":
@@ -171,6 +178,7 @@ def instruction(kind):
         np.ones((width + 1, 10), np.float32) if kind == "score" else None,
         CLASSES,
         step=int(kind == "patches"),
+        steps=2 * (kind != PREPARED and EXCHANGES[kind].of_batch),
         learned=learned,
     )
 

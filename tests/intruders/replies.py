@@ -40,6 +40,7 @@ MEMORY = 1 << 26  # bytes that a thousand spoiled messages together may take bes
 BATCH = 1000
 NAME = re.compile(r"[a-z][a-z0-9._-]{0,59}")  # of what is shown as it is
 
+PARAMETERS = ("train", "prepare", "statistics", "gradient")  # of what brings them
 POINTS = np.eye(2, WIDTH, dtype=np.float32)
 TABLE = np.array([[5, 0], [0, 5]])
 OWN = {
@@ -51,6 +52,8 @@ GRAM = np.diag([4.0, 4.0, 2.0, 10.0])
 PARTS = {
     "train": OWN | {"sums": {"images": 10.0, "loss.contrast": 9.5, "seen": 8.0}},
     "prepare": {"sums": {"images": 10.0}},
+    "statistics": {"sums": {"images": 10.0}},
+    "gradient": {"sums": {"images": 10.0, "loss.repulsion": 9.5, "seen": 8.0}},
     "assess": OWN
     | {
         "moments": {"gram": GRAM, "cross": np.ones((WIDTH + 1, 2))},
@@ -81,7 +84,7 @@ def asked(kind):
 
 
 def good(kind, site="bad"):
-    brings = kind in ("train", "prepare")
+    brings = kind in PARAMETERS
     return Reply(
         kind=kind,
         site=site,
@@ -161,7 +164,7 @@ def conclude(kind, opened):
         figures.append(leading(torch.from_numpy(measured.totals.sum("gram")), 2).numpy())
     if kind == "affinity":
         figures.append(solve_spectrum(torch.from_numpy(measured.totals.sum(kind)), 2, 1.0).numpy())
-    if kind in ("train", "prepare"):
+    if kind in PARAMETERS:
         figures.append(opened.update.result())
     if kind == "lloyd":
         counts = np.ones(2 * SETS)

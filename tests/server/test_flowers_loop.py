@@ -76,6 +76,7 @@ def test_start_is_flowers_own() -> None:
         ("fedsimclr", 3, {}),
         ("fedadam", 2, {"participation": 0.5, "sites": 4}),  # the server's optimiser remembers
         ("fedsimclr", 2, {"objective": "spectral"}),  # each round begins with an exchange
+        ("covey-sync", 3, {"rounds": 3, "parameters": ",,landmarks=40"}),  # the gradient's steps
         ("covey", 1, {"rounds": "0,1,0", "parameters": ",,landmarks=40"}),  # stages of no rounds
         ("fedmcc", 2, {"rounds": "1,1"}),  # the second stage's head starts from centroids
     ],
