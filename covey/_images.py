@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING, Any, TypeAlias, Union
 import numpy as np
 from numpy.typing import NDArray
 
+from common.config.preparation import Preparation
 from common.data import DATASETS, ImageData, load
 from common.data.decoding import WHOLE
 from common.data.folder import read_folder
 from common.data.npz import pixels
 from common.data.picture import Deep, shaped
 from common.data.pil import as_picture
-from common.data.preparation import Preparation
 from common.utils.errors import UserError
 
 if TYPE_CHECKING:

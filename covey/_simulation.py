@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 
 from common.config import recipes
 from common.config.options import Plan
+from common.config.preparation import Window
 from common.data.npz import pixels
-from common.data.preparation import Window
 from common.utils.errors import UserError
 from covey._run import Run, read
 

@@ -16,8 +16,8 @@ from client.resident.service import NamedSocket, serve_inherited, serve_named
 from client.resident.warm_up import warm_up
 from client.site import load_site_data, open_site
 from client.workbench import Workshop, pick_device
+from common.config.preparation import Preparation
 from common.data.cache import cache_of
-from common.data.preparation import Preparation
 from common.utils.errors import UserError
 from common.utils.logs import set_up
 

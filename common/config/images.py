@@ -4,7 +4,7 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from common.data.preparation import BACKGROUND, FIRST, LARGEST, Copies, Fit, Preparation
+from common.config.preparation import BACKGROUND, FIRST, LARGEST, Copies, Fit, Preparation
 
 CHANNELS = {"auto": 0, "grey": 1, "rgb": 3}
 

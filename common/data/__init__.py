@@ -8,13 +8,13 @@ Importing this imports no torch.
 import os
 from pathlib import Path
 
+from common.config.preparation import Preparation
 from common.data.decoding import Watch
 from common.data.folder import read_folder
 from common.data.images import ImageData, Kind, draw
 from common.data.known import DATASETS, Dataset, data_root
 from common.data.listing import list_folder
 from common.data.npz import names_labels, read_npz
-from common.data.preparation import Preparation
 from common.utils.errors import UserError, unknown
 from common.utils.names import place
 

@@ -16,10 +16,10 @@ from typing import Any
 
 import numpy as np
 
-from common.data.account import Kind, LeftOut
+from common.config.preparation import Preparation, Window
 from common.data.decoding import Found, Watch, block_of, decode_rows
 from common.data.images import Indices, Pixels
-from common.data.preparation import Preparation, Window
+from common.record.account import Kind, LeftOut
 from common.utils.errors import UserError
 from common.utils.files import write_atomic
 from common.utils.lock import locked

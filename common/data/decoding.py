@@ -11,11 +11,11 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from common.data.account import Kind, LeftOut
+from common.config.preparation import ALL, FIRST, OWN, Preparation, Window
 from common.data.formats import read_header, read_picture
 from common.data.images import Indices, Pixels
 from common.data.picture import Deep, Header, UnusableError, sample, shaped
-from common.data.preparation import ALL, FIRST, OWN, Preparation, Window
+from common.record.account import Kind, LeftOut
 
 SAMPLED = 256  # deep pictures that a window is made from, evenly spread over the sorted names
 VALUES = 8192  # of each

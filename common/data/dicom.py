@@ -11,9 +11,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from common.config.preparation import Window
 from common.data.picture import Deep, Header, UnusableError
 from common.data.pil import INSTALL, named
-from common.data.preparation import Window
 
 SUFFIXES = (".dcm", ".dicom", ".ima")
 EIGHT = 8  # bits, up to which numbers are shown as they are

@@ -1,7 +1,7 @@
 """A folder of images, as a site's operator keeps them.
 
 Subfolders are classes; a folder without subfolders has no labels. Nothing outside the folder is
-read. Every file is accounted for (`common/data/account.py`).
+read. Every file is accounted for (`common/record/account.py`).
 """
 
 import logging
@@ -13,14 +13,14 @@ from pathlib import Path
 
 import numpy as np
 
-from common.data.account import Account, Kind, LeftOut
+from common.config.preparation import ALL, AUTO, Preparation
 from common.data.cache import cached
 from common.data.decoding import Found, Watch, decode, find, window_of
 from common.data.images import ImageData, Indices, Pixels, class_name, draw_order
 from common.data.listing import SUFFIXES, Listing, copies, list_folder
 from common.data.picture import LONG
 from common.data.pil import quietly
-from common.data.preparation import ALL, AUTO, Preparation
+from common.record.account import Account, Kind, LeftOut
 from common.utils.errors import UserError
 from common.utils.memory import available
 
@@ -168,7 +168,7 @@ def _notes(chosen: Sequence[Found], how: Preparation, window: str) -> tuple[str,
     found = []
     deep = sum(each.header.deep for each in chosen)
     if deep:
-        found.append(f"{deep:,} of more than 8 bits: {window}; 256 levels are kept")
+        found.append(f"{deep:,} of more than 8 bits: {window}; at most 256 levels are kept")
     stacks = Counter({each.file: each.header.pages for each in chosen if each.header.pages > 1})
     if stacks:
         which = "all are used" if how.pages == ALL else f"the {_ordinal(how.pages)} is used"

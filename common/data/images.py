@@ -8,8 +8,8 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from common.data.account import Account
-from common.data.preparation import Preparation
+from common.config.preparation import Preparation
+from common.record.account import Account
 from common.utils.errors import UserError
 from common.utils.names import label
 

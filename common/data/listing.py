@@ -13,7 +13,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from common.data.account import Kind, LeftOut
+from common.record.account import Kind, LeftOut
 from common.utils.errors import UserError
 
 SUFFIXES = frozenset(

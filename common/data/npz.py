@@ -17,8 +17,8 @@ import numpy as np
 from numpy.lib.npyio import NpzFile
 from numpy.typing import NDArray
 
+from common.config.preparation import AUTO, Preparation, Window
 from common.data.images import ImageData, Kind, Labels, Pixels, class_name
-from common.data.preparation import AUTO, Preparation, Window
 from common.utils.errors import UserError
 
 # What zipfile, zlib and numpy raise on files that are cut, overwritten or something else.

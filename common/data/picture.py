@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from common.data.account import Kind
-from common.data.preparation import Preparation, Window
+from common.config.preparation import Preparation, Window
+from common.record.account import Kind
 
 if TYPE_CHECKING:
     from PIL.Image import Image

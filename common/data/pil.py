@@ -18,8 +18,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from common.data.account import Kind
 from common.data.picture import Deep, Header, UnusableError, orientation_of, upright
+from common.record.account import Kind
 from common.utils.names import printable
 
 if TYPE_CHECKING:

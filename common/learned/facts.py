@@ -20,8 +20,8 @@ from pydantic import (
 )
 
 from common.config.options import Plan, one_line
+from common.config.preparation import BACKGROUND, Fit, Preparation
 from common.data import DATASETS
-from common.data.preparation import BACKGROUND, Fit, Preparation
 from common.record.reader import RunRecord
 from common.record.schema import Figures, SiteFacts, StageEvent
 from common.utils.errors import UserError, plain

@@ -22,7 +22,7 @@ from pydantic import (
 )
 
 from common.config.options import Plan
-from common.data.account import COUNTS, in_words
+from common.record.account import COUNTS, in_words
 from common.record.metrics import FIGURES
 
 FORMAT: Final = 1
@@ -47,7 +47,7 @@ Counts = tuple[NonNegativeInt, ...]
 
 
 class FileCounts(_Part):
-    """What became of the files of a folder (`common/data/account.py`)."""
+    """What became of the files of a folder (`common/record/account.py`)."""
 
     used: NonNegativeInt = 0
     copies: NonNegativeInt = 0

@@ -6,7 +6,7 @@ from typing import Annotated, Any
 import typer
 
 from common.config.options import RUN_OPTIONS
-from common.data.preparation import Copies
+from common.config.preparation import Copies
 from deploy.cli.app import about
 from deploy.cli.completion import complete_name, complete_recipe, complete_run
 

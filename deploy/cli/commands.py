@@ -12,7 +12,7 @@ from rich.console import Console
 
 from common.config import recipes
 from common.config.options import MIN_COUNT
-from common.data.preparation import FIRST, LARGEST, Preparation
+from common.config.preparation import FIRST, LARGEST, Preparation
 from deploy.cli.app import App, about
 from deploy.cli.arguments import (
     CopiesOption,

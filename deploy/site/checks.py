@@ -14,10 +14,10 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
+from common.config.preparation import AUTO
 from common.data import DATASETS, ImageData, Preparation, load
 from common.data.cache import cache_of
 from common.data.decoding import Watch
-from common.data.preparation import AUTO
 from common.utils.errors import UserError
 from common.utils.names import place
 from deploy.flower import bundle

@@ -11,9 +11,9 @@ from typing import TypeGuard
 
 from flwr.app import Message
 
-from common.data.account import COUNTS
 from common.protocol.exchanges import EXCHANGES
 from common.protocol.messages import MOST_CLASSES, MessageError, Reply
+from common.record.account import COUNTS
 from common.record.schema import FileCounts, SiteFacts
 from common.utils.errors import UserError
 

@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from common.data import Preparation, load
-from common.data.account import COUNTS, Account, in_words
 from common.data.listing import list_folder
+from common.record.account import COUNTS, Account, in_words
 from common.utils.errors import UserError
 from tests.builders.pictures import tiff
 

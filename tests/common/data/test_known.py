@@ -149,3 +149,12 @@ def test_listing_data_sets_imports_no_torch() -> None:
         [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True
     )
     assert done.stdout.strip() == "False"
+
+
+def test_the_command_line_starts_without_numpy() -> None:
+    """Half a second of each `covey -h`."""
+    code = "import sys, deploy.cli.main; print('numpy' in sys.modules)"
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True
+    )
+    assert done.stdout.strip() == "False"

@@ -8,10 +8,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
+from common.config.preparation import Window
 from common.data import Preparation, load
 from common.data.formats import read_picture
 from common.data.picture import Deep
-from common.data.preparation import Window
 from common.utils.errors import UserError
 from tests.builders.pictures import png16, tiff
 

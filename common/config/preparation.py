@@ -1,18 +1,19 @@
 """How files become images of one shape and depth: what a plan, a site and a model say of it.
 
-Importing this imports neither torch nor PIL: options and commands read it.
+Importing this imports neither NumPy nor PIL: options and commands read it, and start quickly.
 """
 
 import json
 import math
 import re
 from dataclasses import asdict, dataclass
-from typing import Any, Literal, Self, get_args
-
-import numpy as np
-from numpy.typing import NDArray
+from typing import TYPE_CHECKING, Any, Literal, Self, get_args
 
 from common.utils.errors import UserError
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
 
 Fit = Literal["crop", "pad", "squash"]
 Copies = Literal["keep", "drop"]
@@ -44,8 +45,10 @@ class Window:
     def __str__(self) -> str:
         return f"{self.low:.8g}:{self.high:.8g}"
 
-    def apply(self, values: NDArray[Any]) -> NDArray[np.uint8]:
+    def apply(self, values: "NDArray[Any]") -> "NDArray[np.uint8]":
         """Values of any shape and type as 0 to 255; what is outside is cut, NaN is 0."""
+        import numpy as np  # noqa: PLC0415 (see above)
+
         with np.errstate(over="ignore", invalid="ignore"):  # what is too large is infinite: cut
             wide = (values.astype(np.float64) - self.low) * (255 / (self.high - self.low))
         wide = np.nan_to_num(wide, copy=False, nan=0.0, posinf=255.0, neginf=0.0)
