@@ -30,8 +30,9 @@ class Model:
     - a PIL image or a list of PIL images;
     - `covey.Images`, read before by `read`.
 
-    Photographs (the files of a folder and PIL images) are cropped to the middle square, scaled to
-    `side` and made grey or RGB. All others must have the shape already; `resize=True` scales them.
+    Photographs (the files of a folder and PIL images) are made what the run's were: upright,
+    square, scaled to `side`, grey or RGB, and of 8 bits through the run's window.
+    All others must have the shape already; `resize=True` scales them.
     """
 
     def __init__(self, opened: "Opened", run: Run | None = None) -> None:
