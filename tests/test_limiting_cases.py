@@ -191,3 +191,20 @@ def test_fedadam_moves_each_number_by_at_most_its_rate_and_keeps_float32(tmp_pat
         for name in ("encoder", "projector")
     }
     assert all(array.dtype == np.float32 for array in (*got.values(), *memory.values()))
+
+
+# Steps and passes
+
+
+def test_as_many_local_steps_as_a_pass_takes_are_the_pass_to_the_bit(tmp_path: Path) -> None:
+    options = {"sites": 2, "rounds": 2, "batch-size": 16}  # 48 training images at each site
+    passes = run(tmp_path / "passes", "fedsimclr", **options)
+    assert same(run(tmp_path / "steps", "fedsimclr", **options, **{"local-steps": 3}), passes)
+    fewer = run(tmp_path / "fewer", "fedsimclr", **options, **{"local-steps": 2})
+    assert not same(fewer, passes)
+
+
+def test_local_steps_go_on_into_further_passes(tmp_path: Path) -> None:
+    options = {"sites": 2, "rounds": 1, "batch-size": 16}
+    passes = run(tmp_path / "passes", "fedsimclr", **options, **{"local-epochs": 2})
+    assert same(run(tmp_path / "steps", "fedsimclr", **options, **{"local-steps": 6}), passes)
