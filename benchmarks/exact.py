@@ -92,9 +92,10 @@ def main(
             for name in chosen:
                 seen = look(noise_filters(own.channels, own.side, DESIGNS[name]), own, test, seed)
                 for closing, parameters in CLOSINGS.items() if closings else [("", CLOSINGS[""])]:
+                    solver = projected(seen, parameters, len(own.classes))
                     for partition in partitions.split(","):
                         parts = make_partition(own.labels, partition, sites, seed)
-                        found = close(seen, parameters, own, test, parts.sites, seed)
+                        found = close(solver, seen, own, test, parts.sites, seed)
                         row = {"dataset": dataset, "seed": seed, "encoder": name}
                         row |= {"closing": closing, "partition": partition, **found}
                         rows.append({**row, "ms": round(seen.milliseconds, 2)})
@@ -139,16 +140,26 @@ def _split(images: Tensor, seeds: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
 
 
 @torch.no_grad()
-def close(
-    seen: Seen, parameters: Parameters, own: ImageData, test: ImageData, sites: Any, seed: int
-) -> dict[str, float]:
-    """Projection, landmarks, affinity and k-means as the recipe has them; the figures."""
+def projected(
+    seen: Seen, parameters: Parameters, clusters: int, rows: Tensor | None = None
+) -> LandmarkSpectral:
+    """The recipe's solver with its projection, from all images or from those at `rows`: the same
+    however they are spread."""
     encoder = Encoder(torch.nn.Identity(), seen.plain.shape[1])
-    solver = LandmarkSpectral(encoder, parameters, len(own.classes)).eval()
-    asked = solver.statistics()
-    pairs = zip(*(view.float().split(1024) for view in seen.views), strict=True)
+    solver = LandmarkSpectral(encoder, parameters, clusters).eval()
+    views = [view if rows is None else view[rows] for view in seen.views]
+    pairs = zip(*(view.float().split(1024) for view in views), strict=True)
     gram, within = map(torch.from_numpy, exact.view_moments(pairs, encoder.feature_dim, CPU))
-    asked["moments"].solve({"gram": gram, "within": within})
+    solver.statistics()["moments"].solve({"gram": gram, "within": within})
+    return solver
+
+
+@torch.no_grad()
+def close(
+    solver: LandmarkSpectral, seen: Seen, own: ImageData, test: ImageData, sites: Any, seed: int
+) -> dict[str, float]:
+    """Landmarks, affinity and k-means as the recipe has them; the figures."""
+    asked, parameters = solver.statistics(), solver.settings
     local = []
     for number, part in enumerate(sites):
         h = seen.plain[torch.from_numpy(part)].float() * STEP

@@ -21,11 +21,11 @@ import torch
 import torch.nn.functional as F
 import typer
 from _table import save_json, show
-from exact import CPU, MIN_COUNT, Seen, look
+from exact import CPU, MIN_COUNT, Seen, look, projected
 from torch import Tensor
 
 from client.features import STEP
-from client.statistics import exact, measure, solving
+from client.statistics import measure, solving
 from client.statistics.clusters import local_clusters, nearest
 from common import metrics
 from common.clustering.kmeans import kmeans
@@ -48,6 +48,8 @@ class Federation:
     seen: Seen
     sites: Sequence[Tensor]
     clusters: int
+    projections: dict[int, Any]
+    """By the number of images: with all, and without F, the same however they are spread."""
 
     def without(self, gone: Tensor) -> "Federation":
         """The same without the images at `gone` (N,) bool."""
@@ -80,9 +82,11 @@ def main(
         own, test = load(dataset, images=images, seed=seed), load_test(dataset)
         assert own.labels is not None and test is not None and test.labels is not None
         seen = look(noise_filters(own.channels, own.side), own, test, seed)
+        projections: dict[int, Any] = {}
         for partition in partitions.split(","):
             parts = make_partition(own.labels, partition, sites, seed).sites
-            whole = Federation(seen, [torch.from_numpy(part) for part in parts], len(own.classes))
+            held = [torch.from_numpy(part) for part in parts]
+            whole = Federation(seen, held, len(own.classes), projections)
             for construction in constructions.split(","):
                 for amount in map(int, amounts.split(",")):
                     found = audited(whole, test, construction, amount, references, seed)
@@ -100,8 +104,7 @@ def audited(
 ) -> dict[str, float]:
     """The attack's figures and the clusters' of one construction."""
     gone, drawn = torch.zeros(len(whole.seen.plain), dtype=torch.bool), generator("cpu", seed, "F")
-    rows = whole.rows
-    gone[rows[torch.randperm(len(rows), generator=drawn)[: len(rows) // 10]]] = True
+    gone[torch.randperm(len(gone), generator=drawn)[: len(gone) // 10]] = True
     solver = landmarks_of(whole, construction, amount, seed)
     kept = whole.without(gone)
     others = [
@@ -123,21 +126,22 @@ def landmarks_of(
     federation: Federation, construction: str, amount: int, seed: int
 ) -> LandmarkSpectral:
     """The recipe's stage up to its landmarks, about `amount` images behind each."""
-    seen, rows = federation.seen, federation.rows
+    seen, rows = federation.seen, federation.rows.sort().values
+    if len(rows) not in federation.projections:
+        parameters = Parameters(width=128)
+        found = projected(seen, parameters, federation.clusters, rows).projection
+        federation.projections[len(rows)] = found.state_dict()
     count = max(federation.clusters, len(rows) // amount)
     parameters = Parameters(width=128, images=amount, landmarks=count)
     encoder = Encoder(torch.nn.Identity(), seen.plain.shape[1])
     solver = LandmarkSpectral(encoder, parameters, federation.clusters).eval()
-    asked = solver.statistics()
-    pairs = zip(*(view[rows].float().split(1024) for view in seen.views), strict=True)
-    gram, within = map(torch.from_numpy, exact.view_moments(pairs, encoder.feature_dim, CPU))
-    asked["moments"].solve({"gram": gram, "within": within})
+    solver.projection.load_state_dict(federation.projections[len(rows)])
 
     def points(some: Tensor) -> Tensor:
         return F.normalize(solver.projection(seen.plain[some].float()), dim=1)
 
     if construction == "split":
-        found = split(points(rows.sort().values), count).double()
+        points_of = split(points(rows), count).double()
     else:
         local = []
         for number, site in enumerate(federation.sites):
@@ -146,8 +150,9 @@ def landmarks_of(
                 local.append(
                     (str(number), local_clusters(points(site), most, MIN_COUNT, drawn).centroids)
                 )
-        found = torch.from_numpy(shared_landmarks(local, count, derive_seed(seed, "landmarks")))
-    asked["landmarks"].solve({"points": found})
+        merged = shared_landmarks(local, count, derive_seed(seed, "landmarks"))
+        points_of = torch.from_numpy(merged)
+    solver.statistics()["landmarks"].solve({"points": points_of})
     return solver
 
 
