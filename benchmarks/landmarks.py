@@ -163,7 +163,9 @@ def split(points: Tensor, count: int) -> Tensor:
     centres = F.normalize(points.double().sum(0, keepdim=True), dim=1).float()
     aside = torch.randn(points.shape[1], generator=generator("cpu", 0, "split"))
     sizes = torch.tensor([len(points)])
-    while len(centres) < count:
+    before = 0
+    while before < len(centres) < count:
+        before = len(centres)
         largest = sizes.argsort(descending=True)[: count - len(centres)]
         largest = largest[sizes[largest] >= 2 * MIN_COUNT]
         if not len(largest):
