@@ -48,12 +48,12 @@ DESIGNS = {
     "twice as many filters": Design(widths=(64, 128, 256)),
 }
 CLOSINGS = {
-    "": Parameters(width=128),
-    "width 64": Parameters(width=64),
-    "ridge 0.001": Parameters(width=128, ridge=0.001),
-    "ridge 0.1": Parameters(width=128, ridge=0.1),
-    "20 images a landmark": Parameters(width=128, images=20),
+    "as chosen": Parameters(width=128, images=20),
+    "10 images a landmark": Parameters(width=128, images=10),
     "40 images a landmark": Parameters(width=128, images=40),
+    "width 64": Parameters(width=64, images=20),
+    "ridge 0.001": Parameters(width=128, images=20, ridge=0.001),
+    "ridge 0.1": Parameters(width=128, images=20, ridge=0.1),
 }
 
 
@@ -76,7 +76,7 @@ def main(
     partitions: str = "iid,p-skew(1.0)",
     seeds: str = "0",
     designs: Annotated[str, typer.Option(help="names with | between; empty: all")] = "",
-    closings: Annotated[bool, typer.Option(help="vary what follows the encoder, too")] = False,
+    closings: Annotated[str, typer.Option(help="what follows the encoder; |")] = "as chosen",
     json: Annotated[
         Path | None, typer.Option(help="also write the rows here, as they come")
     ] = None,
@@ -91,8 +91,8 @@ def main(
             assert test is not None and own.labels is not None
             for name in chosen:
                 seen = look(noise_filters(own.channels, own.side, DESIGNS[name]), own, test, seed)
-                for closing, parameters in CLOSINGS.items() if closings else [("", CLOSINGS[""])]:
-                    solver = projected(seen, parameters, len(own.classes))
+                for closing in closings.split("|"):
+                    solver = projected(seen, CLOSINGS[closing], len(own.classes))
                     for partition in partitions.split(","):
                         parts = make_partition(own.labels, partition, sites, seed)
                         found = close(solver, seen, own, test, parts.sites, seed)

@@ -7,8 +7,9 @@ largest cosine s(x) = max_j z(x)·c_j between an image and a landmark, the attac
 images by s(x) of the federation with F, less its mean over `--references` federations without F,
 under other seeds. `auc`: of that, .5 where it tells nothing; `tpr`: the share of F that it finds
 where 1 % of the others are taken for F. `nmi`, `acc`: on test images. Constructions: `own`, a
-site's clusters, as the recipe has them; and `split`, from sums alone, centres that are split in two
-again and again (Linde, Buzo and Gray, 1980), no site's part left out, as if sums were masked.
+site's clusters, as the recipe has them; `split`, from sums alone, centres that are split in two
+again and again (Linde, Buzo and Gray, 1980), no site's part left out, as if sums were masked; and
+`split-sites`, where a site leaves out what it has of a centre of fewer than 5 images.
 """
 
 from collections.abc import Sequence
@@ -39,6 +40,7 @@ from server.clustering.rules import shared_landmarks
 
 UNSEEN = 2000  # test images that the attack is tried on; the others are scored
 STEPS = 3  # of Lloyd's algorithm after each split
+ASIDE = 0.05  # how far apart the two halves of a centre start, by half
 
 
 @dataclass(frozen=True)
@@ -141,7 +143,9 @@ def landmarks_of(
         return F.normalize(solver.projection(seen.plain[some].float()), dim=1)
 
     if construction == "split":
-        points_of = split(points(rows), count).double()
+        points_of = split([points(rows)], count).double()
+    elif construction == "split-sites":
+        points_of = split([points(site) for site in federation.sites], count).double()
     else:
         local = []
         for number, site in enumerate(federation.sites):
@@ -156,13 +160,14 @@ def landmarks_of(
     return solver
 
 
-def split(points: Tensor, count: int) -> Tensor:
-    """At most `count` unit-length centres of `points` (N, p), from sums alone: the largest are
-    split in two along a fixed direction until there are enough; those of fewer than `MIN_COUNT`
-    go."""
-    centres = F.normalize(points.double().sum(0, keepdim=True), dim=1).float()
-    aside = torch.randn(points.shape[1], generator=generator("cpu", 0, "split"))
-    sizes = torch.tensor([len(points)])
+def split(sites: Sequence[Tensor], count: int) -> Tensor:
+    """At most `count` unit-length centres of the points (n, p) of `sites`, from sums alone: the
+    largest are split in two along a fixed direction until there are enough. What a site has of a
+    centre with fewer than `MIN_COUNT` of its points is left out, and so is a centre without any."""
+    centres = F.normalize(torch.cat(list(sites)).double().sum(0, keepdim=True), dim=1).float()
+    aside = torch.randn(centres.shape[1], generator=generator("cpu", 0, "split"))
+    aside *= ASIDE / aside.norm()
+    sizes = torch.tensor([sum(map(len, sites))])
     before = 0
     while before < len(centres) < count:
         before = len(centres)
@@ -170,13 +175,19 @@ def split(points: Tensor, count: int) -> Tensor:
         largest = largest[sizes[largest] >= 2 * MIN_COUNT]
         if not len(largest):
             break
-        centres = torch.cat([centres, F.normalize(centres[largest] + 0.05 * aside, dim=1)])
+        twins = F.normalize(centres[largest] + aside, dim=1)
+        centres[largest] = F.normalize(centres[largest] - aside, dim=1)
+        centres = torch.cat([centres, twins])
         for _ in range(STEPS):
-            labels = nearest(points, centres)
-            sizes = torch.bincount(labels, minlength=len(centres))
-            sums = torch.zeros(len(centres), points.shape[1], dtype=torch.float64)
-            sums.index_add_(0, labels, points.double())
-            kept = sizes >= MIN_COUNT
+            sizes = torch.zeros(len(centres), dtype=torch.long)
+            sums = torch.zeros(centres.shape, dtype=torch.float64)
+            for points in sites:
+                labels = nearest(points, centres)
+                own = torch.bincount(labels, minlength=len(centres))
+                sizes += own * (own >= MIN_COUNT)
+                told = own[labels] >= MIN_COUNT
+                sums.index_add_(0, labels[told], points[told].double())
+            kept = sizes > 0
             centres, sizes = F.normalize(sums[kept], dim=1).float(), sizes[kept]
     return centres
 
