@@ -37,15 +37,16 @@ from server.clustering.rules import shared_landmarks
 
 CPU = torch.device("cpu")
 MIN_COUNT = 5
+SMALL = (3, 3, 3)
 DESIGNS = {
     "as chosen": Design(),
-    "3 x 3 filters first": Design(kernels=(3, 3, 3)),
+    "3 x 3 filters": Design(kernels=SMALL),
     "5 x 5 filters": Design(kernels=(5, 5, 5)),
-    "2 x 2 cells": Design(cells=2),
-    "4 x 4 cells": Design(cells=4),
-    "two layers": Design(widths=(32, 64), kernels=(5, 3)),
-    "half as many filters": Design(widths=(16, 32, 64)),
-    "twice as many filters": Design(widths=(64, 128, 256)),
+    "3 x 3 filters, 2 x 2 cells": Design(kernels=SMALL, cells=2),
+    "3 x 3 filters, 4 x 4 cells": Design(kernels=SMALL, cells=4),
+    "3 x 3 filters, two layers": Design(kernels=SMALL[:2], widths=(32, 64)),
+    "3 x 3 filters, half as many": Design(kernels=SMALL, widths=(16, 32, 64)),
+    "3 x 3 filters, twice as many": Design(kernels=SMALL, widths=(64, 128, 256)),
 }
 CLOSINGS = {
     "as chosen": Parameters(width=128, images=20),

@@ -13,7 +13,12 @@ from common.utils.errors import UserError
 from deploy.engines.simulate import simulate
 from tests.builders.runs import plan, run, same
 
-OPTIONS = {"images": 300, "encoder": "noise-filters", "rounds": 0, "parameters": "landmarks=60"}
+OPTIONS = {
+    "images": 300,
+    "encoder": "noise-filters",
+    "rounds": 0,
+    "parameters": "landmarks=60 images=10",
+}
 
 
 @pytest.fixture(scope="module")
@@ -61,13 +66,10 @@ def test_a_smaller_part_of_the_sites_answers_where_one_is_asked(tmp_path: Path) 
 
 
 def test_other_encoders_and_a_projection_alone_can_keep_their_features_too(tmp_path: Path) -> None:
-    options = {"images": 200, "solver": "projection", "parameters": "width=16"}
-    run(tmp_path / "run", "covey-exact", **options, rounds=0, sites=2)
-    assert projection_like(tmp_path / "run") == (16, 128)
-
-
-def projection_like(folder: Path) -> tuple[int, ...]:
-    return tuple(load_file(folder / "projector.safetensors")["linear.weight"].shape)
+    options = {"images": 200, "features": "anew,kept", "parameters": ",width=16"}
+    run(tmp_path / "run", "fedsimclr-projection", **options, rounds="1,0", sites=2)
+    saved = load_file(tmp_path / "run" / "projector.safetensors")
+    assert saved["linear.weight"].shape == (16, 128)
 
 
 @pytest.mark.parametrize(
