@@ -15,7 +15,7 @@ from common.record.reader import RunRecord, read_run
 from common.utils.errors import UserError
 from deploy.terminal.table import show_table
 from server.report import accounts, formats
-from server.report.headline import planned_rounds, planned_stages, written
+from server.report.headline import labelled, planned_rounds, planned_stages, written
 
 UNTOLD = ("recipe", "stages", "device")  # of a plan: told elsewhere, or no part of the method
 MARK = "*"
@@ -118,12 +118,9 @@ def _figure(metric: Metric, values: Sequence[float | None]) -> Row:
 
 def _behind(records: Sequence[RunRecord]) -> list[Row]:
     """From how many images the figures with labels are, and what one cluster for all would get."""
-    tables = [record.stages[-1].table if record.stages else None for record in records]
-    counted = [None if table is None else sum(map(sum, table)) for table in tables]
-    largest = [
-        None if not table or not total else max(map(sum, zip(*table, strict=True))) / total
-        for table, total in zip(tables, counted, strict=True)
-    ]
+    found = [labelled(record) for record in records]
+    counted = [None if each is None else each[0] for each in found]
+    largest = [None if each is None else each[1] for each in found]
     nobody = (False,) * len(records)
     return [
         Row(
@@ -195,15 +192,21 @@ h2 { margin: 30px 0 12px; font-size: 20px; }
 .brand { margin: 0; font-weight: 650; color: var(--accent); }
 .card { padding: 8px 18px 12px; border: 1px solid var(--rule); border-radius: 10px;
   background: var(--card); overflow-x: auto; }
-table { width: 100%; border-collapse: collapse; font-size: 14px; }
+table { width: 100%; table-layout: fixed; border-collapse: collapse; font-size: 14px; }
 th, td { padding: 7px 14px 7px 0; text-align: right; vertical-align: baseline; }
-th:first-child { text-align: left; min-width: 170px; font-weight: 400; color: var(--muted); }
+th:first-child { width: 36%; text-align: left; font-weight: 400; color: var(--muted); }
 thead th { overflow-wrap: anywhere; font-weight: 620; }
 tbody tr { border-top: 1px solid var(--rule); }
 td { overflow-wrap: anywhere; }
 td.best { font-weight: 700; color: var(--accent); }
-small { display: block; max-width: 46ch; font-size: 12.5px; color: var(--muted); }
-@media (max-width: 600px) { body { padding: 20px 14px; } small { display: none; } }
+small { display: block; font-size: 12.5px; color: var(--muted); }
+@media (max-width: 600px) {
+  body { padding: 20px 14px; }
+  small { display: none; }
+  table { table-layout: auto; }
+  td, thead th { white-space: nowrap; overflow-wrap: normal; }
+  th:first-child { width: auto; }
+}
 """
 PAGE = """\
 <!doctype html>

@@ -47,6 +47,7 @@ def _context(record: RunRecord) -> dict[str, Any]:
         "warnings": accounts.warnings(record),
         "headline": headline.headline(record),
         "labels": bool(run.classes),
+        "behind": headline.behind_labels(record),
         "begun": bool(record.rounds),
         "table": headline.stage_table(record),
         "learning": learning,

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from itertools import zip_longest
 from typing import Any
 
 from common.record.metrics import FIGURES, LABELLED, UNLABELLED, Metric
@@ -92,6 +93,29 @@ def headline(record: RunRecord) -> Headline | None:
     keys = [key for key in (*LABELLED, *WITHOUT_LABELS) if is_number(now.get(key))][:5]
     tiles = tuple(_tile(FIGURES[key], now, before) for key in keys)
     return Headline(title, tiles, earlier) if tiles else None
+
+
+def labelled(record: RunRecord) -> tuple[int, float] | None:
+    """(images, share) behind the last stage's figures from labels: how many images were counted,
+    and the share of them that their largest class has. None where there are none."""
+    table = record.stages[-1].table if record.stages else None
+    images = sum(map(sum, table)) if table and record.run.classes else 0
+    if table is None or not images:
+        return None
+    return images, max(map(sum, zip_longest(*table, fillvalue=0))) / images
+
+
+def behind_labels(record: RunRecord) -> str:
+    """The same in a sentence; "" where there are no labels."""
+    found = labelled(record)
+    if found is None:
+        return ""
+    images, share = found
+    return (
+        f"ACC, NMI, ARI and purity are counted over {formats.count(images)} images with labels. "
+        f"Their largest class is {formats.score(share)} of them: one cluster for everything gets "
+        "that as ACC."
+    )
 
 
 def written(metric: Metric, value: Any) -> str:

@@ -93,6 +93,7 @@ PAGE = """\
     </div>
     {% endfor %}
   </div>
+  {% if behind %}<p class="aside">{{ behind }}</p>{% endif %}
   {% if not labels %}
   <p class="aside">No site has labels, so there is no accuracy to report. These figures need
     none.</p>

@@ -8,9 +8,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from server.report import formats
+from common.record.reader import RunRecord
+from server.report import formats, render
 from server.report.clusters import order
 from server.report.svg import ticks
+from tests.builders.records import a_round, a_run, a_stage
 
 small = st.tuples(st.integers(1, 5), st.integers(1, 5))
 
@@ -57,3 +59,20 @@ def test_ticks_are_few_even_and_within_the_range(low, span, most) -> None:
 )
 def test_numbers_are_written_for_people(written, expected) -> None:
     assert written == expected
+
+
+def test_figures_from_labels_say_how_many_images_are_behind_them_and_the_largest_class() -> None:
+    table = ((5, 1), (1, 3))
+    run = a_run(classes=("a", "b"))
+    told = render(RunRecord(run, (a_stage("north", table=table, figures={"acc": 0.8}),)))
+    assert "counted over 10 images with labels" in told and "largest class is 0.600" in told
+    without = render(RunRecord(a_run(), (a_stage("north", figures={"agreement": 0.8}),)))
+    assert "images with labels" not in without
+
+
+def test_a_simulations_bytes_are_called_simulated() -> None:
+    events = (a_round(1, "north"),)
+    told = render(RunRecord(a_run(engine="in-process"), events))
+    assert "would be sent" in told and "Simulated: counted as if" in told
+    real = render(RunRecord(a_run(engine="server"), events))
+    assert "would be sent" not in real and "Simulated" not in real
