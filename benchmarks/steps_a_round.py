@@ -83,7 +83,7 @@ def measured(arm: str, plan: Plan) -> dict[str, Any]:
         spent = time.process_time() - began
         record = read_run(run)
         asked = Asked(protocols=("clustering",), device="cpu")
-        figures = evaluate_run(run, asked, Console(quiet=True))["centroids"]
+        figures = evaluate_run(run, asked, Console(quiet=True))["centroids_held_out"]
     rounds = record.rounds
     return {
         "arm": arm,
