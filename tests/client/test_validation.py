@@ -57,7 +57,7 @@ def test_a_run_that_is_there_already_is_gone_on_with(tmp_path) -> None:
     "options",
     [
         {"dataset": "/etc"},
-        {"dataset": "cifar10", "images": 3, "side": 4},
+        {"dataset": "cifar10", "images": 3},
         {"partition": "shards(2)", "sites": 1},
         {"device": "cuda:7"},
         {"recipe": "/etc/passwd"},
@@ -65,7 +65,8 @@ def test_a_run_that_is_there_already_is_gone_on_with(tmp_path) -> None:
     ids=str,
 )
 def test_a_plan_cannot_choose_the_images_the_device_or_a_file(options, tmp_path) -> None:
-    """The answer is the same to the bit as without, and nothing outside of the folder is opened."""
+    """The answer is the same to the bit as without, and nothing outside of the folder is opened.
+    (Side, colours and window are the plan's to say: tests/client/test_holdings.py.)"""
     plain = replace(TRAIN, kind="assess")
     first = site(tmp_path / "a").trainer.handle(plain)
     other = site(tmp_path / "b")

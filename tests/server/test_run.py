@@ -10,6 +10,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from client.trainer import Trainer
 from common.config import recipes
+from common.models.noise_filters import NoiseFilters
 from common.stages import build_stage
 from common.utils.errors import UserError
 from deploy.engines import simulate as simulate_module
@@ -176,7 +177,8 @@ def test_every_recipe_runs_with_averaged_and_with_local_batchnorm(
     simulate(the_plan, tmp_path / "run")
     groups = load_file(tmp_path / "run" / "checkpoint.safetensors")
     objective = build_stage(the_plan, len(rounds) - 1, 1, 8, 10)
-    has_statistics = any(isinstance(m, _BatchNorm) for m in objective.modules())
+    # Running statistics, or filters that no one trains.
+    has_statistics = any(isinstance(m, _BatchNorm | NoiseFilters) for m in objective.modules())
     sent = batchnorm == "average" and has_statistics
     assert any(name.endswith(".buffers") for name in groups) == sent
 
