@@ -17,6 +17,7 @@ from common.protocol import layout
 from common.protocol.messages import Floats, Groups
 from common.solvers.base import Landmarks, Statistic, statistics_of, width_of
 from common.stages import build_stage
+from common.utils.threads import threads
 
 
 class GlobalModel:
@@ -86,11 +87,12 @@ class GlobalModel:
         self, stage: int, groups: Groups, asked: str, sums: Mapping[str, NDArray[np.float64]]
     ) -> dict[str, Floats]:
         """The groups after the closed form of the statistic that was `asked` for, from what all
-        sites have sent."""
+        sites have sent; the same bits on any number of cores."""
         model = self.of(stage)
         layout.load(model.shared(), groups)
         found = {name: torch.from_numpy(value) for name, value in sums.items()}
-        self.statistics(stage)[asked].solve(found)
+        with threads(1):
+            self.statistics(stage)[asked].solve(found)
         solved = layout.flatten(model.shared())
         return {name: solved[name] for name in groups}
 

@@ -163,7 +163,8 @@ def filters(channels: int, design: Design) -> Sequence[Tensor]:
     for number, (width, kernel) in enumerate(zip(design.widths, design.kernels, strict=True)):
         v = principal(maps, kernel, min(width // 2, maps.shape[1] * kernel**2))
         step = FILTER_STEP if number else PIXEL_STEP
-        found.append(((v / step).round() * step).float().unflatten(1, (-1, kernel, kernel)))
+        rounded = (v / step).round() * step + 0.0  # of two zeros the one without a sign
+        found.append(rounded.float().unflatten(1, (-1, kernel, kernel)))
         maps = layer_of(maps, found[-1])
     return tuple(found)
 

@@ -6,11 +6,13 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from pathlib import Path
 
 import pytest
 from safetensors.numpy import load_file
 
+from common.utils.threads import threads
 from deploy.cli import main as cli
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -103,6 +105,11 @@ def find(program: str, *words: str) -> list[int]:
 def cpu_seconds(pid: int) -> float:
     fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
+def threads_of_sites(sites: int) -> AbstractContextManager[None]:
+    """Inside, PyTorch computes with as many threads as each of so many sites of `covey run`."""
+    return threads(max(1, (os.cpu_count() or 1) // sites))
 
 
 def same_results(a: Path, b: Path) -> bool:

@@ -13,7 +13,6 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-import torch
 from rich.console import Console
 from safetensors.numpy import load_file
 
@@ -30,6 +29,7 @@ from tests.deploy.helpers import (
     find,
     processes,
     same_results,
+    threads_of_sites,
     until,
 )
 
@@ -207,9 +207,5 @@ def kill_the_server_app(run: CoveyRun, folder: Path) -> None:
 
 
 def simulate_undisturbed(options: dict[str, str], folder: Path) -> None:
-    threads = torch.get_num_threads()
-    torch.set_num_threads(max(1, (os.cpu_count() or 1) // int(options["sites"])))
-    try:
+    with threads_of_sites(int(options["sites"])):
         simulate(recipes.load("fedbyol").plan(options), folder)
-    finally:
-        torch.set_num_threads(threads)

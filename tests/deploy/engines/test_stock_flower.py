@@ -8,11 +8,11 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-import torch
 from rich.console import Console
 
 from client.resident import service
 from common.config import recipes
+from common.utils.threads import threads
 from deploy.engines import run_locally as engine
 from deploy.engines.runs import run_config
 from deploy.engines.simulate import simulate
@@ -33,12 +33,8 @@ OPTIONS = {
 @pytest.fixture(scope="module")
 def simulated(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("simulated") / "run"
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
+    with threads(1):
         simulate(recipes.load("fedsimclr").plan(OPTIONS), folder)
-    finally:
-        torch.set_num_threads(threads)
     return folder
 
 

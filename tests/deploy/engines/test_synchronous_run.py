@@ -9,7 +9,7 @@ import pytest
 from common.config import recipes
 from deploy.engines.simulate import simulate
 from tests.builders.records import events
-from tests.deploy.helpers import CoveyRun, same_results
+from tests.deploy.helpers import CoveyRun, same_results, threads_of_sites
 
 pytestmark = [
     pytest.mark.federation,
@@ -41,7 +41,8 @@ def test_over_processes_a_step_is_that_of_one_process_to_the_bit(tmp_path: Path)
             assert run.ends() == 0, run.text
         finally:
             run.clear_away()
-    simulate(recipes.load("covey-sync").plan(OPTIONS), tmp_path / "simulated")
+    with threads_of_sites(int(OPTIONS["sites"])):
+        simulate(recipes.load("covey-sync").plan(OPTIONS), tmp_path / "simulated")
     assert same_results(tmp_path / "run", tmp_path / "simulated")
     steps = events(tmp_path / "run", "round")
     assert len(steps) == 10 and all(len(step["answered"]) == 3 for step in steps)
