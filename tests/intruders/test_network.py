@@ -22,6 +22,7 @@ from flwr.proto.fleet_pb2 import (
 from flwr.proto.node_pb2 import Node
 from flwr.supercore.constant import FLEET_HTTP_SIGNATURE_HEADER
 from flwr.supercore.primitives.asymmetric import public_key_to_bytes, sign_message
+from flwr.supercore.protobuf.constants import PROTOBUF_MEDIA_TYPE
 from flwr.supercore.runtime import runtime_http_client as runtime_client
 from flwr.superlink.routers.control import router as control
 
@@ -207,7 +208,9 @@ def test_a_request_beyond_the_limit_is_refused_before_it_has_arrived(place):
         assert place.post(path, b"", declared) == 413
     tls = ssl.create_default_context(cafile=str(place.authority))
     with httpx.Client(verify=tls, trust_env=False, timeout=120) as client:
+        # Of the kind that the SuperLink reads: it refuses any other before the body is there.
         chunks = (b"x" * 2**16 for _ in range(8 * 16 + 1))
-        answer = client.post(f"https://{place.address}/v1/fleet/push-object", content=chunks)
+        address = f"https://{place.address}/v1/fleet/push-object"
+        answer = client.post(address, content=chunks, headers={"content-type": PROTOBUF_MEDIA_TYPE})
     assert answer.status_code == 413
     assert "POST /v1/fleet/push-object: 413" in place.refused()
