@@ -64,7 +64,8 @@ def _silence_libtiff() -> None:
 
     with suppress(OSError, AttributeError):
         mapped = MAPS.read_text(encoding="utf-8", errors="replace").splitlines()
-        for path in sorted({line.split()[-1] for line in mapped if "libtiff" in line}):
+        # The sixth field is the path, which may have spaces.
+        for path in sorted({line.split(maxsplit=5)[-1] for line in mapped if "libtiff" in line}):
             library = ctypes.CDLL(path)
             library.TIFFSetErrorHandler(None)
             library.TIFFSetWarningHandler(None)
