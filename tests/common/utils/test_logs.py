@@ -4,6 +4,7 @@ import io
 import json
 import logging
 import os
+import re
 import subprocess
 import sys
 import warnings
@@ -55,7 +56,8 @@ def shown(level: str = "") -> str:
 )
 def test_our_own_words_have_a_level_and_others_speak_from_warnings_on(level, expected) -> None:
     said = shown(level)
-    words = [word for word in ["one", "two", "three", "four", "five", "six"] if word in said]
+    asked = ["one", "two", "three", "four", "five", "six"]
+    words = [word for word in asked if re.search(rf"\b{word}\b", said)]  # a path may hold "clone"
     assert " ".join(words) == expected
     assert "WARNING somebody.else: five" in said
 
