@@ -95,9 +95,10 @@ class Watch:
             self.seen.append(f"{event} {arguments!r}")
 
     def _foreign(self, path):
-        """Whether a read file is neither of this site nor of an installed program."""
+        """Whether a read file is neither of this site nor of an installed program (how much memory
+        is free is looked up before images are made in another size)."""
         text = os.fsdecode(path)
-        return not any(text.startswith(str(root)) for root in ("/proc/self", *map(str, LIBRARIES)))
+        return not any(text.startswith(str(root)) for root in OWN)
 
     def _inside(self, event, path):
         place = Path(os.fsdecode(path))
@@ -106,6 +107,7 @@ class Watch:
 
 
 LIBRARIES = [Path(p).resolve() for p in (sys.prefix, sys.base_prefix, Path(__file__).parents[2])]
+OWN = ("/proc/self", "/proc/meminfo", *map(str, LIBRARIES))
 FINDERS = frozenset(p for p in sys.path if p.startswith("__editable__."))
 """An installed checkout's places in `sys.path`: every import looks there, and they are no files."""
 WATCH = Watch()
