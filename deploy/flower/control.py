@@ -60,10 +60,6 @@ class UnreachableError(ConnectionError):
     """No SuperLink answers."""
 
 
-class BrokenError(UserError):
-    """The SuperLink failed at a call (an answer of 500 or more), and has not refused it."""
-
-
 @dataclass(frozen=True)
 class Node:
     """A registered site: its node id, name, public key (PEM), status ("registered", "online",
@@ -91,9 +87,8 @@ class Control:
     """The Control API of the SuperLink at `host`:`port`, whose certificate `authority` signed.
 
     Where the SuperLink cannot be reached, a call tries again for `patience` seconds and then raises
-    `UnreachableError`; what the SuperLink refuses is a `UserError`. A question that it fails at is
-    asked again for as long: Flower's own answers before it has made its tables. An answer may take
-    `timeout` seconds.
+    `UnreachableError`; what the SuperLink refuses is a `UserError`. An answer may take `timeout`
+    seconds.
     """
 
     def __init__(
@@ -192,9 +187,6 @@ class Control:
                 again = repeatable or isinstance(error, ConnectionRefusedError)
                 if not again or time.monotonic() > deadline:
                     raise UnreachableError(str(error)) from error
-            except BrokenError:
-                if not repeatable or time.monotonic() > deadline:
-                    raise
             time.sleep(PAUSE)
         response.ParseFromString(body)
         return response
@@ -212,9 +204,7 @@ class Control:
         finally:
             connection.close()
         if answer.status != http.HTTPStatus.OK:
-            broken = answer.status >= http.HTTPStatus.INTERNAL_SERVER_ERROR
-            why = f"the SuperLink refused {path}: {_reason(answer.status, content)}"
-            raise BrokenError(why) if broken else UserError(why)
+            raise UserError(f"the SuperLink refused {path}: {_reason(answer.status, content)}")
         return content
 
 
