@@ -11,16 +11,15 @@ seed first.
 """
 
 import math
-import statistics
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 from _methods_run import is_untrained
+from claims import Row, figure, mean
 from methods import TABLE, read_rows
 
-Row = dict[str, Any]
 Key = tuple[str, str, str]
 """(data set, partition, recipe)."""
 
@@ -67,14 +66,14 @@ def by_key(rows: Any) -> dict[Key, dict[int, Row]]:
 
 def place(key: Key, runs: dict[int, Row]) -> tuple[str, str, float]:
     """Where a line stands."""
-    return key[0], key[1], -statistics.fmean(row["test_nmi"] for row in runs.values())
+    return key[0], key[1], -mean([row["test_nmi"] for row in runs.values()])
 
 
 def line(key: Key, runs: dict[int, Row], without: dict[int, Row] | None) -> str:
     """One line; `without`: the same runs without training, None where nothing is trained."""
     seeds = sorted(runs if without is None else runs.keys() & without.keys()) or sorted(runs)
     own, new, acc = (
-        spread([runs[seed][name] for seed in seeds]) for name in ("nmi", "test_nmi", "test_acc")
+        figure([runs[seed][name] for seed in seeds]) for name in ("nmi", "test_nmi", "test_acc")
     )
     cells = [key[2], key[0], key[1], str(len(seeds)), own, new, acc]
     if without is None:
@@ -82,18 +81,10 @@ def line(key: Key, runs: dict[int, Row], without: dict[int, Row] | None) -> str:
     elif not runs.keys() & without.keys():
         cells += ["–"] * 3
     else:
-        cells += [spread([without[seed][name] for seed in seeds]) for name in ("nmi", "test_nmi")]
+        cells += [figure([without[seed][name] for seed in seeds]) for name in ("nmi", "test_nmi")]
         gains = [runs[seed]["test_nmi"] - without[seed]["test_nmi"] for seed in seeds]
-        cells.append(spread(gains, sign="+"))
+        cells.append(("+" if mean(gains) >= 0 else "") + figure(gains))
     return f"| {' | '.join(cells)} |"
-
-
-def spread(values: Sequence[float], sign: str = "") -> str:
-    """Mean±standard deviation, without the zero before the point."""
-    mean = f"{statistics.fmean(values):{sign}.3f}".replace("0.", ".", 1)
-    if len(values) < 2:
-        return mean
-    return f"{mean}±{statistics.stdev(values):.3f}".replace("±0.", "±.")
 
 
 if __name__ == "__main__":

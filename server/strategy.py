@@ -139,8 +139,7 @@ class CoveyStrategy(Strategy):
     def _end_round(self, inquiry: Inquiry, spent: Sequence[Cost]) -> None:
         """The state after a training round, from what the sites answered; `spent`: before it."""
         number, measured = inquiry.asked.round, inquiry.measured
-        index, stage_round = self.plan.stage_of(number)
-        stage = self.plan.stages[index]
+        stage = self.plan.stages[self.plan.stage_of(number)[0]]
         if stage.synchronous:
             self._end_step(inquiry, spent)
             return
@@ -149,18 +148,7 @@ class CoveyStrategy(Strategy):
         by = clusterer(stage, measured)
         assigned = measured.assigned(by, merged)
         received = clustering(assigned) | measured.spread()
-        self.folder.log(
-            RoundEvent(
-                round=number,
-                stage=index,
-                stage_name=stage.name,
-                stage_round=stage_round,
-                loss=measured.losses(),
-                received=received,
-                cluster_sizes=sizes_of(assigned),
-                **account(inquiry, spent),
-            )
-        )
+        self._log_round(inquiry, spent, received, sizes_of(assigned))
         self._warn_of_collapse(number, received)
         centroids = merged.centroids if merged else self.state.centroids
         groups, memory = OPTIMISERS[stage.server_optimiser](
@@ -177,18 +165,7 @@ class CoveyStrategy(Strategy):
         number = inquiry.asked.round
         index, stage_round = self.plan.stage_of(number)
         stage, state = self.plan.stages[index], self.state
-        self.folder.log(
-            RoundEvent(
-                round=number,
-                stage=index,
-                stage_name=stage.name,
-                stage_round=stage_round,
-                loss=inquiry.measured.losses(),
-                received={},
-                cluster_sizes=(),
-                **account(inquiry, spent),
-            )
-        )
+        self._log_round(inquiry, spent, {}, ())
         groups, memory = dict(state.groups), dict(state.memory)
         if inquiry.update.examples:
             done = (stage_round - 1) / stage.rounds
@@ -196,6 +173,29 @@ class CoveyStrategy(Strategy):
             groups, memory = step(stage, state.groups, gradient, state.memory, done)
         memory[STEPS] = np.array([inquiry.asked.steps], np.float32)
         self._advance(Checkpoint(number, state.closed, groups, state.centroids, memory))
+
+    def _log_round(
+        self,
+        inquiry: Inquiry,
+        spent: Sequence[Cost],
+        received: Mapping[str, float],
+        cluster_sizes: Sequence[int],
+    ) -> None:
+        """Write a training round into the run's metrics, with what was measured of the model that
+        it brought."""
+        index, stage_round = self.plan.stage_of(inquiry.asked.round)
+        self.folder.log(
+            RoundEvent(
+                round=inquiry.asked.round,
+                stage=index,
+                stage_name=self.plan.stages[index].name,
+                stage_round=stage_round,
+                loss=inquiry.measured.losses(),
+                received=received,
+                cluster_sizes=cluster_sizes,
+                **account(inquiry, spent),
+            )
+        )
 
     def _advance(self, state: Checkpoint) -> None:
         self.state = state

@@ -95,16 +95,9 @@ def run_command(
     """Run a federation of real processes on this machine: TLS, authentication, one run."""
     other = recipes.load(beside) if beside else None
     from deploy.engines.run_locally import run_locally  # noqa: PLC0415 (--help stays quick)
-    from deploy.engines.runs import (  # noqa: PLC0415
-        config_of,
-        prepared,
-        spread_as_can_be,
-        unless_empty,
-    )
+    from deploy.engines.runs import config_of, prepared, unless_empty  # noqa: PLC0415
 
-    if resume is None:
-        options = spread_as_can_be(recipe, options, _say)
-    plan, folder = prepared(recipe, resume, run_folder, options)
+    plan, folder, options = prepared(recipe, resume, run_folder, options, _say)
     config = config_of(recipe, resume, options, folder, "processes")
     with unless_empty(folder):
         run_locally(plan, config, folder, console)
@@ -132,16 +125,9 @@ def simulate_command(
     """Run the same ServerApp and ClientApp without processes or network."""
     if engine not in ENGINES:
         raise unknown("engine", engine, ENGINES)
-    from deploy.engines.runs import (  # noqa: PLC0415
-        config_of,
-        prepared,
-        spread_as_can_be,
-        unless_empty,
-    )
+    from deploy.engines.runs import config_of, prepared, unless_empty  # noqa: PLC0415
 
-    if resume is None:
-        options = spread_as_can_be(recipe, options, _say)
-    plan, folder = prepared(recipe, resume, run_folder, options)
+    plan, folder, options = prepared(recipe, resume, run_folder, options, _say)
     if engine == "ray":
         from deploy.engines.ray_engine import run_on_ray  # noqa: PLC0415
 

@@ -59,18 +59,24 @@ def unless_empty(folder: Path) -> Iterator[None]:
 
 
 def prepared(
-    recipe: str, resume: Path | None, run_folder: Path | None, options: Mapping[str, str]
-) -> tuple[Plan, Path]:
-    """The plan and the folder of a new run, or of the one to go on with."""
+    recipe: str,
+    resume: Path | None,
+    run_folder: Path | None,
+    options: Mapping[str, str],
+    say: Callable[[str], None],
+) -> tuple[Plan, Path, Mapping[str, str]]:
+    """The plan and the folder of a new run, or of the one to go on with, and its options as they
+    are settled (`spread_as_can_be`)."""
     if resume is not None:
         if options or run_folder is not None:
             raise UserError("--resume takes no other options: a run goes on as it began")
-        return resumed(resume), resume.absolute()
+        return resumed(resume), resume.absolute(), options
+    options = spread_as_can_be(recipe, options, say)
     plan = recipes.load(recipe).plan(absolute_dataset(options))
     from common.config.checks import check_plan  # noqa: PLC0415 (torch, after the cheap checks)
 
     check_plan(plan)
-    return plan, new_folder(Path("runs"), plan.recipe, run_folder)
+    return plan, new_folder(Path("runs"), plan.recipe, run_folder), options
 
 
 def spread_as_can_be(
