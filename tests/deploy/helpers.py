@@ -79,6 +79,11 @@ def answers(folder: Path, site: str, kind: str) -> int:
     return path.read_text().count(f'"kind": "{kind}"') if path.exists() else 0
 
 
+def rounds_begun(log: str) -> int:
+    """How many rounds of training a trainer has begun, by its log."""
+    return log.count(" train: asked with ")
+
+
 def processes(*words: str) -> dict[int, str]:
     """Process id -> command line of the living processes that have any of the words in their
     command line, environment or working directory; this process is not counted."""
@@ -100,11 +105,6 @@ def find(program: str, *words: str) -> list[int]:
     """The processes of `processes` that run this program themselves, not as a guardian."""
     found = processes(*words)
     return [pid for pid, line in found.items() if program in line and "child.py" not in line]
-
-
-def cpu_seconds(pid: int) -> float:
-    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
 def threads_of_sites(sites: int) -> AbstractContextManager[None]:

@@ -16,7 +16,7 @@ from deploy.flower.lines import JOINED
 from deploy.identity.invitation import Invitation
 from deploy.processes.supervisor import free_port
 from tests.builders.records import events
-from tests.deploy.helpers import cpu_seconds, find, processes
+from tests.deploy.helpers import find, processes, rounds_begun
 from tests.faults.cable import LOOPBACK, Cable
 from tests.faults.command import PATIENCE, Command, until
 
@@ -74,11 +74,8 @@ class Site:
 
     def is_training(self) -> None:
         """Return while its trainer is at work on a round that has just begun."""
-        rounds = self.federation.rounds()
-        until(lambda: self.federation.rounds() > rounds)
-        trainer = self.pid("client.resident")
-        idle = cpu_seconds(trainer)
-        until(lambda: cpu_seconds(trainer) > idle + 0.2)
+        begun = rounds_begun(self.log("trainer"))
+        until(lambda: rounds_begun(self.log("trainer")) > begun)
 
     def is_sending(self) -> None:
         """Return while its connection sends the answer of a round."""
