@@ -10,7 +10,7 @@ TLS and authentication; ratios are of medians.
   app (`benchmarks/plain_flower/`: FedAvg, train and evaluate, as Flower's templates do) with the
   same model and images on Flower's own SuperLink, SuperNodes and SuperExecs.
 - empty_s: seconds of an exchange whose messages are empty, with four sites.
-- idle: of a site that waits for a run, after one: its share of a CPU core, and its memory in MB
+- idle: of a site that waits for a run, after one and its own page of it: its share of a CPU core, and its memory in MB
   (connection, trainer and guardian; what processes share is divided among them).
 - big: seconds of an exchange of 45 MB with two sites, of those with Flower's own processes and
   calls: so a site of version 0.1 had it, which handed each message on to its trainer besides.
@@ -38,6 +38,7 @@ import numpy as np
 import typer
 from _table import save_json, show
 
+from client.gallery import behind
 from common.config import recipes
 from common.data.planned import planned_data, planned_partition
 from common.record.reader import read_run
@@ -115,6 +116,8 @@ def rounds_of_nothing(
         place.mkdir()
         carry_through(federation, write_bundle(place / "bundle", config))
         figures["ours_s"] = between(ends_of_rounds(place))
+        while len(list(folder.rglob(behind.FILE))) < sites:  # the pages that sites draw afterwards
+            time.sleep(1)
         watch(federation, figures, sites, idle)
     with started(folder / "empty", echoes(sites)) as federation:
         figures["empty_s"] = echoed(federation, folder / "echo", 4 * rounds, 0)

@@ -58,6 +58,7 @@ def page_of(
     """The page as HTML."""
     from client.gallery import gallery  # noqa: PLC0415 (no site waits for it when it starts)
     from client.gallery.choice import Seen, mapped  # noqa: PLC0415
+    from client.gallery.layout import flattened_apart  # noqa: PLC0415
 
     found = assign(points, centroids)
     parts = (found.cluster, found.runner_up, found.distance, found.confidence)
@@ -69,6 +70,8 @@ def page_of(
         index = np.asarray(rows, np.int64)
         return list(data.images[index].cpu().numpy()) if len(index) else []
 
-    made = gallery.build(seen, sample, points.numpy()[sample], look, model.facts.clusters, seed)
+    shown = points.numpy()[sample]
+    clusters = model.facts.clusters
+    made = gallery.build(seen, sample, shown, look, clusters, seed, flattened_apart)
     command = shlex.join(["covey", "name", str(path), "names.json"])
     return gallery.render(made, model.facts, model.identity, data.site, command)

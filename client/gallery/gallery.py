@@ -26,6 +26,8 @@ from common.utils.seeds import derive_seed
 
 Look = Callable[[Sequence[int], int], Sequence[Pixels]]
 """Pixels (C, S, S) of the pictures in these rows, at about this side."""
+Flatten = Callable[[Floats, int], NDArray[Any]]
+"""Places (M, 2) of embeddings (M, d), with a seed."""
 
 
 @dataclass(frozen=True)
@@ -42,12 +44,19 @@ class Gallery:
 
 
 def build(
-    seen: Seen, sample: Rows, points: Floats, look: Look, clusters: int, seed: int
+    seen: Seen,
+    sample: Rows,
+    points: Floats,
+    look: Look,
+    clusters: int,
+    seed: int,
+    flatten: Flatten = flattened,
 ) -> Gallery:
     """The gallery of N pictures. `sample` (M,): rows of those in the map, with embeddings `points`
-    (M, d); `look` gives pixels."""
+    (M, d); `look` gives pixels; `flatten` gives places in the map."""
     here = np.bincount(seen.cluster, minlength=clusters)
     total = np.bincount(seen.cluster, weights=seen.confidence, minlength=clusters)
+    map_seed = derive_seed(seed, "gallery map") % 2**32
     chosen = strips(seen, clusters, seed)
     rows = sorted({row for each in chosen.values() for strip in each for row in strip.rows})
     shown = list(look(rows, TILE))
@@ -66,7 +75,7 @@ def build(
         here=here,
         sure=total / np.maximum(here, 1),
         strips=drawn,
-        points=_map(seen, sample, points, look, seed),
+        points=_map(seen, sample, flatten(points, map_seed), look) if len(sample) else {},
         images=len(seen.names),
         tiny=bool(shown) and shown[0].shape[-1] <= TINY,
     )
@@ -77,10 +86,8 @@ def _picture(seen: Seen, row: int, address: str) -> dict[str, Any]:
     return {"name": written(seen.names[row]), "about": about, "address": Markup(address)}  # noqa: S704 (made here)
 
 
-def _map(seen: Seen, sample: Rows, points: Floats, look: Look, seed: int) -> dict[str, Any]:
-    if not len(sample):
-        return {}
-    flat = flattened(points, derive_seed(seed, "gallery map") % 2**32).astype(np.float64)
+def _map(seen: Seen, sample: Rows, places: NDArray[Any], look: Look) -> dict[str, Any]:
+    flat = places.astype(np.float64)
     low, high = flat.min(axis=0), flat.max(axis=0)
     placed = (flat - low) / np.where(high > low, high - low, 1)
     rows = [int(row) for row in sample]

@@ -6,7 +6,7 @@ import warnings
 import numpy as np
 import pytest
 
-from client.gallery.layout import flattened
+from client.gallery.layout import flattened, flattened_apart
 from tests.builders.records import events
 from tests.deploy.helpers import covey
 
@@ -60,3 +60,9 @@ def test_however_few_points_differ_they_have_places(different, each):
         places = flattened(points, seed=0)
     assert places.shape == (different * each, 2) and np.isfinite(places).all()
     assert len(np.unique(places, axis=0)) >= different
+
+
+@pytest.mark.parametrize("count", [2, 40])
+def test_a_process_of_its_own_gives_the_same_places(count):
+    points = np.random.default_rng(0).normal(size=(count, 5)).astype(np.float32)
+    assert (flattened_apart(points, 3) == flattened(points, 3)).all()

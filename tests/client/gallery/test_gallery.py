@@ -4,6 +4,8 @@ import base64
 import hashlib
 import io
 import re
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -17,6 +19,27 @@ from common.learned.facts import Facts, Preprocessing, portable_plan
 from tests.builders.browser import addresses
 
 HOSTILE = "</script><script>alert(1)</script><img src=x onerror=alert(1)>\"'"
+LIBRARIES = """
+import sys
+from pathlib import Path
+from types import SimpleNamespace
+
+import torch
+
+from client.gallery.behind import page_of
+from tests.client.gallery.test_gallery import facts
+
+torch.manual_seed(0)
+points = torch.randn(60, 5)
+data = SimpleNamespace(
+    site="north",
+    names=[f"{n}.png" for n in range(60)],
+    images=torch.randint(0, 256, (60, 3, 8, 8), dtype=torch.uint8),
+)
+model = SimpleNamespace(facts=facts(), identity="0123")
+page = page_of(Path("model.covey"), model, points, points[:3], data)
+print(page.count("0.png") > 1, sorted({name.partition(".")[0] for name in sys.modules}))
+"""
 PLAN = recipes.load("fedsimclr").plan({"clusters": 3})
 
 
@@ -120,3 +143,11 @@ def test_hostile_names_are_texts_wherever_they_stand() -> None:
     html = page(about, names="{}" + HOSTILE)
     assert "<img src=x" not in html and html.count("<script") == 2
     assert html.count("</script>") == 2
+
+
+def test_a_site_that_draws_its_page_does_not_keep_what_the_map_needs() -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", LIBRARIES], capture_output=True, text=True, check=True
+    )
+    assert done.stdout.startswith("True") and "PIL" in done.stdout
+    assert "sklearn" not in done.stdout and "scipy" not in done.stdout
