@@ -10,8 +10,9 @@ TLS and authentication; ratios are of medians.
   app (`benchmarks/plain_flower/`: FedAvg, train and evaluate, as Flower's templates do) with the
   same model and images on Flower's own SuperLink, SuperNodes and SuperExecs.
 - empty_s: seconds of an exchange whose messages are empty, with four sites.
-- idle: of a site that waits for a run, after one and its own page of it: its share of a CPU core, and its memory in MB
-  (connection, trainer and guardian; what processes share is divided among them).
+- idle: of a site that waits for a run, when it has drawn its own page of the last one: its share
+  of a CPU core, and its memory in MB (connection, trainer and guardian; what processes share is
+  divided among them).
 - big: seconds of an exchange of 45 MB with two sites, of those with Flower's own processes and
   calls: so a site of version 0.1 had it, which handed each message on to its trainer besides.
 - run_over_simulate: seconds of `covey run` until the result is told, of those of `covey simulate`
