@@ -6,6 +6,7 @@ pickled. A frame comes in at its place: `multiprocessing.connection` would fill 
 much memory for it.
 """
 
+import select
 import socket as sockets
 import struct
 import time
@@ -58,6 +59,10 @@ class Channel:
         """The next frame; `EOFError` or `OSError` where the other end is gone."""
         (length,) = LENGTH.unpack(self._bytes(LENGTH.size))
         return self._bytes(length)
+
+    def is_asked(self, seconds: float) -> bool:
+        """Whether within so many seconds something came, or the other end is gone."""
+        return bool(select.select([self._socket], [], [], seconds)[0])
 
     def _bytes(self, number: int) -> bytearray:
         data = bytearray(number)

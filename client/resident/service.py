@@ -10,9 +10,11 @@ import socket as sockets
 from pathlib import Path
 
 from client.resident.channel import READY, Channel, Handler, answer
+from common.utils import memory
 from common.utils.errors import UserError
 
 SOCKET_LIMIT = 100  # bytes of a unix socket's path that every system takes
+IDLE = 10.0  # seconds without a question after which what was freed goes back to the system
 LOOK = 1.0  # seconds between two looks whether the socket's file is still there
 
 
@@ -23,6 +25,8 @@ def serve_inherited(descriptor: int, handle: Handler) -> None:
         try:
             channel.send(READY)
             while True:
+                if not channel.is_asked(IDLE):
+                    memory.release()
                 answer(channel, handle)
         except (EOFError, OSError):
             return

@@ -13,13 +13,34 @@ from pathlib import Path
 import pytest
 import torch
 
-from client.resident import process
+from client.resident import process, service
 from client.resident.channel import Channel, ask, put
 from client.resident.process import AGAIN, ENDED, TrainerProcess
 from client.resident.service import NamedSocket, serve_inherited, serve_named
 from client.resident.warm_up import warm_up
 from common.utils.errors import UserError
 
+PIECES = """
+import ctypes
+from pathlib import Path
+from common.utils import memory
+
+def resident():
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return next(line.split()[1] for line in lines if line.startswith("VmRSS"))
+
+library = ctypes.CDLL(None)
+library.malloc.restype = ctypes.c_void_p
+pieces = [library.malloc(1000) for _ in range(100_000)]
+for piece in pieces:
+    ctypes.memset(ctypes.c_void_p(piece), 1, 1000)
+last = library.malloc(1000)
+for piece in pieces:
+    library.free(ctypes.c_void_p(piece))
+before = resident()
+memory.release()
+print(before, resident())
+"""
 # A trainer of three lines: the file that it is given counts its answers; "die" ends it, the first
 # time.
 SCRIPT = """
@@ -151,6 +172,27 @@ def test_the_trainers_end_says_that_it_is_ready_and_ends_with_the_other():
     ours.close()
     thread.join(10)
     assert not thread.is_alive()
+
+
+def test_a_trainer_that_is_not_asked_gives_freed_memory_back_and_answers_as_ever(monkeypatch):
+    given_back = threading.Event()
+    monkeypatch.setattr(service, "IDLE", 0.01)
+    monkeypatch.setattr(service.memory, "release", given_back.set)
+    ours, its = socket.socketpair()
+    threading.Thread(target=serve_inherited, args=(its.detach(), lambda r: r), daemon=True).start()
+    with Channel(ours) as channel:
+        assert channel.receive() == b"+" and given_back.wait(10)
+        assert put(channel, b"abc") == b"abc"
+
+
+def test_memory_that_was_freed_goes_back_to_the_system():
+    """A process of its own: many small pieces, all freed but the last, which keeps the C library
+    from giving back the rest by itself."""
+    done = subprocess.run(
+        [sys.executable, "-c", PIECES], capture_output=True, text=True, check=True
+    )
+    before, after = map(int, done.stdout.split())
+    assert after < before - 40_000  # kB
 
 
 def serve(path):
