@@ -16,6 +16,7 @@ from common.config import recipes
 from common.config.checks import check_plan
 from common.config.options import Plan
 from common.data.partition import Partition
+from common.record.forgetting import read_order
 from common.record.schema import Run, SiteFacts, Spread, WarningEvent
 from common.stages import settle_parameters
 from common.utils.errors import UserError
@@ -127,6 +128,7 @@ def _facts(strategy: CoveyStrategy, engine: str, settled: tuple[str, ...]) -> Ru
     partition = _partition(strategy.folder.path / "partition.json")
     sites = {name: own_facts(site, partition) for name, site in sorted(roster.sites.items())}
     files = next((site.facts.files for site in roster.sites.values()), None) if partition else None
+    order = read_order(strategy.folder.path)
     packages = ("flwr", "torch", "torchvision", "numpy")
     return Run(
         id=strategy.folder.name,
@@ -146,6 +148,7 @@ def _facts(strategy: CoveyStrategy, engine: str, settled: tuple[str, ...]) -> Ru
         parameters=strategy.model.parameters(len(plan.stages) - 1),
         partition=partition,
         files=files,
+        forgetting=None if order is None else order.forgetting,
     )
 
 

@@ -104,7 +104,7 @@ def test_l_dawa_normalised_with_identical_sites_is_fedavg(tmp_path: Path, monkey
     def nameless(device, *parts):
         return generator(device, *("site" if str(p).startswith("site-") else p for p in parts))
 
-    monkeypatch.setattr("deploy.engines.simulate.planned_partition", copies)
+    monkeypatch.setattr("common.data.planned.planned_partition", copies)
     monkeypatch.setattr("client.tasks.task.seeds.generator", nameless)
     fedavg, normalised, plain = (
         run(tmp_path / rule, "ldawa", aggregation=rule)

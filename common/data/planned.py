@@ -1,9 +1,17 @@
 """The data of a plan where all of it is on this machine: a local federation or a simulation."""
 
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+
 from common.config.options import Plan
 from common.data import ImageData, load
 from common.data.partition import Partition, make_partition
+from common.record.forgetting import FILE
 from common.utils.errors import UserError
+
+PARTITION = "partition.json"
 
 
 def planned_data(plan: Plan) -> ImageData:
@@ -26,3 +34,24 @@ def planned_partition(plan: Plan, data: ImageData) -> Partition:
     if plan.alone > plan.sites:
         raise UserError(f"alone: there is no site {plan.alone} of {plan.sites}")
     return Partition(partition.spec, partition.seed, (partition.sites[plan.alone - 1],))
+
+
+def partition_in(folder: Path, plan: Plan, data: ImageData) -> Partition:
+    """The partition of the run in `folder`, which is in the folder then: the planned one, or that
+    from which some images were taken. A site that has none left does not take part."""
+    path = folder / PARTITION
+    if (folder / FILE).exists():
+        return Partition.load(path)
+    partition = planned_partition(plan, data)
+    partition.save(path)
+    return partition
+
+
+def remaining(folder: Path, data: ImageData) -> ImageData:
+    """Those of `data`, which is all that the plan of the run in `folder` names, that the run has
+    not been made without."""
+    if not (folder / FILE).exists():
+        return data
+    parts = Partition.load(folder / PARTITION).sites
+    account = data.account  # of all files, which is not that of these images
+    return replace(data.subset(np.sort(np.concatenate(parts))), account=account)

@@ -23,6 +23,7 @@ from pydantic import (
 
 from common.config.options import Plan
 from common.record.account import COUNTS, in_words
+from common.record.forgetting import Forgetting
 from common.record.metrics import FIGURES
 
 FORMAT: Final = 1
@@ -102,7 +103,8 @@ class Spread(_Part):
 class Run(_Part):
     """`run.json`. `plan`: the options of the run, as its JSON has them; `settled`: those of them
     that the sites' classes decided, since the plan left them open; `parameters`: numbers in what
-    the last stage shares; `files`: of the folder that the sites of a local federation share."""
+    the last stage shares; `files`: of the folder that the sites of a local federation share;
+    `forgetting`: what it was made without; `superseded`: the run that was made in its place."""
 
     format: Literal[1] = FORMAT
     id: str
@@ -118,6 +120,8 @@ class Run(_Part):
     parameters: NonNegativeInt
     partition: Spread | None = None
     files: FileCounts | None = None
+    forgetting: Forgetting | None = None
+    superseded: str | None = None
     ended: str | None = None
     reason: str | None = None
 

@@ -27,6 +27,7 @@ from deploy.cli.arguments import (
 )
 from deploy.cli.commands import client_app, runs, server_app, stop, submit
 from deploy.cli.completion import complete_dataset, complete_recipe
+from deploy.cli.forgetting import add_to as add_forgetting
 from deploy.cli.json_option import JsonOption, write_json
 from deploy.cli.run_options import with_run_options
 from deploy.cli.using import add_to
@@ -217,6 +218,7 @@ def report_command(run: RunArgument) -> None:
 
 
 add_to(app)
+add_forgetting(app, HERE)
 app.add_typer(server_app, name="server", rich_help_panel=APART)
 app.add_typer(client_app, name="client", rich_help_panel=APART)
 app.command("submit", rich_help_panel=APART)(submit)

@@ -131,8 +131,10 @@ def grid_of(sites: Iterable[Site]) -> InProcessGrid:
 
 
 def sites_of(data: ImageData, partition: Partition, folder: Path, workshop: Workshop) -> list[Site]:
-    """The sites of a simulated federation; all share one workshop, so one model is in memory."""
+    """The sites of a simulated federation that have images; all share one workshop, so one model is
+    in memory."""
     return [
         open_site(f"site-{i}", data.subset(part), folder / f"site-{i}", workshop)
         for i, part in enumerate(partition.sites)
+        if len(part)
     ]

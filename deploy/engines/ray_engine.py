@@ -16,6 +16,7 @@ from rich.console import Console
 
 from common.config.options import Plan
 from common.data.planned import planned_data, planned_partition
+from common.record.forgetting import read_order
 from common.utils.errors import UserError
 from deploy.engines.run_locally import follow, show_files
 from deploy.flower import commands as flower
@@ -32,6 +33,8 @@ def run_on_ray(plan: Plan, config: Mapping[str, str], folder: Path, console: Con
     GPU shared among them where there is one."""
     if find_spec("ray") is None:
         raise UserError("the ray engine is not installed: pip install 'covey[simulation]'")
+    if read_order(folder) is not None:
+        raise UserError(f"{folder} was made by covey forget: `covey simulate --resume` without ray")
     data = planned_data(plan)
     show_files(data, console)
     planned_partition(plan, data).save(folder / "partition.json")

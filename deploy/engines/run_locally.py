@@ -18,7 +18,7 @@ from rich.markup import escape
 
 from common.config.options import Plan
 from common.data import ImageData
-from common.data.planned import planned_data, planned_partition
+from common.data.planned import partition_in, planned_data
 from common.record.reader import Follower, has_run, read_settings
 from common.utils.errors import RunFailed, UserError
 from common.utils.lock import is_locked
@@ -48,8 +48,8 @@ def run_locally(plan: Plan, config: Mapping[str, str], folder: Path, console: Co
         return
     data = planned_data(plan)
     show_files(data, console)
-    planned_partition(plan, data).save(folder / "partition.json")
-    sites = [local_site(plan, folder, index) for index in range(plan.expected_sites)]
+    parts = partition_in(folder, plan, data).sites
+    sites = [local_site(plan, folder, index) for index, part in enumerate(parts) if len(part)]
     with tempfile.TemporaryDirectory(prefix="covey-") as short:
         private = (folder if is_utf8(folder) else Path(short)) / "federation"  # Flower's
         with LocalFederation(private, folder / "logs") as federation:

@@ -14,7 +14,7 @@ from common.config import recipes
 from common.config.options import Plan
 from common.data import DATASETS, has_labels
 from common.data.partition import IID, parse
-from common.record.reader import has_run, read_run
+from common.record.reader import has_run, read_run, read_settings
 from common.utils.errors import UserError
 from common.utils.lock import is_locked
 from common.utils.names import place, portable
@@ -118,6 +118,8 @@ def resumed(folder: Path) -> Plan:
     """The plan of the run in `folder`, which is made ready to go on; `UserError` if there is none,
     or someone is at work in it."""
     plan = RunFolder(folder).plan()
+    if has_run(folder) and (newer := read_settings(folder).superseded):
+        raise UserError(f"{folder}: images were taken back from it: {newer} is in its place")
     if is_locked(folder / LOCK):
         raise UserError(f"{folder}: another process is at work in it")
     RunFolder(folder).reopen()

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from client.workbench import Workshop, pick_device
 from common.config.options import Plan
-from common.data.planned import planned_data, planned_partition
+from common.data.planned import partition_in, planned_data
 from common.record.schema import Event
 from deploy.engines.in_process import grid_of, sites_of
 from server.app import run
@@ -29,8 +29,7 @@ def simulate(
     data = planned_data(plan)
     for line in data.account.lines() if data.account else ():
         say(line)
-    partition = planned_partition(plan, data)
-    partition.save(folder / "partition.json")
+    partition = partition_in(folder, plan, data)
     grid = grid_of(sites_of(data, partition, folder / "sites", workshop))
     run_folder = RunFolder(folder, watch)
     with run_folder.held():

@@ -15,7 +15,7 @@ from client.gallery.layout import flattened
 from client.statistics.clusters import nearest
 from common.clustering.kmeans import kmeans
 from common.data import ImageData
-from common.data.planned import planned_data
+from common.data.planned import planned_data, remaining
 from common.record import writer
 from common.record.schema import DataMap
 from common.utils import seeds
@@ -50,7 +50,7 @@ def write_map(folder: Path) -> None:
 
 def embedded_sample(trained: Trained, images: int) -> tuple[ImageData, Tensor]:
     """So many of the run's images, drawn by its seed, and their embeddings (N, d)."""
-    data = planned_data(trained.plan)
+    data = remaining(trained.folder, planned_data(trained.plan))
     rng = np.random.default_rng(derive_seed(trained.plan.seed, "map"))
     sample = data.subset(rng.permutation(len(data.images))[:images])
     trained.estimate_statistics(sample)

@@ -110,7 +110,9 @@ def _parts(folder: Path, trained: Trained) -> list[tuple[str, ImageData]]:
     if not set(data.classes) <= set(trained.run.classes):
         raise UserError(f"the classes of {trained.plan.dataset} are not those of the run")
     trained.check(data)
-    parts = [(f"site-{i}", data.subset(rows)) for i, rows in enumerate(partition.sites)]
+    parts = [
+        (f"site-{i}", data.subset(rows)) for i, rows in enumerate(partition.sites) if len(rows)
+    ]
     for name, part in parts:
         known = trained.run.sites.get(name)
         if known is not None and known.fingerprint != part.fingerprint:

@@ -24,6 +24,7 @@ from client.statistics.clusters import nearest
 from common import metrics
 from common.clustering.kmeans import kmeans
 from common.data import ImageData, Preparation, load, load_test
+from common.data.planned import remaining
 from common.utils import seeds
 from common.utils.errors import UserError, unknown
 from deploy.evaluation import finetune
@@ -116,6 +117,8 @@ def pool(trained: Trained, asked: Asked) -> Pooled:
     side = trained.side if scale else 0
     how = trained.how if Path(spec).is_dir() else Preparation(side=side, window=trained.how.window)
     train = load(spec, images=0 if asked.dataset else plan.images, seed=plan.seed, how=how)
+    if not asked.dataset:
+        train = remaining(trained.folder, train)
     test = load_test(spec, how=how)
     if test is None:
         train, test = _hold_out(train, plan.seed)

@@ -28,6 +28,7 @@ class Trained(Networks):
     """The networks of a run's folder. `run`: what `run.json` says; `untrained`: whether the
     encoder's parameters are the initial ones."""
 
+    folder: Path
     run: Run
     untrained: bool
 
@@ -76,6 +77,7 @@ def load_trained(folder: Path, device: str = "auto") -> Trained:
         channels=channels,
         side=side,
         device=place,
+        folder=folder,
         run=run,
         untrained=untrained,
     )

@@ -18,6 +18,7 @@ from safetensors.numpy import save
 from common.clustering.centroids import Centroids
 from common.config.options import Plan
 from common.protocol.messages import Floats
+from common.record.forgetting import read_order
 from common.record.reader import has_run, read_settings
 from common.record.schema import Event, Run, SiteFacts, StageEvent
 from common.record.writer import append_event, take_back, write_settings
@@ -120,7 +121,10 @@ class RunFolder:
 
     def plan(self) -> Plan:
         """The plan of the run that the folder holds, as it was asked for where it has no checkpoint
-        yet; `UserError` if there is none."""
+        yet, or of the one that it was made for; `UserError` if there is none."""
+        order = None if has_run(self.path) else read_order(self.path)
+        if order is not None:
+            return order.plan
         run = read_settings(self.path)
         plan = run.settings()
         open_still = () if self._has_checkpoint() else run.settled

@@ -43,6 +43,7 @@ def go_on(path: Path, before: Run, now: Run, after: int | None) -> tuple[Run, Re
     kept = {
         "created": before.created,
         "settled": before.settled,
+        "superseded": before.superseded,
         "sites": dict(sorted({**before.sites, **now.sites}.items())),
         "classes": classes,
     }

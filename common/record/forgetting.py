@@ -1,0 +1,64 @@
+"""What a run was made without: `forgetting.json` in its folder, and a part of `run.json`.
+
+It has names of sites and counts of images alone. What was taken back is not described.
+"""
+
+from pathlib import Path
+
+from pydantic import BaseModel, ConfigDict, NonNegativeInt, ValidationError
+
+from common.config.options import Plan
+from common.utils.errors import UserError
+from common.utils.files import write_atomic
+
+FILE = "forgetting.json"
+
+
+class _Part(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Forgetting(_Part):
+    """A run takes the place of the run `of`, by `method` (`server/forgetting/`). `images`: site ->
+    how many were taken back there since that run; `gone`: sites that took part in it, and do not
+    any more."""
+
+    of: str
+    method: str
+    images: dict[str, NonNegativeInt] = {}
+    gone: tuple[str, ...] = ()
+
+    @property
+    def text(self) -> str:
+        """In words, counts only."""
+        told = [f"{name}: {count:,}" for name, count in sorted(self.images.items())]
+        told = [f"{each} (all)" if each.split(":")[0] in self.gone else each for each in told]
+        told += [f"{name} (all)" for name in self.gone if name not in self.images]
+        return f"images taken back since {self.of}: {', '.join(told)}; method: {self.method}"
+
+
+class Order(_Part):
+    """What a new folder is made for. `plan`: as it is to be run; `key`: the same for the same
+    wish, by which a run that was killed is found again; `sites`: those of real sites that are to
+    be asked (none: all that are there)."""
+
+    plan: Plan
+    forgetting: Forgetting
+    key: str
+    sites: tuple[str, ...] = ()
+
+
+def write_order(folder: Path, order: Order) -> None:
+    """Write it into a run's folder."""
+    write_atomic(folder / FILE, order.model_dump_json(by_alias=True, indent=2).encode())
+
+
+def read_order(folder: Path) -> Order | None:
+    """What the folder was made for; None for a run of its own; `UserError` for a damaged file."""
+    path = folder / FILE
+    if not path.exists():
+        return None
+    try:
+        return Order.model_validate_json(path.read_bytes())
+    except (ValidationError, OSError):
+        raise UserError(f"{path} is damaged") from None

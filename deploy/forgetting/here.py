@@ -1,0 +1,115 @@
+"""`covey forget` where a run's images are on this machine: a simulation, or `covey run`.
+
+The partition was made before anything is taken back, so that no other image changes its site.
+"""
+
+import hashlib
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from rich.console import Console
+
+from common.config.checks import check_plan
+from common.config.options import Plan
+from common.data.partition import Partition
+from common.data.planned import PARTITION, planned_data
+from common.record.forgetting import Forgetting, Order
+from common.record.reader import has_run, read_settings
+from common.utils.errors import UserError, unknown
+from deploy.engines.simulate import simulate
+from deploy.forgetting.choosing import ASSIGNMENTS, Wish, chosen
+from deploy.forgetting.preparing import Earlier, earlier_run, make, place_for, supersede, unmake
+from deploy.terminal.live import live_line
+from deploy.terminal.progress import show_event
+from server.forgetting import method_for
+from server.model import GlobalModel
+from server.report import write_report
+from server.run.folder import Checkpoint, RunFolder
+
+
+@dataclass(frozen=True)
+class Forgotten:
+    """What is to be done, before anything is: the run that is made, how, and in whose place."""
+
+    earlier: Earlier
+    folder: Path
+    order: Order
+    partition: Partition
+    start: Checkpoint | None
+    begun: bool
+
+    def lines(self) -> list[str]:
+        """In words."""
+        forgetting = self.order.forgetting
+        told = [forgetting.text, f"{'goes on' if self.begun else 'a new run'}: {self.folder}"]
+        return [*told, f"{self.earlier.folder.name} is then marked as superseded"]
+
+
+def plan_here(run: Path, site: str, wish: Wish, method: str = "") -> Forgotten:
+    """What taking back `wish` of the site's images from `run` by `method` would do; nothing is
+    changed. `UserError` for whatever does not fit."""
+    earlier = earlier_run(run)
+    if not (earlier.folder / PARTITION).exists():
+        raise UserError(
+            f"{earlier.folder}: its sites hold their own images: `covey client forget` at the "
+            "site, then `covey forget` with --server DIR"
+        )
+    plan = earlier.run.settings()
+    called, how = method_for(method, plan)
+    data = planned_data(plan)
+    before = Partition.load(earlier.folder / PARTITION)
+    index = _index(site, before)
+    own = data.subset(before.sites[index])
+    facts = earlier.run.sites.get(site)
+    if facts is not None and facts.fingerprint != own.fingerprint:
+        raise UserError(f"the images of {site} are not those that it had in the run")
+    rows = chosen(wish, own, earlier.folder / "sites" / site / earlier.run.id / ASSIGNMENTS)
+    left = np.delete(before.sites[index], rows)
+    parts = [*before.sites[:index], left, *before.sites[index + 1 :]]
+    partition = Partition(before.spec, before.seed, tuple(parts))
+    sites = sum(len(part) > 0 for part in parts)
+    if not sites:
+        raise UserError("nothing would be left: delete the run's folder instead")
+    plan = plan if plan.alone else plan.model_copy(update={"sites": sites})
+    check_plan(plan)
+    gone = () if len(left) else (site,)
+    forgetting = Forgetting(of=earlier.run.id, method=called, images={site: len(rows)}, gone=gone)
+    key = hashlib.sha256(f"{called}/{partition.hash}".encode()).hexdigest()[:16]
+    folder, begun = place_for(earlier, key)
+    start = how.start(plan, earlier.reached, GlobalModel(plan, data.channels, data.side))
+    order = Order(plan=plan, forgetting=forgetting, key=key)
+    return Forgotten(earlier, folder, order, partition, start, begun)
+
+
+def forget_here(forgotten: Forgotten, console: Console) -> Path:
+    """Do it; the folder of the new run. Killed at any moment, the same command goes on."""
+    earlier, folder = forgotten.earlier, forgotten.folder
+    with earlier.held():
+        if not forgotten.begun:
+            fill = {PARTITION: forgotten.partition.save}
+            make(folder, forgotten.order, forgotten.start, fill)
+        plan = RunFolder(folder).plan()
+        if not has_run(folder) or read_settings(folder).status != "finished":
+            _carry_out(plan, folder, console)
+        supersede(earlier, folder)
+    return folder
+
+
+def _carry_out(plan: Plan, folder: Path, console: Console) -> None:
+    RunFolder(folder).reopen()
+    try:
+        with live_line(folder, console):
+            simulate(plan, folder, lambda event: show_event(console, event, plan.rounds))
+    except UserError:
+        unmake(folder)
+        raise
+    write_report(folder)
+
+
+def _index(site: str, partition: Partition) -> int:
+    """The number of the part that belongs to `site`."""
+    known = {f"site-{i}": i for i, part in enumerate(partition.sites) if len(part)}
+    if site not in known:
+        raise unknown("site", site, known)
+    return known[site]

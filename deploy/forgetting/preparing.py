@@ -1,0 +1,100 @@
+"""The folder of the run that is made in another's place: made whole or not at all, found again
+after a kill.
+
+In this order, so that a kill at any moment leaves nothing half forgotten: the new folder is filled
+under a hidden name and renamed; the run in it is carried to its end; only then the earlier run is
+marked as superseded. The same command goes on wherever it was interrupted.
+"""
+
+import glob
+import shutil
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+from common.record.forgetting import Order, read_order, write_order
+from common.record.reader import has_run, read_settings
+from common.record.schema import Run
+from common.record.writer import write_settings
+from common.utils.errors import UserError
+from common.utils.lock import is_locked, locked
+from server.report import write_report
+from server.run.folder import LOCK, Checkpoint, RunFolder
+
+WITHOUT = "-without-"
+FORGETTING = ".forgetting.lock"
+Fill = Mapping[str, Callable[[Path], None]]
+
+
+@dataclass(frozen=True)
+class Earlier:
+    """The run that images are taken back from: its folder, its record, the state it has reached."""
+
+    folder: Path
+    run: Run
+    reached: Checkpoint
+
+    def held(self) -> AbstractContextManager[None]:
+        """Inside, nobody else forgets in this run."""
+        return locked(self.folder / FORGETTING)
+
+
+def earlier_run(folder: Path) -> Earlier:
+    """The run in `folder`; `UserError` unless it has finished, and nothing is in its place yet."""
+    folder = folder.absolute()
+    run = read_settings(folder)
+    if is_locked(folder / LOCK):
+        raise UserError(f"{folder} is going on: forget when it has ended, or stop it (covey stop)")
+    if run.superseded:
+        raise UserError(f"{folder}: {run.superseded} is in its place: forget there")
+    if run.status != "finished":
+        raise UserError(f"{folder} has not finished, it is {run.status}: nothing came of it")
+    reached = RunFolder(folder).checkpoint()
+    if reached is None:
+        raise UserError(f"{folder} has no checkpoint")
+    return Earlier(folder, run, reached)
+
+
+def place_for(earlier: Earlier, key: str) -> tuple[Path, bool]:
+    """The folder for what `key` wishes, and whether it is there already, begun or even finished, by
+    a command that was interrupted."""
+    runs, stem = earlier.folder.parent, f"{earlier.folder.name.partition(WITHOUT)[0]}{WITHOUT}"
+    for path in sorted(runs.glob(f"{glob.escape(stem)}*")):
+        order = read_order(path)
+        if order is not None and order.key == key and order.forgetting.of == earlier.run.id:
+            return path, True
+    number = 1
+    while (runs / f"{stem}{number}").exists():
+        number += 1
+    return runs / f"{stem}{number}", False
+
+
+def make(path: Path, order: Order, start: Checkpoint | None, fill: Fill) -> None:
+    """Make the folder `path` whole: what it is for, the state to begin with, and the files that
+    `fill` writes, by their names."""
+    hidden = path.with_name(f".{path.name}.part")
+    shutil.rmtree(hidden, ignore_errors=True)
+    try:
+        hidden.mkdir(parents=True)
+        for name, write in fill.items():
+            write(hidden / name)
+        if start is not None:
+            RunFolder(hidden).save(start)
+        write_order(hidden, order)
+        hidden.rename(path)
+    finally:
+        shutil.rmtree(hidden, ignore_errors=True)
+
+
+def unmake(path: Path) -> None:
+    """Remove the folder where nothing came of it: no run has begun in it."""
+    if path.is_dir() and not has_run(path):
+        with suppress(OSError):
+            shutil.rmtree(path)
+
+
+def supersede(earlier: Earlier, by: Path) -> None:
+    """Mark the earlier run, and write its report anew."""
+    write_settings(earlier.folder, earlier.run.model_copy(update={"superseded": by.name}))
+    write_report(earlier.folder)

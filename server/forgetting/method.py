@@ -1,0 +1,58 @@
+"""What a method of forgetting is: the state from which a run begins anew without some images.
+
+Every method runs the same plan over what is left; they differ in what they keep of the earlier run.
+"""
+
+from abc import ABC, abstractmethod
+from typing import ClassVar
+
+from common.config.options import Plan
+from common.utils.errors import UserError
+from server.model import GlobalModel
+from server.run.folder import Checkpoint
+
+
+class Method(ABC):
+    """One method. `name`: on the command line and in the record; `title`: a line about it;
+    `exact`: whether the result is, to the bit, that of a run that never had the images."""
+
+    name: ClassVar[str]
+    title: ClassVar[str]
+    exact: ClassVar[bool] = False
+
+    @abstractmethod
+    def start(self, plan: Plan, reached: Checkpoint, model: GlobalModel) -> Checkpoint | None:
+        """The state from which `plan` goes on over the images that are left, of the state that the
+        earlier run has `reached`, which has ended; None: from the beginning. `model`: the plan's.
+        `UserError` where the method cannot forget in such a run."""
+
+
+def trains(plan: Plan) -> bool:
+    """Whether anything is trained in a run of the plan."""
+    return plan.rounds > 0
+
+
+def closing(plan: Plan) -> int:
+    """The first of the stages after all training; the last one that is trained where it is the
+    plan's last: its end is made from sums, too."""
+    last = max(index for index, stage in enumerate(plan.stages) if stage.rounds)
+    return min(last + 1, len(plan.stages) - 1)
+
+
+def encoder_alone(plan: Plan, stage: int, reached: Checkpoint, model: GlobalModel) -> Checkpoint:
+    """The state at the beginning of what closes `stage`, with the encoder (and its running
+    statistics) of the earlier run; all else is as the plan's seed makes it. `UserError` where what
+    is published would be a trained head."""
+    of = plan.stages[stage]
+    why = ""
+    if plan.batchnorm == "local":
+        why = "each site's own running statistics are not the coordinator's to keep"
+    elif of.rounds and of.embedding == "projector":
+        why = "its clusters lie in the space of the projector that was trained with the images"
+    elif of.rounds and of.clusters_from == "head":
+        why = "its clusters are those of a head that was trained with the images"
+    if why:
+        raise UserError(f"{plan.recipe}: {why}: --method retrain forgets them")
+    kept = {name: g for name, g in reached.groups.items() if name.startswith("encoder")}
+    groups = model.enter(stage, kept, None)
+    return Checkpoint(plan.rounds, stage, groups)
