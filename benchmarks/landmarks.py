@@ -36,6 +36,8 @@ from common.models.encoders import Encoder
 from common.models.noise_filters import noise_filters
 from common.solvers.landmark_spectral import LandmarkSpectral, Parameters
 from common.utils.seeds import derive_seed, generator
+from deploy.audit.attack import auc, calibrated, tpr
+from deploy.audit.looking import nearest_landmark
 from server.clustering.rules import shared_landmarks
 
 UNSEEN = 2000  # test images that the attack is tried on; the others are scored
@@ -113,13 +115,12 @@ def audited(
         landmarks_of(kept, construction, amount, seed + 1 + number) for number in range(references)
     ]
     members, unseen = (h.float() * STEP for h in (whole.seen.plain[gone], whole.seen.test[:UNSEEN]))
-    found = []
-    for h in (members, unseen):
-        usual = torch.stack([nearness(other, h) for other in others]).mean(0)
-        found.append(nearness(solver, h) - usual)
-    inside, outside = found
-    threshold = outside.quantile(0.99)
-    figures = {"auc": auc(inside, outside), "tpr": float((inside > threshold).float().mean())}
+    own, *usual = (
+        (nearest_landmark(each, members), nearest_landmark(each, unseen))
+        for each in (solver, *others)
+    )
+    inside, outside = calibrated(own, usual)
+    figures = {"auc": auc(inside, outside), "tpr": tpr(inside, outside)}
     figures |= scores(whole, solver, test, seed)
     return {key: round(value, 3) for key, value in figures.items()}
 
@@ -190,22 +191,6 @@ def split(sites: Sequence[Tensor], count: int) -> Tensor:
             kept = sizes > 0
             centres, sizes = F.normalize(sums[kept], dim=1).float(), sizes[kept]
     return centres
-
-
-def nearness(solver: LandmarkSpectral, h: Tensor) -> Tensor:
-    """The largest cosine (N,) between the projections of `h` (N, d) and a landmark."""
-    z = F.normalize(solver.projection(h), dim=1)
-    used = solver.weights.scores.bias == 0
-    landmarks = F.normalize(solver.weights.scores.weight[used], dim=1)
-    return (z @ landmarks.T).max(dim=1).values
-
-
-def auc(inside: Tensor, outside: Tensor) -> float:
-    """The chance that one of `inside` is above one of `outside` (Mann and Whitney)."""
-    both = torch.cat([inside, outside]).double()
-    order = both.argsort().argsort().double()
-    above = order[: len(inside)].sum() - len(inside) * (len(inside) - 1) / 2
-    return float(above / (len(inside) * len(outside)))
 
 
 def scores(

@@ -25,6 +25,7 @@ from deploy.cli.arguments import (
     ResumeOption,
     RunArgument,
 )
+from deploy.cli.auditing import add_to as add_auditing
 from deploy.cli.commands import client_app, runs, server_app, stop, submit
 from deploy.cli.completion import complete_dataset, complete_recipe
 from deploy.cli.forgetting import add_to as add_forgetting
@@ -219,6 +220,7 @@ def report_command(run: RunArgument) -> None:
 
 add_to(app)
 add_forgetting(app, HERE)
+add_auditing(app, HERE)
 app.add_typer(server_app, name="server", rich_help_panel=APART)
 app.add_typer(client_app, name="client", rich_help_panel=APART)
 app.command("submit", rich_help_panel=APART)(submit)

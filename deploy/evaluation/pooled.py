@@ -11,6 +11,7 @@ computed on the encoder's output.
 """
 
 import statistics
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -162,16 +163,26 @@ def _frozen(trained: Trained, pooled: Pooled, protocols: tuple[str, ...]) -> dic
             z = trained.embed(pooled.test, trained.space)
             figures["centroids_held_out"] = by_centroids(trained, z, pooled.truth, classes)
     if "knn" in protocols or "linear" in protocols:
-        h_test, held = trained.embed(pooled.test), len(pooled.truth)
-        if "knn" in protocols:
-            correct = measure.knn_correct(h, pooled.labels, h_test, pooled.truth)
-            figures["knn"] = correct / held
-        if "linear" in protocols:
-            classes = len(pooled.train.classes)
-            moments = measure.moments(h, pooled.labels, classes, min_count=1)
-            probe = metrics.solve_probe(moments["gram"], moments["cross"], RIDGE)
-            correct = measure.probe_correct(h_test, pooled.truth, probe.astype("float32"))
-            figures["linear"] = correct / held
+        h_test, classes = trained.embed(pooled.test), len(pooled.train.classes)
+        figures |= probed((h, pooled.labels), (h_test, pooled.truth), classes, protocols)
+    return figures
+
+
+def probed(
+    fit: tuple[Tensor, Tensor],
+    held: tuple[Tensor, Tensor],
+    classes: int,
+    protocols: Sequence[str] = FROZEN,
+) -> dict[str, float]:
+    """Accuracy of "knn" and "linear" on embeddings and labels (M, d), (M,) that are `held` out of
+    those (N, d), (N,) that they `fit`."""
+    figures = {}
+    if "knn" in protocols:
+        figures["knn"] = measure.knn_correct(*fit, *held) / len(held[1])
+    if "linear" in protocols:
+        moments = measure.moments(*fit, classes, min_count=1)
+        probe = metrics.solve_probe(moments["gram"], moments["cross"], RIDGE)
+        figures["linear"] = measure.probe_correct(*held, probe.astype("float32")) / len(held[1])
     return figures
 
 

@@ -1,0 +1,125 @@
+"""`covey audit-forgetting`: two runs, and runs without the data, looked at from all sides."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+from common.record.reader import RunRecord, read_run
+from common.utils.errors import UserError
+from deploy.audit.attack import Attack, Scores, attack
+from deploy.audit.figures import Figure, compare
+from deploy.audit.looking import Kept, Looking
+from deploy.audit.material import Material, material
+from deploy.audit.references import without
+from deploy.audit.same import Same, published, sums
+from deploy.audit.verdict import Verdict, conclude
+from server.report.accounts import total_bytes, total_seconds
+
+PLACE = "audit"
+"""In the forgotten run's folder: the runs without the data."""
+LEAST, USUAL = 2, 3  # of them, under other seeds; two alone are calibrated by one another
+Say = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class Cost:
+    """Wall time and bytes, both ways, of forgetting, and of a run from its beginning without the
+    data. Bytes of a simulation are counted, not sent."""
+
+    seconds: float
+    seconds_anew: float
+    bytes: float
+    bytes_anew: float
+
+    @property
+    def share(self) -> float:
+        """Of the time of a run anew; 0 where that took none."""
+        return self.seconds / self.seconds_anew if self.seconds_anew else 0.0
+
+
+@dataclass(frozen=True)
+class Audit:
+    """All that was found of the run `forgotten`, made in the place of `original`."""
+
+    original: RunRecord
+    forgotten: RunRecord
+    material: Material
+    seeds: tuple[int, ...]
+    published: tuple[Same, ...]
+    sums: tuple[Same, ...]
+    attacks: tuple[Attack, ...]
+    figures: tuple[Figure, ...]
+    cost: Cost
+    verdict: Verdict
+
+
+def audit(
+    original: Path,
+    forgotten: Path,
+    references: int = USUAL,
+    say: Say = lambda _: None,
+    place: Path | None = None,
+) -> Audit:
+    """Look at both; runs without the data, one under the same seed and as many `references` under
+    the next ones, are made in `place` (if not given, in the forgotten run's folder) if they are not
+    there. `UserError` where the two are no such pair, or their images are not here."""
+    if references < LEAST:
+        raise UserError(
+            f"{references} references: at least {LEAST} are needed, to see what seeds do"
+        )
+    about = material(original, forgotten)
+    place = place or forgotten / PLACE
+    seed = about.forgotten.settings().seed
+    seeds = tuple(seed + number for number in range(1, references + 1))
+    twin, *others = (without(about, place / f"seed-{s}", s, say) for s in (seed, *seeds))
+    say("looking at the runs")
+    kept = Kept()
+    first, second, same = (Looking.at(each, about, kept) for each in (original, forgotten, twin))
+    looks = [Looking.at(each, about, kept) for each in others]
+    found = tuple(attacks(first, second, looks))
+    figures = tuple(compare(first, second, looks))
+    bits, added = published(first, second, same), sums(second)
+    records = [read_run(each) for each in (original, forgotten, twin)]
+    return Audit(
+        original=records[0],
+        forgotten=records[1],
+        material=about,
+        seeds=seeds,
+        published=tuple(bits),
+        sums=tuple(added),
+        attacks=found,
+        figures=figures,
+        cost=Cost(
+            total_seconds(records[1]),
+            total_seconds(records[2]),
+            total_bytes(records[1]),
+            total_bytes(records[2]),
+        ),
+        verdict=conclude(bits, added, found, figures),
+    )
+
+
+def attacks(original: Looking, forgotten: Looking, references: Sequence[Looking]) -> list[Attack]:
+    """Those that the recipe gives reason for: by the points that stand for groups of images, and
+    where an encoder was trained, by how alike it finds views of an image."""
+    looks = (original, forgotten, *references)
+
+    def by(name: str, about: str, scores: Callable[[Looking], Scores]) -> Attack:
+        first, second, *others = map(scores, looks)
+        return attack(name, about, first, second, others)
+
+    if original.has_landmarks:
+        about = "An image lies near a landmark, which is a mean of some images, if it is in it."
+        found = [by("landmarks", about, Looking.by_landmarks)]
+    else:
+        about = "An image lies near a centroid if it has drawn it."
+        found = [by("centroids", about, Looking.by_centroids)]
+    if original.trained.plan.rounds:
+        spaces = ["encoder", *(["projector"] if original.projecting is not None else [])]
+        for space in spaces:
+            about = (
+                f"Views of an image are alike in the output of the {space} if it has learned it."
+            )
+            found.append(by(f"views in the {space}", about, partial(Looking.by_views, space=space)))
+    return found

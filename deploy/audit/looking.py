@@ -1,0 +1,170 @@
+"""A finished run's networks, looking at the images of an audit.
+
+Encoder outputs are computed once for each different encoder: of a recipe that trains nothing, all
+runs have the same one.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from client.embedding import embed_outputs, outputs, view_outputs
+from common.augmentations import build_augmentation
+from common.data import ImageData
+from common.models.model import Model
+from common.objectives.base import Objective
+from common.protocol import layout
+from common.solvers.landmark_spectral import LandmarkSpectral
+from common.utils import seeds
+from common.utils.errors import UserError
+from deploy.audit.attack import Scores
+from deploy.audit.material import Material
+from deploy.evaluation.trained import Trained, load_trained
+from server.run.folder import RunFolder
+
+VIEWS = 10  # of an image: as EMIA has it
+
+
+@dataclass(frozen=True)
+class Kept:
+    """Of each encoder, by its digest: `outputs` by the name of the images, `figures` of them."""
+
+    outputs: dict[tuple[str, str], Tensor] = field(default_factory=dict)
+    figures: dict[str, dict[str, float]] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Looking:
+    """The networks of the run in `folder`, and what is `kept` of those with the same encoder."""
+
+    folder: Path
+    trained: Trained
+    material: Material
+    kept: Kept = field(repr=False)
+
+    @classmethod
+    def at(cls, folder: Path, material: Material, kept: Kept) -> "Looking":
+        """Open it; `UserError` where it has not finished, or where what it has learned is not the
+        coordinator's."""
+        trained = load_trained(folder, material.original.settings().device)
+        if trained.centroids is None:
+            raise UserError(
+                f"{folder}: with batchnorm local each site has a model of its own, not here"
+            )
+        return cls(folder, trained, material, kept)
+
+    @cached_property
+    def encoder(self) -> str:
+        """A digest of the encoder's numbers."""
+        state = self.trained.encoder.state_dict()
+        arrays = {name: t.float().ravel().numpy(force=True) for name, t in state.items()}
+        return layout.digest_of(arrays)
+
+    @torch.no_grad()
+    def outputs(self, name: str, data: ImageData) -> Tensor:
+        """h (N, d) of the images called `name`, as they are."""
+        if (self.encoder, name) not in self.kept.outputs:
+            images, trained = torch.from_numpy(data.images), self.trained
+            self.trained.check(data)
+            augmentation = build_augmentation("auto", data.kind, trained.side)
+            with trained.precision():
+                found = list(
+                    outputs(
+                        trained.model,
+                        augmentation,
+                        images,
+                        torch.arange(len(images)),
+                        trained.device,
+                    )
+                )
+            self.kept.outputs[self.encoder, name] = torch.cat(found).float()
+        return self.kept.outputs[self.encoder, name]
+
+    @property
+    def both(self) -> Mapping[str, ImageData]:
+        """The images that an attack tells apart: those that are gone, others of their classes."""
+        material = self.material
+        return {"gone": material.data.subset(material.gone), "unseen": material.unseen}
+
+    def points(self, name: str, data: ImageData) -> Tensor:
+        """Where they lie in the space in which the run clusters: (N, p), of unit length."""
+        h = self.outputs(name, data)
+        return embed_outputs(self.trained.model, [h], self.trained.space).points
+
+    @property
+    def has_landmarks(self) -> bool:
+        """Whether the run's last stage has landmarks, which are means of a few images."""
+        return isinstance(self.trained.model, LandmarkSpectral)
+
+    def by_landmarks(self) -> Scores:
+        """max_j cos(z(x), c_j) over the run's landmarks c_j."""
+        model = self.trained.model
+        assert isinstance(model, LandmarkSpectral)
+        gone, unseen = (nearest_landmark(model, self.outputs(n, d)) for n, d in self.both.items())
+        return gone, unseen
+
+    def by_centroids(self) -> Scores:
+        """max_k cos(z(x), c_k) over the federation's centroids c_k."""
+        centroids = self.trained.centroids
+        assert centroids is not None
+        gone, unseen = (
+            (self.points(name, data) @ centroids.T).max(dim=1).values
+            for name, data in self.both.items()
+        )
+        return gone, unseen
+
+    @property
+    def projecting(self) -> Model | None:
+        """The last stage's networks with the projector that it has trained, as the coordinator's
+        checkpoint has it; None where that stage trains none."""
+        model, plan = self.trained.model, self.trained.plan
+        if not isinstance(model, Objective) or not plan.stages[-1].rounds:
+            return None
+        if not any(True for _ in model.projector.parameters()):
+            return None
+        reached = RunFolder(self.folder).checkpoint()
+        assert reached is not None
+        layout.load(model.shared(), reached.groups)
+        return model.eval()
+
+    def by_views(self, space: str) -> Scores:
+        """How alike ten views of an image are in `space` ("encoder" or "projector")."""
+        if space == "projector":
+            assert self.projecting is not None
+        gone, unseen = (
+            likeness(self.trained, name, data, space) for name, data in self.both.items()
+        )
+        return gone, unseen
+
+
+@torch.no_grad()
+def nearest_landmark(solver: LandmarkSpectral, h: Tensor) -> Tensor:
+    """The largest cosine (N,) between the projections of encoder outputs `h` (N, d) and a
+    landmark."""
+    used = solver.weights.scores.bias == 0
+    landmarks = F.normalize(solver.weights.scores.weight[used], dim=1)
+    return (F.normalize(solver.projection(h), dim=1) @ landmarks.T).max(dim=1).values
+
+
+@torch.no_grad()
+def likeness(trained: Trained, name: str, data: ImageData, space: str) -> Tensor:
+    """The mean cosine (N,) of all pairs of `VIEWS` views of each image: (‖Σ v‖² - n) / (n (n - 1))
+    for n views v of unit length. What an encoder was trained with long, it holds together (EMIA:
+    Liu et al., CCS 2021, arXiv 2108.11023). All models see the same views."""
+    generator = seeds.generator(trained.device, 0, "audit", name)
+    augmentation = build_augmentation("auto", data.kind, trained.side)
+    images, rows = torch.from_numpy(data.images), torch.arange(len(data.images))
+    total = torch.zeros((), device=trained.device)
+    with trained.precision():
+        for _ in range(VIEWS // 2):
+            chunks = view_outputs(trained.model, augmentation, images, rows, generator)
+            parts = [h.chunk(2) for h in chunks]
+            for half in (0, 1):
+                h = torch.cat([part[half] for part in parts])
+                total = total + embed_outputs(trained.model, [h], space).points
+    return (total.square().sum(dim=1) - VIEWS) / (VIEWS * (VIEWS - 1))
