@@ -12,6 +12,8 @@ from rich.console import Console
 
 from common.config.checks import check_plan
 from common.config.options import Plan
+from common.data import ImageData
+from common.data.images import Indices
 from common.data.partition import Partition
 from common.data.planned import PARTITION, planned_data
 from common.record.forgetting import Forgetting, Order
@@ -55,9 +57,8 @@ def plan_here(run: Path, site: str, wish: Wish, method: str = "") -> Forgotten:
             f"{earlier.folder}: its sites hold their own images: `covey client forget` at the "
             "site, then `covey forget` with --server DIR"
         )
-    plan = earlier.run.settings()
-    called, how = method_for(method, plan)
-    data = planned_data(plan)
+    method_for(method, earlier.run.settings())  # a mistake is told before images are read
+    data = planned_data(earlier.run.settings())
     before = Partition.load(earlier.folder / PARTITION)
     index = _index(site, before)
     own = data.subset(before.sites[index])
@@ -66,15 +67,32 @@ def plan_here(run: Path, site: str, wish: Wish, method: str = "") -> Forgotten:
         raise UserError(f"the images of {site} are not those that it had in the run")
     rows = chosen(wish, own, earlier.folder / "sites" / site / earlier.run.id / ASSIGNMENTS)
     left = np.delete(before.sites[index], rows)
-    parts = [*before.sites[:index], left, *before.sites[index + 1 :]]
-    partition = Partition(before.spec, before.seed, tuple(parts))
-    sites = sum(len(part) > 0 for part in parts)
+    parts = (*before.sites[:index], left, *before.sites[index + 1 :])
+    return plan_without(earlier, before, parts, data, method)
+
+
+def plan_without(
+    earlier: Earlier,
+    before: Partition,
+    left: tuple[Indices, ...],
+    data: ImageData,
+    method: str = "",
+) -> Forgotten:
+    """What would be done if of the run's images, spread as `before`, each site had those that are
+    `left`, rows of `data`. `UserError` where nobody has any."""
+    plan = earlier.run.settings()
+    called, how = method_for(method, plan)
+    partition = Partition(before.spec, before.seed, left)
+    sites = sum(len(part) > 0 for part in left)
     if not sites:
         raise UserError("nothing would be left: delete the run's folder instead")
     plan = plan if plan.alone else plan.model_copy(update={"sites": sites})
     check_plan(plan)
-    gone = () if len(left) else (site,)
-    forgetting = Forgetting(of=earlier.run.id, method=called, images={site: len(rows)}, gone=gone)
+    pairs = enumerate(zip(before.sites, left, strict=True))
+    taken = {f"site-{i}": (len(had) - len(has), len(has)) for i, (had, has) in pairs if len(had)}
+    images = {name: count for name, (count, _) in taken.items() if count}
+    gone = tuple(name for name, (_, has) in taken.items() if not has)
+    forgetting = Forgetting(of=earlier.run.id, method=called, images=images, gone=gone)
     key = hashlib.sha256(f"{called}/{partition.hash}".encode()).hexdigest()[:16]
     folder, begun = place_for(earlier, key)
     start = how.start(plan, earlier.reached, GlobalModel(plan, data.channels, data.side))
