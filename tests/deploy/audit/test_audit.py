@@ -15,6 +15,7 @@ from deploy.audit.report import as_json, write_report
 from deploy.audit.same import digest
 from deploy.engines.simulate import simulate
 from tests.builders.audits import GONE, IMAGES, leave_out, pair
+from tests.builders.browser import browser
 from tests.builders.pages import ROOT
 from tests.builders.runs import plan
 
@@ -87,6 +88,20 @@ def test_the_report(runs: tuple[Path, Path], audited: Audit, tmp_path: Path) -> 
     assert data["verdict"]["outcome"] == "exact"
     assert data["images"]["forgotten"] == GONE
     assert str(ROOT) not in text
+
+
+def test_the_page_fits_every_screen(audited: Audit, tmp_path: Path) -> None:
+    address = write_report(audited, tmp_path).as_uri()
+    with browser() as page:
+        for width, dark in ((1200, False), (420, True), (360, False)):
+            page.look(width, 900, dark)
+            page.open(address)
+            root = "document.documentElement"
+            assert page.run(f"{root}.scrollWidth - {root}.clientWidth") <= 0
+            colour = page.run("getComputedStyle(document.body).backgroundColor")
+            assert (colour == "rgb(17, 19, 22)") == dark
+        assert page.errors == []
+        assert all(request == address for request in page.requests)
 
 
 def test_a_recipe_that_trains(tmp_path: Path) -> None:
