@@ -1,5 +1,11 @@
-"""The page of an audit, as a Jinja template. It loads nothing and runs nothing."""
+"""The page of an audit, as a Jinja template, and what it has beside the reports' style. It loads
+nothing and runs nothing."""
 
+EXTRA = """\
+.notice.good { background: var(--card); border-color: var(--good); }
+.notice.good h2 { color: var(--good); }
+.card > .chart svg { max-width: 760px; }
+"""
 PAGE = """\
 <!doctype html>
 <html lang="en">
@@ -28,7 +34,7 @@ PAGE = """\
   </dl>
 </header>
 <main>
-<section class="notice{{ ' failure' if kind == 'failed' }}" role="status">
+<section class="notice{{ notice }}" role="status">
   <h2>{{ title }}</h2>
   <p>{{ text }}</p>
   {% if notes %}

@@ -12,7 +12,7 @@ from common.utils.files import write_atomic
 from deploy.audit.attack import Attack, Success
 from deploy.audit.audit import Audit
 from deploy.audit.figures import ABOUT, NAMES, Figure
-from deploy.audit.page import PAGE
+from deploy.audit.page import EXTRA, PAGE
 from server.report import formats
 from server.report.accounts import is_simulated
 from server.report.style import STYLE
@@ -27,6 +27,7 @@ TITLES = {
     "failed": "Forgetting failed its own test",
 }
 COLOURS = {"exact": "finished", "passed": "finished", "no signal": "", "failed": "failed"}
+NOTICES = {"exact": " good", "passed": " good", "no signal": "", "failed": " failure"}
 WIDTH, ROW, EDGE = 520, 46, 22  # of the chart, in units of its view box
 
 
@@ -35,7 +36,7 @@ def write_report(audit: Audit, folder: Path) -> Path:
     text = json.dumps(as_json(audit), indent=2, ensure_ascii=False) + "\n"
     write_atomic(folder / f"{NAME}.json", text.encode(errors="backslashreplace"))
     path = folder / f"{NAME}.html"
-    write_atomic(path, fill(PAGE, STYLE, _context(audit)).encode(errors="backslashreplace"))
+    write_atomic(path, fill(PAGE, STYLE + EXTRA, _context(audit)).encode(errors="backslashreplace"))
     return path
 
 
@@ -76,6 +77,7 @@ def _context(audit: Audit) -> dict[str, Any]:
         "recipe": audit.original.run.recipe,
         "outcome": verdict.outcome,
         "kind": COLOURS[verdict.outcome],
+        "notice": NOTICES[verdict.outcome],
         "title": TITLES[verdict.outcome],
         "text": verdict.text,
         "notes": verdict.notes,
