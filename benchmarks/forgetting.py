@@ -1,6 +1,7 @@
 """Whether forgetting forgets: every method against runs that never had the data.
 
-    python benchmarks/forgetting.py --datasets fashion-mnist,mnist --json forgetting.json
+    python benchmarks/forgetting.py --datasets fashion-mnist,mnist --yardstick covey \\
+        --json forgetting.json
     python benchmarks/forgetting.py --recipe fedsimclr --sites 1 --images 150 --random 50 \\
         --partitions iid --take random --methods exact-sums --options 'rounds=6 local-epochs=50' \\
         --json memory.json
@@ -11,7 +12,8 @@ is for a recipe without training) and audited (`deploy/audit/`). A row is kept a
 there, and one that `--json` has already is not made again. The table has means over the seeds, and
 the lowest and highest: AUC of the calibrated attack before, after, and of runs without the data;
 TPR at 1 % FPR; NMI of test images, and its largest distance from the mean of the runs without the
-data; time of a run anew that forgetting took; verdicts.
+data; the share of a run anew's time that forgetting took, and of that of a run of `--yardstick`;
+verdicts.
 """
 
 import json as json_lines
@@ -32,18 +34,21 @@ from common.config import recipes
 from common.data.images import Indices
 from common.data.partition import Partition
 from common.data.planned import PARTITION, planned_data
+from common.record.reader import read_run
 from common.utils.seeds import derive_seed
 from deploy.audit.audit import Audit, audit
 from deploy.audit.report import as_json, write_report
 from deploy.engines.simulate import simulate
 from deploy.forgetting.here import forget_here, plan_without
 from deploy.forgetting.preparing import earlier_run
+from server.report.accounts import total_seconds
 
 Row = dict[str, Any]
 CASE = ("recipe", "dataset", "partition", "take", "method", "seed", "images", "sites", "options")
 COLUMNS = (
     "dataset", "partition", "taken back", "method", "seeds", "equal bits", "attack by",
-    "AUC before", "after", "without", "TPR before", "after", "NMI after", "gap", "time", "verdict",
+    "AUC before", "after", "without", "TPR before", "after", "NMI after", "gap", "time",
+    "of yardstick", "verdict",
 )  # fmt: skip
 
 
@@ -80,6 +85,7 @@ class Asked:
     methods: tuple[str, ...]
     random: int
     references: int
+    yardstick: str
 
 
 def main(
@@ -93,6 +99,7 @@ def main(
     sites: int = 10,
     random: int = 500,
     references: int = 2,
+    yardstick: Annotated[str, typer.Option(help="a recipe whose time, too, is compared")] = "",
     options: str = "",
     json: Annotated[Path | None, typer.Option(help="read and write the rows here")] = None,
     reports: Annotated[Path | None, typer.Option(help="keep the audits' pages here")] = None,
@@ -100,7 +107,8 @@ def main(
     """Try them all, print a row for each attack."""
     torch.set_num_threads(1)
     rows: list[Row] = json_lines.loads(json.read_text("utf-8")) if json and json.exists() else []
-    asked = Asked(tuple(take.split(",")), tuple(methods.split(",")), random, references)
+    listed = (tuple(take.split(",")), tuple(methods.split(",")))
+    asked = Asked(*listed, random, references, yardstick)
     for seed in seeds.split(","):
         for dataset in datasets.split(","):
             for partition in partitions.split(","):
@@ -130,13 +138,23 @@ def tried(case: Case, asked: Asked, rows: list[Row], reports: Path | None) -> It
         original = Path(place) / "original"
         original.mkdir()
         simulate(recipes.load(case.recipe).plan(case.given()), original)
+        usual = seconds_of(case, asked.yardstick, Path(place)) if asked.yardstick else None
         for what, method in wanted:
             found = one(original, Path(place) / what, what, method, case.seed, asked)
             if reports is not None:
                 name = "-".join(map(str, (case.dataset, case.partition, case.seed, what, method)))
                 (reports / name).mkdir(parents=True, exist_ok=True)
                 write_report(found, reports / name)
-            yield {**about, "take": what, "method": method, "audit": as_json(found)}
+            row = {**about, "take": what, "method": method, "yardstick": usual}
+            yield {**row, "audit": as_json(found)}
+
+
+def seconds_of(case: Case, recipe: str, place: Path) -> float:
+    """What a run of another recipe takes on the same images at the same sites."""
+    folder = place / "yardstick"
+    folder.mkdir()
+    simulate(recipes.load(recipe).plan(case.given()), folder)
+    return total_seconds(read_run(folder))
 
 
 def one(original: Path, place: Path, what: str, method: str, seed: int, asked: Asked) -> Audit:
@@ -193,6 +211,7 @@ def table(rows: list[Row]) -> Iterator[tuple[str, ...]]:
                 spread([one["forgotten"]["tpr"] for one in tried]),
                 *worth(found),
                 spread([one["cost"]["share"] for one in found]),
+                of_yardstick(several),
                 ", ".join(sorted({one["state"] for one in tried})),
             ]
             yield tuple(map(str, [*head, *cells]))
@@ -206,6 +225,14 @@ def worth(found: list[Row]) -> tuple[str, str]:
     return spread(
         [one["forgotten"] for one in nmi]
     ), f"{max((o['gap'] for o in nmi), key=abs):+.3f}"
+
+
+def of_yardstick(rows: list[Row]) -> str:
+    """Forgetting's share of another recipe's time, where that was measured."""
+    shares = [
+        row["audit"]["cost"]["seconds"] / usual for row in rows if (usual := row.get("yardstick"))
+    ]
+    return spread(shares) if shares else "–"
 
 
 def spread(values: list[float]) -> str:
