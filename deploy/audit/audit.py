@@ -18,7 +18,7 @@ from server.report.accounts import total_bytes, total_seconds
 
 PLACE = "audit"
 """In the forgotten run's folder: the runs without the data."""
-LEAST, USUAL = 2, 3  # of them, under other seeds; two alone are calibrated by one another
+LEAST = 2  # of them, under other seeds
 Say = Callable[[str], None]
 
 
@@ -57,7 +57,7 @@ class Audit:
 def audit(
     original: Path,
     forgotten: Path,
-    references: int = USUAL,
+    references: int,
     say: Say = lambda _: None,
     place: Path | None = None,
 ) -> Audit:

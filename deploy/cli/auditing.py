@@ -1,7 +1,7 @@
 """`covey audit-forgetting`."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 from rich.console import Console
@@ -11,6 +11,7 @@ from deploy.cli.completion import complete_run
 from deploy.cli.json_option import JsonOption, write_json
 
 console = Console()
+USUAL = 3  # runs without the data: two alone are calibrated by one another
 
 
 def audit_command(
@@ -31,13 +32,18 @@ def audit_command(
         typer.Option(
             min=2, help="runs without the data to compare with, under other seeds", metavar="COUNT"
         ),
-    ] = 3,
+    ] = USUAL,
     json_file: JsonOption = None,
 ) -> None:
     """Test whether a run has forgotten what it was made to: attacks, figures, bits, cost.
 
     The images must be on this machine: `covey run` and `covey simulate`.
     """
+    write_json(json_file, audited(original, forgotten, references))
+
+
+def audited(original: Path, forgotten: Path, references: int = USUAL) -> dict[str, Any]:
+    """Audit, show what was found, write the report into the forgotten run's folder; the figures."""
     from deploy.audit.audit import audit  # noqa: PLC0415 (torch)
     from deploy.audit.report import as_json, write_report  # noqa: PLC0415
     from deploy.audit.table import show  # noqa: PLC0415
@@ -45,7 +51,7 @@ def audit_command(
     found = audit(original, forgotten, references, _say)
     show(found, console)
     _say(f"report: {write_report(found, forgotten)}")
-    write_json(json_file, as_json(found))
+    return as_json(found)
 
 
 def add_to(app: App, panel: str) -> None:
