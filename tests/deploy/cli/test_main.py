@@ -87,6 +87,7 @@ def test_every_run_option_has_its_one_name_on_the_command_line(command: str, cap
         (["simulate", "--device", "abacus"], "device 'abacus'"),
         (["run", "--resume", "/nowhere"], "/nowhere holds no run"),
         (["evaluate", "/nowhere"], "/nowhere holds no run"),
+        (["audit-forgetting", "/nowhere", "/here"], "/nowhere holds no run"),
         (["report", "/nowhere"], "/nowhere holds no run"),
         (["simulate", "--dataset", "./nothing"], "nothing"),
         (["rnu"], "run"),
