@@ -135,7 +135,7 @@ class Asking:
                 len(inquiry.whom.nodes),
             )
         )
-        inquiry.hold(grid, self._progress.count)
+        inquiry.hold(grid, self._progress.count, self._roster.welcome)
         late = inquiry.seconds >= self._plan.deadline
         self._roster.settle(inquiry.answered, inquiry.waiting, late)
         return inquiry
@@ -193,7 +193,7 @@ class Asking:
         )
         width = self._model.width(stage, asked.asked)
         asked = replace(asked, centroids=question.centroids or of_width(state.centroids, width))
-        sites = self._roster.sites
+        sites = dict(self._roster.sites)  # others may come while it is held
         absent = frozenset(sites.keys() - online.keys())
         return Inquiry(
             asked,

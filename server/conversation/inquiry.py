@@ -108,15 +108,21 @@ class Inquiry:
         answered = sum(sites[name].examples for name in self.answered)
         return answered / sum(site.examples for site in sites.values())
 
-    def hold(self, grid: Grid, count: Callable[[int], None] = lambda _answered: None) -> None:
+    def hold(
+        self,
+        grid: Grid,
+        count: Callable[[int], None] = lambda _answered: None,
+        meanwhile: Callable[[], None] = lambda: None,
+    ) -> None:
         """Ask, and fold until all have answered, `closing` says so, or the plan's deadline has
-        passed; `waiting` then has what was not answered. `count` is told how many have answered."""
+        passed; `waiting` then has what was not answered. `count` is told how many have answered,
+        `meanwhile` is called while no answer comes."""
         started = time.monotonic()
         self.waiting = push(grid, self._messages(self._lean.to_record(), self.whom.nodes))
         LOG.info("%s: asked %d sites", self._about, len(self.waiting))
         for message_id, site in self.waiting.items():
             LOG.debug("%s: asked %s by the message %s", self._about, site, message_id)
-        heard = hear(grid, self.waiting, self.asked.plan.deadline, self._is_over)
+        heard = hear(grid, self.waiting, self.asked.plan.deadline, self._is_over, meanwhile)
         self.fold(self._reminding(grid, heard), count)
         self.seconds = time.monotonic() - started
         LOG.info("%s: over after %.3f s", self._about, self.seconds)

@@ -34,6 +34,7 @@ from server.conversation.transport import CLOCKS, HELD, drop, hear, pause, push,
 
 LATECOMERS = 10.0  # seconds for others when as many as expected are there, some of them refused
 GREET_AGAIN = 120.0  # seconds after which a hello without an answer may have been lost
+WELCOME = 2.0  # seconds between two looks for newcomers while an exchange is held
 AFTER_ERROR = 15.0  # seconds after an error in place of an answer: the site may be starting
 HELLO_AGE = 1200.0  # seconds for which it is listened to all the same: the site may be slow
 
@@ -75,6 +76,7 @@ class Roster:
         self.tardy: set[str] = set()  # missed a deadline, and have not kept one since
         self._nodes: dict[str, int] = {}
         self._online: dict[int, str] = {}
+        self._welcomed = -math.inf  # when it was last looked for newcomers
         self._refused: dict[int, float] = {}  # node -> when it may be greeted again
         self._told: dict[int, str] = {}  # node -> why it could not say who it is
         self._reasons: dict[str, str] = {}  # site -> why it was refused last
@@ -129,6 +131,19 @@ class Roster:
             for site, node in sorted(self._nodes.items())
             if node in self._online and site not in self._away
         }
+
+    def welcome(self) -> None:
+        """Greet whoever has come while an exchange is held, and hear them: one who does not fit is
+        told so within seconds, however long the others train. Looks every `WELCOME` seconds."""
+        now = time.monotonic()
+        if now - self._welcomed < WELCOME:
+            return
+        self._welcomed = now
+        known = set(self._nodes.values())
+        new = {n.node_id: n.name for n in self._grid.get_nodes() if n.node_id not in known}
+        self._online |= new
+        self._greet(now)
+        self._hear(now)
 
     def wait(self, seconds: float = HELD) -> None:
         """Until a site has come or said who it is; a moment where the grid cannot tell, and never

@@ -43,12 +43,14 @@ def hear(
     waiting: dict[str, str],
     deadline: float,
     enough: Callable[[float], bool] = lambda _seconds: False,
+    meanwhile: Callable[[], None] = lambda: None,
 ) -> Iterator[tuple[str, Message]]:
     """Yield (site, answer) in order of arrival, and take its message out of `waiting` (message id
     -> site).
 
     Ends when all have answered, when `enough` says so of the seconds so far, or after `deadline`
-    seconds with whoever has answered. An answer may carry an error.
+    seconds with whoever has answered. An answer may carry an error. `meanwhile` is called every
+    moment in which nothing comes.
     """
     start = time.monotonic()
     while waiting:
@@ -61,8 +63,10 @@ def hear(
             if enough(time.monotonic() - start):
                 return
         seconds = time.monotonic() - start
-        if not answered and (seconds >= deadline or enough(seconds)):
-            return
+        if not answered:
+            if seconds >= deadline or enough(seconds):
+                return
+            meanwhile()
 
 
 def _next_answers(

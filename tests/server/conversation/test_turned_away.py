@@ -6,6 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from flwr.app import Message
 
 from client.app import build_app
 from client.site import open_site
@@ -17,6 +18,7 @@ from common.utils.errors import UserError
 from server.app import run
 from server.conversation import roster
 from server.conversation.roster import Roster
+from server.conversation.transport import hear, push
 from server.run.folder import RunFolder
 from tests.builders.records import events
 from tests.server.fleet import Fleet
@@ -121,6 +123,41 @@ def test_that_images_differ_is_said_while_another_site_is_awaited() -> None:
     grid.offline = set()
     who.gather(patience=60)
     assert set(who.sites) == {"a", "b"}
+
+
+def test_who_comes_while_an_exchange_is_held_is_heard_before_it_is_over(monkeypatch) -> None:
+    """Site b trains for long. Meanwhile c, whose images are of another size, and d, whose are not,
+    come: c is refused and told so at once, d is in the next exchange."""
+    monkeypatch.setattr(roster, "WELCOME", 0.0)
+    sites = [Introduced(n, SMALL, 9) for n in "ab"] + [Introduced("c", LARGE, 9)]
+    sites.append(Introduced("d", SMALL, 9))
+    grid, who, said = federation(*sites, shape=SMALL)
+    grid.offline = {"c", "d"}
+    who.refresh()
+    before = who.refresh()
+    assert set(before) == {"a", "b"}
+    asked = Instruction("hello", "run", 0, recipes.load("fedsimclr").plan({}))
+    messages = {n: Message(asked.to_record(), i, "query") for n, i in before.items()}
+    grid.asleep, grid.offline = {"b"}, set()
+
+    def meanwhile() -> None:
+        who.welcome()
+        if sites[2].told:
+            grid.asleep = set()
+
+    heard = [site for site, _ in hear(grid, push(grid, messages), 60, meanwhile=meanwhile)]
+    assert heard == ["a", "b"] and grid.times("c", "hello") == 2  # asked, and told
+    assert "site c refused: its images are 3×16×16, the federation's 3×8×8" in said[-1]
+    assert set(who.sites) == {"a", "b", "d"} == set(who.refresh())
+
+
+def test_newcomers_are_not_looked_for_at_every_moment(monkeypatch) -> None:
+    grid, who, _ = federation(Introduced("a", SMALL, 9))
+    looks: list[None] = []
+    monkeypatch.setattr(grid, "get_nodes", lambda: looks.append(None) or [])
+    for _ in range(5):
+        who.welcome()
+    assert len(looks) == 1
 
 
 def test_a_refused_site_is_out_until_it_has_left_and_come_back() -> None:
