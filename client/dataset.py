@@ -20,6 +20,8 @@ from common.objectives.base import Batch
 from common.utils import seeds
 from common.utils.errors import UserError
 
+LEAST = 2  # images that a site can take part with
+
 
 @dataclass(frozen=True)
 class Dataset:
@@ -45,7 +47,7 @@ class SiteImages:
     """What a site holds; `UserError` where that is too little to train on."""
 
     def __init__(self, site: str, data: ImageData, device: torch.device) -> None:
-        if len(data.images) < 2:
+        if len(data.images) < LEAST:
             raise UserError(f"site {site}: {len(data.images)} images are too few to train on")
         self.site = site
         self.data = data

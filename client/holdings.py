@@ -9,9 +9,11 @@ from dataclasses import replace
 
 import torch
 
-from client.dataset import SiteImages
+from client.dataset import LEAST, SiteImages
+from client.storage.exclusions import Exclusions, Mark
 from common.config.options import Plan
 from common.data import ImageData, Preparation
+from common.data.identity import Identity
 from common.utils.errors import UserError
 from common.utils.memory import available
 
@@ -22,30 +24,61 @@ Source = Callable[[Preparation], ImageData]
 class Holdings:
     """What a site holds. `data`: as it has joined, in the form that holds where a plan says
     nothing; `source`: reads the same files in another. Without one `data` itself is scaled and
-    recoloured."""
+    recoloured. `exclusions`: what the site has taken back, looked at anew for each message."""
 
     def __init__(
-        self, site: str, data: ImageData, device: torch.device, source: Source | None = None
+        self,
+        site: str,
+        data: ImageData,
+        device: torch.device,
+        source: Source | None = None,
+        exclusions: Exclusions | None = None,
     ) -> None:
         self._site = site
         self._device = device
         self._source = source or _shaping(data)
+        self._exclusions = exclusions
         self._own = _form(data)
         self._from_files = data.account is not None
         self._count = len(data.images)
-        self._held: SiteImages | None = SiteImages(site, data, device)
+        self._mark = exclusions.mark if exclusions else None
+        self._taken: set[Identity] = set()
+        self._held: SiteImages | None = self._left_in(data)
 
     def of(self, plan: Plan) -> SiteImages:
         """The images as `plan` wants them; read anew where they are held in another form.
         `UserError` where they cannot be, or would not fit into memory."""
         wanted = self._wanted(plan)
-        held = self._held
-        if held is None or _form(held.data) != wanted:
+        held, mark = self._held, self._exclusions.mark if self._exclusions else None
+        if held is None or _form(held.data) != wanted or not self._may_stay(mark):
             self._held = held = None  # its memory is free before the other's is taken
             if not self._from_files:  # who reads files sees to it
                 self._check_memory(wanted)
-            held = self._held = SiteImages(self._site, self._source(wanted), self._device)
+            self._mark = mark
+            held = self._held = self._left_in(self._source(wanted))
+        elif mark != self._mark:
+            self._held = None  # whatever comes, these are not used any more
+            held = self._held = self._left_in(held.data)
+            self._mark = mark
         return held
+
+    def _may_stay(self, mark: Mark) -> bool:
+        """Whether nothing has been let in again since the images were read."""
+        if mark == self._mark or self._exclusions is None:
+            return True
+        return self._taken <= self._exclusions.read().keys()
+
+    def _left_in(self, data: ImageData) -> SiteImages:
+        """`data` without what was taken back; `UserError` where too few images are left."""
+        if self._exclusions is not None:
+            taken = self._exclusions.read()
+            data, self._taken = self._exclusions.left_in(data, taken), set(taken)
+        if data.withdrawn and len(data.images) < LEAST:
+            raise UserError(
+                f"site {self._site} has taken back {data.withdrawn:,} images: too few are left to "
+                "take part (covey client remember)"
+            )
+        return SiteImages(self._site, data, self._device)
 
     def _wanted(self, plan: Plan) -> Preparation:
         own, said = self._own, plan.preparation

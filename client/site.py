@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from client.holdings import Source
+from client.storage.exclusions import Exclusions
 from client.storage.ledger import enter
 from client.trainer import Trainer
 from client.workbench import Workshop
@@ -60,10 +61,12 @@ def open_site(
     workshop: Workshop,
     min_count: int = 1,
     source: Source | None = None,
+    exclusions: Exclusions | None = None,
 ) -> Site:
-    """The site called `name` with its images, and what reads them in another form; states,
-    assignments and ledger in `folder`."""
-    return Site(Trainer(name, data, folder, workshop, min_count, source), folder / "left.jsonl")
+    """The site called `name` with its images, what reads them in another form, and what it has
+    taken back of them; states, assignments and ledger in `folder`."""
+    trainer = Trainer(name, data, folder, workshop, min_count, source, exclusions)
+    return Site(trainer, folder / "left.jsonl")
 
 
 def load_site_data(

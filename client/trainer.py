@@ -12,9 +12,11 @@ from pathlib import Path
 
 import torch
 
+from client.dataset import SiteImages
 from client.embedding import Memory
 from client.holdings import Holdings, Source
 from client.leaving import check_leaving
+from client.storage.exclusions import Exclusions
 from client.storage.features import FeatureStore
 from client.storage.state import StateStore
 from client.tasks import TASKS
@@ -35,7 +37,8 @@ class Trainer:
 
     `data`: the site's images, which never leave it; `source`: reads them anew where a plan wants
     another form; `folder`: where its states and cluster assignments go; `min_count`: the site's own
-    bound, below which it sends no centroid, count or sum of a cluster, whatever a plan says.
+    bound, below which it sends no centroid, count or sum of a cluster, whatever a plan says;
+    `exclusions`: what the site has taken back.
     """
 
     def __init__(
@@ -46,14 +49,23 @@ class Trainer:
         workshop: Workshop,
         min_count: int = 1,
         source: Source | None = None,
+        exclusions: Exclusions | None = None,
     ) -> None:
         self.site = site
-        self.holdings = Holdings(site, data, workshop.device, source)
+        self.holdings = Holdings(site, data, workshop.device, source, exclusions)
         self.folder = folder
         self.workshop = workshop
         self.min_count = min_count
         self.memory = Memory()
         self.kept = FeatureStore(folder, data)
+
+    def images_for(self, plan: Plan) -> SiteImages:
+        """The site's images as `plan` wants them; what was computed of others is let go."""
+        images = self.holdings.of(plan)
+        if images.data is not self.kept.data:
+            self.memory.forget()
+            self.kept = self.kept.followed_by(images.data)
+        return images
 
     def handle(self, instruction: Instruction) -> Reply:
         """Do what is asked; `UserError` where it does not fit this site."""
@@ -66,7 +78,7 @@ class Trainer:
         check_round(instruction)
         store = StateStore(run_folder(self.folder, instruction.run))
         plan = instruction.plan
-        images = self.holdings.of(plan)
+        images = self.images_for(plan)
         own = images.data
         bench = self.workshop.bench(instruction, own.channels, own.side, own.kind)
         instruction = self.workshop.whole(instruction, bench.prepares)
@@ -91,7 +103,7 @@ class Trainer:
         return reply
 
     def _introduce(self, plan: Plan) -> Reply:
-        data = self.holdings.of(plan).data
+        data = self.images_for(plan).data
         files = {} if data.account is None else {"files": list(data.account.counts)}
         return Reply(
             kind="hello",
@@ -101,6 +113,7 @@ class Trainer:
             info={
                 **files,
                 **({"window": data.window} if data.window else {}),
+                **({"withdrawn": data.withdrawn} if data.withdrawn else {}),
                 "channels": data.channels,
                 "side": data.side,
                 "kind": data.kind,

@@ -15,6 +15,7 @@ from client.resident.lean_torch import leave_compiler_out
 from client.resident.service import NamedSocket, serve_inherited, serve_named
 from client.resident.warm_up import warm_up
 from client.site import load_site_data, open_site
+from client.storage.exclusions import Exclusions
 from client.workbench import Workshop, pick_device
 from common.config.preparation import Preparation
 from common.data.cache import cache_of
@@ -53,7 +54,8 @@ def main(
         )
         data = source(how)
         workshop = Workshop(pick_device(device))
-        handle = open_site(site, data, folder, workshop, min_count, source).handle
+        exclusions = Exclusions(folder, dataset)
+        handle = open_site(site, data, folder, workshop, min_count, source, exclusions).handle
         warm_up(workshop.device)
         serve = partial(serve_inherited, channel)
         if socket is not None:

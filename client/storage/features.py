@@ -20,6 +20,7 @@ Rows = NDArray[np.int16]
 
 IN_MEMORY = 2**24  # bytes of one matrix, up to which it stays there
 DIGEST = 32  # bytes
+TAKEN = 4096  # rows that are copied at once
 
 
 class FeatureStore:
@@ -27,16 +28,16 @@ class FeatureStore:
 
     def __init__(self, folder: Path, data: ImageData, in_memory: int = IN_MEMORY) -> None:
         self._folder = folder
-        self._data = data
+        self.data = data
         self._in_memory = in_memory
         self._kept: dict[str, tuple[str, Rows]] = {}
 
     @cached_property
     def digests(self) -> NDArray[np.uint8]:
         """SHA-256 of each image's shape and pixels: (N, 32)."""
-        shape = repr(self._data.images.shape[1:]).encode()
+        shape = repr(self.data.images.shape[1:]).encode()
         found = b"".join(
-            hashlib.sha256(shape + image.tobytes()).digest() for image in self._data.images
+            hashlib.sha256(shape + image.tobytes()).digest() for image in self.data.images
         )
         return np.frombuffer(found, np.uint8).reshape(-1, DIGEST)
 
@@ -50,8 +51,23 @@ class FeatureStore:
             kept = self._kept[name] = (key, self._placed(made(), width))
         return kept[1]
 
+    def followed_by(self, data: ImageData) -> "FeatureStore":
+        """A store of `data`, with the rows that are there already where all its images are; all
+        else is let go."""
+        store = FeatureStore(self._folder, data, self._in_memory)
+        if not self._kept:
+            return store
+        places = {digest.tobytes(): row for row, digest in enumerate(self.digests)}
+        found = [places.get(digest.tobytes(), -1) for digest in store.digests]
+        if -1 in found:
+            return store
+        for name, (key, rows) in self._kept.items():
+            parts = (rows[some] for some in np.array_split(found, -(-len(found) // TAKEN)))
+            store._kept[name] = (key, store._placed(parts, rows.shape[1]))
+        return store
+
     def _placed(self, parts: Iterator[Rows], width: int) -> Rows:
-        count = len(self._data.images)
+        count = len(self.data.images)
         if count * width * 2 <= self._in_memory:
             return np.concatenate(list(parts))
         self._folder.mkdir(parents=True, exist_ok=True)

@@ -31,7 +31,8 @@ class ImageData:
     `images` (N, C, S, S) with 1 or 3 channels; `labels` (N,) index `classes`, or None (then
     `classes` is empty); `names` (N,): file names relative to the folder, or the index in the file;
     `account`: what became of the files of a folder, None of anything else; `prepared`: how its
-    files became images, with the window that they were given.
+    files became images, with the window that they were given; `withdrawn`: how many images are left
+    out, since the site has taken them back.
     """
 
     images: Pixels
@@ -41,6 +42,7 @@ class ImageData:
     kind: Kind
     account: Account | None = None
     prepared: Preparation = field(default_factory=Preparation)
+    withdrawn: int = 0
 
     def __post_init__(self) -> None:
         shape = self.images.shape

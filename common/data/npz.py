@@ -95,6 +95,12 @@ def _open(path: Path) -> Iterator[NpzFile]:
         ) from None
 
 
+def stored_images(path: Path) -> NDArray[Any]:
+    """The images that a run uses, as they lie in the file."""
+    with _open(path) as file:
+        return np.asarray(file["images" if "images" in file else "x_train"])
+
+
 def names_labels(path: Path) -> bool:
     """Whether the file has labels of the images that a run uses."""
     with _open(path) as file:

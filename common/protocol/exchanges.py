@@ -74,6 +74,7 @@ EXCHANGES = declared(
             "torch",
             "window",
             "files",
+            "withdrawn",
         ),
         call="query",
     ),

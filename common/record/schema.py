@@ -73,7 +73,8 @@ class FileCounts(_Part):
 
 class SiteFacts(_Part):
     """What a site said of itself when it was greeted. `fingerprint`: of its images; `window`: what
-    its pictures of more than 8 bits were given; `files`: what became of its files."""
+    its pictures of more than 8 bits were given; `files`: what became of its files; `withdrawn`: how
+    many images it has taken back, in all."""
 
     examples: NonNegativeInt
     channels: PositiveInt | None = None
@@ -85,6 +86,7 @@ class SiteFacts(_Part):
     torch: str | None = None
     window: str | None = None
     files: FileCounts | None = None
+    withdrawn: NonNegativeInt | None = None
 
     @property
     def shape(self) -> str:

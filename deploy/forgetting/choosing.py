@@ -2,22 +2,21 @@
 
 import csv
 import hashlib
-import re
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
+from client.dataset import LEAST
 from client.storage.assignments import cell
 from common.data import ImageData
+from common.data.identity import PAGE
 from common.data.images import Indices, Pixels
 from common.utils.errors import UserError, plain
 from common.utils.names import written
 
 ASSIGNMENTS = "assignments.csv"
-PAGE = re.compile(r"#\d+$")  # behind the name of a file that gives several images
-LEAST = 2  # images that a site can take part with
 
 
 @dataclass(frozen=True)

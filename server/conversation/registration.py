@@ -24,7 +24,7 @@ LONGEST_NAME = 200
 Shape = tuple[int, int]
 """Channels and side in pixels of all images of a site."""
 COLOURS = {1: "grey", 3: "rgb"}
-NO_TEXTS = ("channels", "side", "classes", "files")
+NO_TEXTS = ("channels", "side", "classes", "files", "withdrawn")
 TEXTS = tuple(name for name in EXCHANGES["hello"].tells if name not in NO_TEXTS)
 
 
@@ -112,6 +112,7 @@ def read_greeting(answer: Message, registered: str) -> SiteInfo:
         channels=channels,
         side=side,
         files=_files(info.get("files")),
+        withdrawn=count if _is_count(count := info.get("withdrawn")) else None,
         **texts,
     )
     return SiteInfo(reply.site, reply.examples, channels, side, names, facts)
@@ -121,8 +122,11 @@ def _files(told: object) -> FileCounts | None:
     """A site's account of its files, if it has one that can be believed."""
     if not isinstance(told, list) or len(told) != len(COUNTS):
         return None
-    believed = all(type(count) is int and 0 <= count <= MOST_IMAGES for count in told)
-    return FileCounts.of(told) if believed else None
+    return FileCounts.of(told) if all(map(_is_count, told)) else None
+
+
+def _is_count(value: object) -> TypeGuard[int]:
+    return type(value) is int and 0 <= value <= MOST_IMAGES
 
 
 def is_name(value: object) -> TypeGuard[str]:
