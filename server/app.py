@@ -16,7 +16,7 @@ from common.config import recipes
 from common.config.checks import check_plan
 from common.config.options import Plan
 from common.data.partition import Partition
-from common.record.forgetting import read_order
+from common.record.forgetting import Forgetting, read_order
 from common.record.schema import Run, SiteFacts, Spread, WarningEvent
 from common.stages import settle_parameters
 from common.utils.errors import UserError
@@ -100,16 +100,19 @@ def _run(grid: Grid, plan: Plan, folder: RunFolder, engine: str) -> None:
             warn(f"site {site.name} is not as it was: {changed}")
 
     partition = _partition(folder.path / "partition.json")
-    roster = Roster(grid, plan, folder.name, warn, folder.shape(), meet)
+    order = read_order(folder.path)
+    only = frozenset(order.sites) if order else frozenset()
+    roster = Roster(grid, plan, folder.name, warn, folder.shape(), meet, only)
     folder.progress.begin(Progress(JOIN, asked=plan.expected_sites))
     roster.gather(plan.deadline, folder.progress.count)
+    forgetting = order.among(_withdrawn(roster)) if order else None
     plan, settled = settle_window(plan, roster.sites.values(), warn)
     settled += () if plan.clusters else ("clusters",)
     clusters = settle_clusters(plan, roster.sites.values(), folder.clusters(), warn)
     plan = plan.model_copy(update={"clusters": clusters})
     plan = settle_parameters(plan)
     strategy = CoveyStrategy(plan, folder, roster)
-    folder.begin(_facts(strategy, engine, settled))
+    folder.begin(_facts(strategy, engine, settled, forgetting))
     long = estimate.warning(plan, roster.sites, engine, strategy.state.round)
     if long:
         warn(long)
@@ -122,13 +125,14 @@ def _run(grid: Grid, plan: Plan, folder: RunFolder, engine: str) -> None:
     write_report(folder.path)
 
 
-def _facts(strategy: CoveyStrategy, engine: str, settled: tuple[str, ...]) -> Run:
+def _facts(
+    strategy: CoveyStrategy, engine: str, settled: tuple[str, ...], forgetting: Forgetting | None
+) -> Run:
     """What goes into `run.json`: everything that decides the result, and who took part."""
     plan, roster = strategy.plan, strategy.roster
     partition = _partition(strategy.folder.path / "partition.json")
     sites = {name: own_facts(site, partition) for name, site in sorted(roster.sites.items())}
     files = next((site.facts.files for site in roster.sites.values()), None) if partition else None
-    order = read_order(strategy.folder.path)
     packages = ("flwr", "torch", "torchvision", "numpy")
     return Run(
         id=strategy.folder.name,
@@ -148,8 +152,13 @@ def _facts(strategy: CoveyStrategy, engine: str, settled: tuple[str, ...]) -> Ru
         parameters=strategy.model.parameters(len(plan.stages) - 1),
         partition=partition,
         files=files,
-        forgetting=None if order is None else order.forgetting,
+        forgetting=forgetting,
     )
+
+
+def _withdrawn(roster: Roster) -> dict[str, int]:
+    """How many images each site says that it has taken back."""
+    return {name: site.facts.withdrawn or 0 for name, site in roster.sites.items()}
 
 
 def own_facts(site: SiteInfo, partition: Spread | None) -> SiteFacts:

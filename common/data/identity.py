@@ -42,6 +42,11 @@ def identities(spec: str, names: Sequence[str]) -> list[Identity]:
     return [_of_bytes(stored[int(name)]) for name in names]
 
 
+def count_stored(spec: str) -> int:
+    """How many images the arrays of `spec` have."""
+    return len(_stored(spec))
+
+
 def rows_of(spec: str, names: Sequence[str], wanted: Collection[Identity]) -> Indices:
     """Which of the images called `names` are among the `wanted`. Of a folder only files of a size
     that is wanted are read; one that is not there any more counts as wanted."""

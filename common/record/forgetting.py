@@ -3,6 +3,7 @@
 It has names of sites and counts of images alone. What was taken back is not described.
 """
 
+from collections.abc import Mapping
 from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict, NonNegativeInt, ValidationError
@@ -39,13 +40,29 @@ class Forgetting(_Part):
 
 class Order(_Part):
     """What a new folder is made for. `plan`: as it is to be run; `key`: the same for the same
-    wish, by which a run that was killed is found again; `sites`: those of real sites that are to
-    be asked (none: all that are there)."""
+    wish, by which a run that was killed is found again. Of real sites: `asked` has said itself
+    what it takes back, or leaves; `sites` are to take part (none: all that are there); `before`:
+    how many images they had taken back by the earlier run."""
 
     plan: Plan
     forgetting: Forgetting
     key: str
+    asked: str = ""
     sites: tuple[str, ...] = ()
+    before: dict[str, NonNegativeInt] = {}
+
+    def among(self, withdrawn: Mapping[str, int]) -> Forgetting:
+        """What is forgotten where real sites have taken back so many images each; `UserError`
+        where the one that has asked has taken back none since."""
+        forgetting = self.forgetting
+        since = {name: withdrawn.get(name, 0) - self.before.get(name, 0) for name in self.sites}
+        since = {name: count for name, count in since.items() if count > 0}
+        if self.asked and self.asked not in {*since, *forgetting.gone}:
+            raise UserError(
+                f"site {self.asked} has taken back no image since {forgetting.of}: nothing to "
+                "forget (covey client forget at the site)"
+            )
+        return forgetting.model_copy(update={"images": {**forgetting.images, **since}})
 
 
 def write_order(folder: Path, order: Order) -> None:

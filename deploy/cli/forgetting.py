@@ -1,16 +1,25 @@
-"""`covey forget`: data taken back from a run; the work is imported when it is asked for."""
+"""`covey forget`, `covey client forget` and `remember`: data taken back; the work is imported when
+it is asked for."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Console
 
+from common.utils.errors import UserError
 from deploy.cli.app import App, about
 from deploy.cli.arguments import RunArgument
 from deploy.cli.json_option import JsonOption, write_json
 
+if TYPE_CHECKING:
+    from deploy.forgetting.choosing import Wish
+
 console = Console()
+AT_THE_SITE = (
+    "a site's images are its own: `covey client forget` says there which leave; with --server go "
+    "--site NAME alone, or --site NAME --all"
+)
 
 YesOption = Annotated[bool, typer.Option("--yes", "-y", help="do it without asking")]
 ClusterOption = Annotated[
@@ -50,6 +59,15 @@ def forget_command(
             show_default=False,
         ),
     ] = "",
+    server: Annotated[
+        Path | None,
+        typer.Option(
+            help="the folder of the running server, for a run over sites that have joined it: the "
+            "site says itself what leaves (covey client forget), or leaves with --all",
+            metavar="DIR",
+            show_default=False,
+        ),
+    ] = None,
     yes: YesOption = False,
     json_file: JsonOption = None,
 ) -> None:
@@ -58,12 +76,37 @@ def forget_command(
     from deploy.forgetting.choosing import Wish, read_list  # noqa: PLC0415
     from deploy.forgetting.here import forget_here, plan_here  # noqa: PLC0415
 
+    if server is not None:
+        if files is not None or cluster is not None:
+            raise UserError(AT_THE_SITE)
+        write_json(json_file, _over_sites(server, run, site, everything, method, yes))
+        return
     names = () if files is None else read_list(files)
     wish = Wish(names, cluster, everything)
     forgotten = plan_here(run, site, wish, method)
     confirm(forgotten.lines(), yes)
     folder = forget_here(forgotten, console)
     write_json(json_file, conclude(folder, console))
+    _say_where(run, folder)
+
+
+def _over_sites(
+    folder: Path, run: Path, site: str, everything: bool, method: str, yes: bool
+) -> dict[str, object]:
+    from deploy.coordinator.folder import ServerFolder  # noqa: PLC0415
+    from deploy.coordinator.run_list import find  # noqa: PLC0415
+    from deploy.forgetting.served import forget_served, plan_served  # noqa: PLC0415 (torch)
+
+    server = ServerFolder(folder.absolute())
+    earlier = find(server, str(run))
+    asked = plan_served(earlier, site, everything, method)
+    confirm(asked.lines(), yes)
+    figures = forget_served(server, asked, console)
+    _say_where(earlier, asked.folder)
+    return figures
+
+
+def _say_where(run: Path, folder: Path) -> None:
     say(f"in the place of {run}: {folder}")
     say(f"{run} holds what was learned with them until its folder is deleted")
 
@@ -81,6 +124,100 @@ def say(text: str) -> None:
     console.print(text, highlight=False, markup=False, soft_wrap=True)
 
 
-def add_to(app: App, panel: str) -> None:
-    """Make it a command of `app`."""
+FilesArgument = Annotated[
+    list[str] | None,
+    typer.Argument(
+        metavar="[FILES]...",
+        help="images: paths, names as in assignments.csv, or numbers of an .npz",
+        show_default=False,
+    ),
+]
+ListOption = Annotated[
+    Path | None,
+    typer.Option(
+        "--list", help="a text file with such names, one a line", metavar="FILE", show_default=False
+    ),
+]
+AllOption = Annotated[bool, typer.Option("--all", help="all of them")]
+SiteFolderOption = Annotated[
+    Path | None,
+    typer.Option(
+        "--folder",
+        help=about("the site's folder", default="covey-site-NAME, if there is one alone"),
+        metavar="WORK",
+        show_default=False,
+    ),
+]
+DataOption = Annotated[
+    str,
+    typer.Option(
+        help=about("of these data", default="those that the site has joined with last"),
+        metavar="DATA",
+        show_default=False,
+    ),
+]
+
+
+def client_forget_command(
+    files: FilesArgument = None,
+    listed: ListOption = None,
+    cluster: ClusterOption = None,
+    everything: AllOption = False,
+    run: Annotated[
+        str,
+        typer.Option(
+            help=about("whose clusters are meant", default="that of the last model.covey"),
+            metavar="RUN",
+            show_default=False,
+        ),
+    ] = "",
+    folder: SiteFolderOption = None,
+    data: DataOption = "",
+    yes: YesOption = False,
+) -> None:
+    """Take images back: they are in no run any more."""
+    from deploy.site.status import pick_folder  # noqa: PLC0415
+    from deploy.site.withdrawing import to_forget  # noqa: PLC0415
+
+    wish = _wish(files, listed, cluster, everything)
+    withdrawing = to_forget(pick_folder(folder), wish, run, data)
+    confirm(withdrawing.lines(), yes)
+    new = withdrawing.exclusions.add(withdrawing.images, withdrawing.why)
+    say(f"asked: {new:,} images are in no run from the next message on")
+    say(f"noted by digest in {withdrawing.exclusions.path}; covey client remember lets them in")
+    say("what was learned with them before: ask the coordinator for `covey forget RUN`")
+
+
+def client_remember_command(
+    files: FilesArgument = None,
+    listed: ListOption = None,
+    everything: AllOption = False,
+    folder: SiteFolderOption = None,
+    data: DataOption = "",
+    yes: YesOption = False,
+) -> None:
+    """Let images take part again that were taken back."""
+    from client.storage.exclusions import Exclusions  # noqa: PLC0415
+    from deploy.site.status import pick_folder  # noqa: PLC0415
+    from deploy.site.withdrawing import to_remember  # noqa: PLC0415
+
+    home = pick_folder(folder)
+    images = to_remember(home, _wish(files, listed, None, everything), data)
+    confirm([f"let in again: {len(images):,} images, into every run from then on"], yes)
+    say(f"{Exclusions(home.path).remove(images):,} images take part again")
+
+
+def _wish(
+    files: list[str] | None, listed: Path | None, cluster: int | None, everything: bool
+) -> "Wish":
+    from deploy.forgetting.choosing import Wish, read_list  # noqa: PLC0415
+
+    names = (*(files or ()), *(read_list(listed) if listed else ()))
+    return Wish(names, cluster, everything)
+
+
+def add_to(app: App, client_app: App, panel: str) -> None:
+    """Make them commands of `app` and of a site's."""
     app.command("forget", rich_help_panel=panel)(forget_command)
+    client_app.command("forget")(client_forget_command)
+    client_app.command("remember")(client_remember_command)

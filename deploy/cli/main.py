@@ -219,7 +219,7 @@ def report_command(run: RunArgument) -> None:
 
 
 add_to(app)
-add_forgetting(app, HERE)
+add_forgetting(app, client_app, HERE)
 add_auditing(app, HERE)
 app.add_typer(server_app, name="server", rich_help_panel=APART)
 app.add_typer(client_app, name="client", rich_help_panel=APART)

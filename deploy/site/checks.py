@@ -14,6 +14,8 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
+from client.dataset import LEAST
+from client.storage.exclusions import Exclusions
 from common.config.preparation import AUTO
 from common.data import DATASETS, ImageData, Preparation, load
 from common.data.cache import cache_of
@@ -61,11 +63,24 @@ class Data:
 
 
 def check_data(data: Data, home: SiteFolder, console: Console) -> list[str]:
-    """A line about the images, and what became of each file of a folder; a bar on the console while
-    they are read. `UserError` where there are no images."""
+    """A line about the images, what became of each file of a folder, and how many were taken back;
+    a bar on the console while they are read. `UserError` where there are no images."""
     with reading(console) as watch:
         found = load(data.spec, how=data.how, cache=cache_of(home.path), watch=watch)
-    return [f"data: {describe(found)}", *(found.account.lines() if found.account else ())]
+    exclusions = Exclusions(home.path, data.spec)
+    taken = exclusions.read()
+    left = exclusions.left_in(found, taken)
+    told = [f"data: {describe(found)}", *(found.account.lines() if found.account else ())]
+    if len(left.images) < LEAST and left.withdrawn:
+        raise UserError(
+            f"{left.withdrawn:,} images were taken back, too few are left to take part with: "
+            "covey client remember lets some in again"
+        )
+    if left.withdrawn:
+        told.append(f"{left.withdrawn:,} images are left out: withdrawn (covey client forget)")
+    elif taken:
+        told.append(f"none of the {len(taken):,} images that were withdrawn is among these")
+    return told
 
 
 @contextmanager

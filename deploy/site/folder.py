@@ -1,6 +1,7 @@
 """A site's folder: what it holds, whose it is, and whether someone has joined from it.
 
 left.jsonl   the log of what left the machine
+forgotten.jsonl  the images that were taken back, by digest
 RUN/         for each run the site's own state and its images' clusters
 logs/        one file per process
 private/     the invitation's parts, and what belongs to Flower
@@ -51,6 +52,11 @@ class SiteFolder:
     def client_log(self) -> Path:
         """What `covey client join --detach` says in the background."""
         return self.logs / "client.log"
+
+    @property
+    def data(self) -> Path:
+        """What somebody joined with last, as `--data` had it."""
+        return self.private / "data"
 
     @property
     def private(self) -> Path:

@@ -18,6 +18,7 @@ from common.config.options import MIN_COUNT
 from common.protocol.messages import NOT_TAKEN
 from common.utils.errors import UserError
 from common.utils.logs import keep_short
+from common.utils.names import portable
 from deploy.flower import bundle
 from deploy.flower.lines import (
     AGAIN_THERE,
@@ -89,6 +90,7 @@ def _join(
     for line in check_data(data, home, console):
         tell(console, line)
     home.claim(invitation)
+    write_private(home.data, portable(data.spec).encode())  # `covey client forget` looks there
     write_private(home.proxy, terms.proxy.encode())  # `covey client status` takes the same way
     with home.hold():
         for line in check_rest(home, invitation, terms.device):

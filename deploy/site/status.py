@@ -8,6 +8,7 @@ from pathlib import Path
 
 from rich.console import Console
 
+from client.storage.exclusions import Exclusions
 from common.utils.errors import UserError
 from deploy.flower.proxy import through
 from deploy.flower.reach import check_invited, check_server
@@ -56,6 +57,10 @@ def show_status(home: SiteFolder, console: Console) -> bool:
         about = f"{what(entries[-1])}, {when(entries[-1])}"
         lines.append(f"last answer: {about}" + (f", run {run}" if run else ""))
     lines.append(f"left this machine: {in_all(entries)}")
+    withdrawn = Exclusions(home.path).read()
+    if withdrawn:
+        last = max(each.time for each in withdrawn.values())[:19].replace("T", " ")
+        lines.append(f"taken back: {len(withdrawn):,} images, the last of them {last}")
     for line in lines:
         console.print(line, highlight=False, markup=False, soft_wrap=True)
     return bool(joined)

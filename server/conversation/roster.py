@@ -65,12 +65,14 @@ class Roster:
         warn: Callable[[str], None],
         shape: Shape | None = None,
         met: Callable[[SiteInfo], None] = lambda _: None,
+        only: frozenset[str] = frozenset(),
     ) -> None:
         self._grid = grid
         self._plan = plan
         self._run = run
         self._warn = warn
         self._met = met
+        self._only = only
         self.sites: dict[str, SiteInfo] = {}
         self.shape = shape  # of the federation's images; None until enough sites have joined
         self.tardy: set[str] = set()  # missed a deadline, and have not kept one since
@@ -117,7 +119,8 @@ class Roster:
     def refresh(self) -> dict[str, int]:
         """Greet nodes that are new or were away, hear who answers; the sites that can be asked now,
         name -> node id. Waits for nobody."""
-        before, self._online = self._online, {n.node_id: n.name for n in self._grid.get_nodes()}
+        here = {n.node_id: n.name for n in self._grid.get_nodes() if self._may_come(n.name)}
+        before, self._online = self._online, here
         now = time.monotonic()
         self._refused = {n: t for n, t in self._refused.items() if n in self._online and t > now}
         for site, node in self._nodes.items():
@@ -275,7 +278,13 @@ class Roster:
             self._differing = said
             self._warn(f"the sites' images differ ({said}): those of most sites will count")
 
+    def _may_come(self, name: str) -> bool:
+        """Whether a site of that name takes part, as far as it has one before it says it."""
+        return not self._only or not name or name in self._only
+
     def _check(self, site: SiteInfo, node: int) -> None:
+        if not self._may_come(site.name):
+            raise UserError("the run is one that it takes no part in")
         owner = self._nodes.get(site.name, node)
         if owner != node and owner in self._online:
             raise UserError(f"the name {site.name!r} is taken")
