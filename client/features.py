@@ -8,7 +8,7 @@ or a site's own draw of these would decide; no label enters a sum.
 """
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from client.dataset import take
-from client.storage.features import FeatureStore, Rows
+from client.storage.features import FeatureStore, Rows, Sums
 from client.workbench import Workbench
 from common.augmentations.seeded import mixed
 from common.config.options import Plan
@@ -53,7 +53,19 @@ class Features:
     @torch.no_grad()
     def whole_views(self) -> Iterator[tuple[Tensor, Tensor]]:
         """The same as whole numbers of 2^-14, in float32."""
-        a, b = (self._kept(name) for name in VIEWS)
+        yield from self._pairs([self._kept(name) for name in VIEWS])
+
+    def summed(self, add: Callable[[Iterator[tuple[Tensor, Tensor]]], Sums]) -> Sums:
+        """What `add` makes of `whole_views`, an exact sum over images."""
+        return self.store.summed(
+            VIEWS,
+            self._key(VIEWS[0]),
+            lambda: [self._kept(name) for name in VIEWS],
+            lambda both: add(self._pairs(both)),
+        )
+
+    def _pairs(self, both: Sequence[Rows]) -> Iterator[tuple[Tensor, Tensor]]:
+        a, b = both
         for rows_a, rows_b in zip(_chunks(a), _chunks(b), strict=True):
             yield self._placed(rows_a), self._placed(rows_b)
 

@@ -57,7 +57,7 @@ class Trainer:
         self.workshop = workshop
         self.min_count = min_count
         self.memory = Memory()
-        self.kept = FeatureStore(folder, data)
+        self.kept = FeatureStore(folder, data, keep_sums=exclusions is not None)
 
     def images_for(self, plan: Plan) -> SiteImages:
         """The site's images as `plan` wants them; what was computed of others is let go."""

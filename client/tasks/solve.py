@@ -25,8 +25,8 @@ def moments(task: Task) -> Reply:
     statistic, generator = _asked(task, Moments), task.generator("moments")
     if task.keeps_features:
         with task.phase("embed"):
-            pairs = task.features().whole_views()
-            gram, within = exact.view_moments(pairs, statistic.width, task.bench.device)
+            width, device = statistic.width, task.bench.device
+            gram, within = task.features().summed(lambda p: exact.view_moments(p, width, device))
         return task.reply(moments={"gram": gram, "within": within})
     gram, within = task.in_training_images(solving.view_moments, statistic, generator)
     return task.reply(moments={"gram": gram, "within": within})

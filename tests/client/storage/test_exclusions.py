@@ -9,6 +9,7 @@ import pytest
 from PIL import Image
 
 from client.site import Site, load_site_data, open_site
+from client.statistics import exact
 from client.storage.exclusions import FILE, Exclusions
 from client.workbench import Workshop
 from common.data import Preparation, load
@@ -101,27 +102,43 @@ def test_a_site_that_has_joined_leaves_out_what_is_taken_back_from_the_next_mess
     assert hello(opened).examples == 7
 
 
-def test_what_was_remembered_of_them_is_let_go_and_the_others_features_are_not_made_anew(
+def test_neither_features_nor_sums_of_the_others_are_made_anew(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    data = load("digits", images=60)
-    np.savez(tmp_path / "n.npz", images=data.images)
+    digits = load("digits", images=60).images
+    spec, home = tmp_path / "n.npz", tmp_path / "home"
+    np.savez(spec, images=np.concatenate([digits, digits[:3] // 2 * 2]))
     the_plan = plan("covey-exact", encoder="noise-filters", rounds=0, images=0, sites=1)
     shared = build_stage(the_plan, 0, 1, 8, 10).shared()
     digest, groups = layout.layout_of(shared).digest, layout.flatten(shared)
     asked = Instruction("moments", "run", 0, the_plan, 0, digest, groups=groups)
-    opened, seen = site(tmp_path / "n.npz", tmp_path / "home"), []
+    opened = site(spec, home)
     first = opened.trainer.handle(asked)
     encoder = opened.trainer.workshop.bench(asked, 1, 8, "natural").model.encoder
-    forward = encoder.forward
-    monkeypatch.setattr(encoder, "forward", lambda x: (seen.append(len(x)), forward(x))[1])
-    take_back(tmp_path / "n.npz", tmp_path / "home", "7", "9")
-    second = opened.trainer.handle(asked)
-    assert not seen and first.sums["images"] == 60 and second.sums["images"] == 58
-    fresh = site(tmp_path / "n.npz", tmp_path / "home").trainer.handle(asked)
+    forwarded: list[int] = []
+    added: list[int] = []
+    forward, add = encoder.forward, exact.view_moments
+
+    def counted(pairs, *more):
+        pairs = list(pairs)
+        added.append(sum(len(a) for a, _ in pairs))
+        return add(pairs, *more)
+
+    monkeypatch.setattr(encoder, "forward", lambda x: (forwarded.append(len(x)), forward(x))[1])
+    monkeypatch.setattr(exact, "view_moments", counted)
+    answers = [first]
+    for names in (("7", "9"), ("60",), ("1", "2", "3")):
+        take_back(spec, home, *names)
+        answers.append(opened.trainer.handle(asked))
+    assert not forwarded and added == [2, 1, 3]
+    assert [each.sums["images"] for each in answers] == [63, 61, 60, 57]
+    assert opened.trainer.handle(asked).moments["gram"].tobytes() == (
+        answers[-1].moments["gram"].tobytes()
+    )
+    fresh = site(spec, home).trainer.handle(asked)
     for name in ("gram", "within"):
-        assert second.moments[name].tobytes() == fresh.moments[name].tobytes()
-        assert second.moments[name].tobytes() != first.moments[name].tobytes()
+        assert answers[-1].moments[name].tobytes() == fresh.moments[name].tobytes()
+        assert answers[-1].moments[name].tobytes() != first.moments[name].tobytes()
 
 
 def test_a_site_that_has_taken_back_everything_takes_no_part(folder: Path, tmp_path: Path) -> None:
