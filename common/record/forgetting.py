@@ -30,12 +30,17 @@ class Forgetting(_Part):
     gone: tuple[str, ...] = ()
 
     @property
+    def counts(self) -> str:
+        """How many images of each site, in words."""
+        names = sorted({*self.images, *self.gone})
+        told = [f"{name}: {self.images[name]:,}" if name in self.images else name for name in names]
+        pairs = zip(names, told, strict=True)
+        return ", ".join(f"{text} (all)" if name in self.gone else text for name, text in pairs)
+
+    @property
     def text(self) -> str:
         """In words, counts only."""
-        told = [f"{name}: {count:,}" for name, count in sorted(self.images.items())]
-        told = [f"{each} (all)" if each.split(":")[0] in self.gone else each for each in told]
-        told += [f"{name} (all)" for name in self.gone if name not in self.images]
-        return f"images taken back since {self.of}: {', '.join(told)}; method: {self.method}"
+        return f"images taken back since {self.of}: {self.counts}; method: {self.method}"
 
 
 class Order(_Part):

@@ -10,6 +10,7 @@ from typing import Any
 from common.config import recipes
 from common.pages.template import fill
 from common.record.reader import RunRecord, read_run
+from common.record.schema import Run
 from common.utils.errors import UserError
 from common.utils.files import write_atomic
 from server.report import accounts, figures, formats, headline, settings
@@ -93,4 +94,16 @@ def _facts(record: RunRecord, sites: int) -> list[tuple[str, str]]:
             formats.size(accounts.total_bytes(record) or None),
         ),
         ("seed", str(plan.get("seed", formats.NONE))),
+        *_taken_back(run),
     ]
+
+
+def _taken_back(run: Run) -> list[tuple[str, str]]:
+    """Who has taken back how many images, and which run is in whose place."""
+    told = []
+    if run.forgetting is not None:
+        told.append(("in the place of", run.forgetting.of))
+        told.append(("taken back", run.forgetting.counts))
+    if run.superseded:
+        told.append(("superseded, as its models are, by", run.superseded))
+    return told

@@ -308,3 +308,14 @@ def test_what_is_drawn_and_evaluated_of_the_new_run_has_no_image_that_was_taken_
     assert names.isdisjoint(pooled.train.names) and names.isdisjoint(pooled.test.names)
     sites = evaluate_run(after, Asked(federated=True, protocols=("knn",), device="cpu"), QUIET)
     assert (sites["sites"], sites["images"]) == (3, 90)
+
+
+def test_both_reports_say_who_took_back_how_many_and_which_run_is_in_whose_place(
+    finished: Callable[..., Path],
+) -> None:
+    before = finished(QUICK)
+    names = random_files(before, 4).names
+    after = forget_here(plan_here(before, SITE, Wish(names=names)), QUIET)
+    old, new = ((path / "report.html").read_text() for path in (before, after))
+    assert "superseded" in old and after.name in old
+    assert "in the place of" in new and "site-1: 4" in new
