@@ -52,7 +52,7 @@ def forget_command(
         str,
         typer.Option(
             help=about(
-                "of a recipe that trains: exact-sums or retrain",
+                "of a recipe that trains: exact-sums, fine-tune, not or retrain",
                 default="exact-sums; of a recipe that trains nothing all is exact",
             ),
             metavar="METHOD",

@@ -8,10 +8,14 @@ from collections.abc import Mapping
 from common.config.options import Plan
 from common.utils.errors import UserError, unknown
 from server.forgetting.exact_sums import ExactSums
+from server.forgetting.fine_tune import FineTune
 from server.forgetting.method import Method, trains
+from server.forgetting.negate import Negate
 from server.forgetting.retrain import Retrain
 
-METHODS: Mapping[str, Method] = {each.name: each for each in (ExactSums(), Retrain())}
+METHODS: Mapping[str, Method] = {
+    each.name: each for each in (ExactSums(), FineTune(), Negate(), Retrain())
+}
 EXACT = "exact"
 """What a method is called in the record of a recipe without training."""
 

@@ -39,6 +39,22 @@ def closing(plan: Plan) -> int:
     return min(last + 1, len(plan.stages) - 1)
 
 
+def trained_again(plan: Plan, reached: Checkpoint, model: GlobalModel) -> tuple[int, Checkpoint]:
+    """(the last stage that is trained, the state before its last round) with the encoder of the
+    earlier run; projector and heads are new. `UserError` where a round alone makes no sense."""
+    stage = max(index for index, each in enumerate(plan.stages) if each.rounds)
+    why = ""
+    if plan.batchnorm == "local":
+        why = "each site's own running statistics are not the coordinator's to keep"
+    elif plan.stages[stage].synchronous:
+        why = "its rounds are single steps, and one of them forgets nothing"
+    if why:
+        raise UserError(f"{plan.recipe}: {why}: --method retrain forgets them")
+    kept = {name: g for name, g in reached.groups.items() if name.startswith("encoder")}
+    groups = model.enter(stage, kept, None)
+    return stage, Checkpoint(plan.rounds_before(stage + 1) - 1, stage, groups)
+
+
 def encoder_alone(plan: Plan, stage: int, reached: Checkpoint, model: GlobalModel) -> Checkpoint:
     """The state at the beginning of what closes `stage`, with the encoder (and its running
     statistics) of the earlier run; all else is as the plan's seed makes it. `UserError` where what

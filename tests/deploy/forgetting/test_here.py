@@ -174,6 +174,24 @@ def test_retraining_is_the_run_that_never_had_them(
     assert same(after, never_had(planned("covey", rounds=1), set(wish.names), tmp_path / "never"))
 
 
+@pytest.mark.parametrize("method", ["fine-tune", "not"])
+def test_the_last_round_is_trained_again_from_the_encoder_with_a_new_projector(
+    finished: Callable[..., Path], method: str
+) -> None:
+    before = finished("fedsimclr")
+    asked = plan_here(before, SITE, random_files(before, 5), method)
+    assert asked.start is not None and asked.start.round == 1
+    old = load_file(before / "checkpoint.safetensors")
+    kept = asked.start.groups["encoder"] == old["group/encoder"]
+    first = 288  # of a convolution of 32 filters of 3 × 3 pixels, or a multiple
+    assert kept[first * 2 :].mean() > 0.99 and bool(kept.all()) is (method == "fine-tune")
+    assert np.abs(asked.start.groups["encoder"]) == pytest.approx(np.abs(old["group/encoder"]))
+    assert (asked.start.groups["projector"] != old["group/projector"]).any()
+    record = read_run(forget_here(asked, QUIET))
+    assert [event.round for event in record.rounds] == [2]
+    assert record.run.forgetting.method == method and record.stages
+
+
 def wishes_of(**more: object) -> Callable[[Path], here.Forgotten]:
     given = {"site": SITE, "wish": Wish(everything=True), **more}
     return lambda folder: plan_here(folder, **given)
