@@ -8,6 +8,7 @@ tensor is made. Every refusal is a `UserError` of one line.
 import re
 from pathlib import Path
 
+from client.storage.exclusions import FILE
 from client.workbench import Workbench
 from common.objectives.base import Objective
 from common.objectives.pooled import Pooled
@@ -36,7 +37,7 @@ def run_folder(folder: Path, run: str) -> Path:
     else that is in the site's folder."""
     check_run_name(run)
     path = folder / run
-    if path.is_symlink() or (path.exists() and not _is_run(path)):
+    if run == FILE or path.is_symlink() or (path.exists() and not _is_run(path)):
         raise UserError(f"the server calls its run {run!r}: that is something else of this site's")
     return path
 

@@ -33,7 +33,7 @@ from server.run.resuming import go_on, site_changes
 CHECKPOINT = "checkpoint.safetensors"
 LOCK = ".lock"  # held by the process that writes the run
 LONGEST_NAME = 90  # bytes of a run's name; a site takes 100
-OWN = ("left.jsonl", "logs", "private")  # of a site's folder, beside its runs
+OWN = ("left.jsonl", "forgotten.jsonl", "logs", "private")  # of a site's folder, beside its runs
 PATIENCE = 10.0  # seconds for one that was killed to be gone
 
 

@@ -11,6 +11,7 @@ from PIL import Image
 from client.site import Site, load_site_data, open_site
 from client.statistics import exact
 from client.storage.exclusions import FILE, Exclusions
+from client.validation import run_folder
 from client.workbench import Workshop
 from common.data import Preparation, load
 from common.data.identity import identities
@@ -179,3 +180,8 @@ def test_an_image_of_an_array_is_known_by_its_number(numbers: Path, tmp_path: Pa
         with pytest.raises(UserError, match="it has 0 to 7"):
             take_back(numbers, tmp_path, name)
     assert not (tmp_path / FILE).exists()
+
+
+def test_no_run_can_be_called_as_the_list_is(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="something else of this site's"):
+        run_folder(tmp_path, FILE)
