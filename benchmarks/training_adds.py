@@ -1,8 +1,8 @@
-"""What training adds, on images that no site has: rows of `methods.csv` beside those of the same
+"""What training adds, on images that no site has: rows of `methods.py` beside those of the same
 recipe without its rounds. Prints the table that docs/results/training.md quotes.
 
-    python benchmarks/methods.py --anew --rounds 10 --recipes covey --datasets mnist
-    python benchmarks/methods.py --anew --rounds 0 --recipes covey --datasets mnist
+    python benchmarks/methods.py --csv docs/results/training.csv --rounds 10 --recipes covey
+    python benchmarks/methods.py --csv docs/results/training.csv --rounds 0 --recipes covey
     python benchmarks/training_adds.py
 
 NMI of the federation's centroids: on the sites' own images, and on the data set's test images.
@@ -18,8 +18,9 @@ from typing import Annotated, Any
 import typer
 from _methods_run import is_untrained
 from claims import Row, figure, mean
-from methods import TABLE, read_rows
+from methods import read_rows
 
+TABLE = Path("docs/results/training.csv")
 Key = tuple[str, str, str]
 """(data set, partition, recipe)."""
 
