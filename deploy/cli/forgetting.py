@@ -10,6 +10,7 @@ from rich.console import Console
 from common.utils.errors import UserError
 from deploy.cli.app import App, about
 from deploy.cli.arguments import RunArgument
+from deploy.cli.auditing import audited
 from deploy.cli.json_option import JsonOption, write_json
 
 if TYPE_CHECKING:
@@ -68,6 +69,12 @@ def forget_command(
             show_default=False,
         ),
     ] = None,
+    audit: Annotated[
+        bool,
+        typer.Option(
+            "--audit", help="then test whether it has forgotten, by runs without the images"
+        ),
+    ] = False,
     yes: YesOption = False,
     json_file: JsonOption = None,
 ) -> None:
@@ -77,6 +84,8 @@ def forget_command(
     from deploy.forgetting.here import forget_here, plan_here  # noqa: PLC0415
 
     if server is not None:
+        if audit:
+            raise UserError("--audit needs the images, which the site has: simulate the plan")
         if files is not None or cluster is not None:
             raise UserError(AT_THE_SITE)
         write_json(json_file, _over_sites(server, run, site, everything, method, yes))
@@ -86,8 +95,11 @@ def forget_command(
     forgotten = plan_here(run, site, wish, method)
     confirm(forgotten.lines(), yes)
     folder = forget_here(forgotten, console)
-    write_json(json_file, conclude(folder, console))
+    figures = conclude(folder, console)
     _say_where(run, folder)
+    if audit:
+        figures["audit"] = audited(run, folder)
+    write_json(json_file, figures)
 
 
 def _over_sites(

@@ -29,6 +29,23 @@ def test_a_run_of_covey_forget_is_audited(tmp_path: Path, capsys, monkeypatch) -
     assert (tmp_path / "run-without-1" / "forget-report.html").exists()
 
 
+def test_forgetting_is_audited_at_once(tmp_path: Path, capsys, monkeypatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    given = {"encoder": "noise-filters", "rounds": 0, "images": IMAGES}
+    simulate(plan("covey-exact", **given), tmp_path / "run")
+    forget = ("forget", "run", "--site", "site-1", "--all", "--yes", "--audit", "--json", "a.json")
+    code, _, err = covey(capsys, *forget)
+    assert code == 0, err
+    assert json.loads((tmp_path / "a.json").read_text())["audit"]["verdict"]["outcome"] == "exact"
+
+
+def test_images_of_elsewhere_are_not_audited(capsys) -> None:
+    forget = ("forget", "run", "--site", "north", "--server", "x", "--audit")
+    code, _, err = covey(capsys, *forget)
+    assert code == 2
+    assert "--audit needs the images" in err
+
+
 def table(run: Path) -> list[str]:
     """Lines of the site's table, without its head."""
     return (run / "sites" / "site-1" / "run" / "assignments.csv").read_text().splitlines()[1:]
