@@ -28,8 +28,8 @@ PATIENCE = 10.0  # seconds for a SuperLink that is being restarted
 @dataclass(frozen=True)
 class RunLine:
     """One run: its folder's name; "waiting" (submitted, and not begun), "running", "finished",
-    "failed", "stopped" or "damaged"; training rounds done and planned; when it started; its scores;
-    what of its record could not be read."""
+    "superseded" (images were taken back from it), "failed", "stopped" or "damaged"; training rounds
+    done and planned; when it started; its scores; what of its record could not be read."""
 
     id: str
     recipe: str
@@ -138,6 +138,8 @@ def _line(run: RecordedRun, waiting: set[str]) -> RunLine:
     if not status or status == "stopped":
         status = "waiting" if portable(str(run.folder)) in waiting else "stopped"
     begun = run.run
+    if begun and begun.superseded and status == "finished":
+        status = "superseded"
     return RunLine(
         run.folder.name,
         begun.recipe if begun else "–",

@@ -10,6 +10,7 @@ from safetensors.numpy import load_file
 from common.data.partition import Partition
 from common.record.reader import read_run, read_settings
 from common.utils.errors import UserError
+from deploy.coordinator.run_list import runs_in
 from deploy.evaluation.data_map import embedded_sample
 from deploy.evaluation.pooled import Asked, evaluate_run, pool
 from deploy.evaluation.trained import load_trained
@@ -143,6 +144,13 @@ def test_what_is_drawn_and_evaluated_of_the_new_run_has_no_image_that_was_taken_
     assert names.isdisjoint(pooled.train.names) and names.isdisjoint(pooled.test.names)
     sites = evaluate_run(after, Asked(federated=True, protocols=("knn",), device="cpu"), QUIET)
     assert (sites["sites"], sites["images"]) == (3, 90)
+
+
+def test_the_list_of_runs_says_which_is_superseded(finished: Callable[..., Path]) -> None:
+    before = finished(QUICK, images=120)
+    forget_here(plan_here(before, SITE, random_files(before, 4)), QUIET)
+    lines = {line.id: line.status for line in runs_in(before.parent)}
+    assert lines == {"before": "superseded", "before-without-1": "finished"}
 
 
 def test_both_reports_say_who_took_back_how_many_and_which_run_is_in_whose_place(
