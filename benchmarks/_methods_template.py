@@ -33,18 +33,8 @@ h2 .part { font-weight: 400; color: var(--muted); }
 """
 
 PAGE = """\
-<!doctype html>
-<html lang="en">
-<head>
-<meta charset="utf-8">
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<meta name="color-scheme" content="light dark">
-<meta http-equiv="Content-Security-Policy" content="default-src 'none'; style-src 'unsafe-inline'">
-<title>Covey · methods compared</title>
-<style>
-{{ style }}
-</style>
-</head>
+{% set page_title = "Covey · methods compared" %}
+{% include "head" +%}
 <body>
 <header>
   <p class="brand">Covey<span>benchmark</span></p>

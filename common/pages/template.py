@@ -6,11 +6,28 @@ from typing import Any
 from jinja2 import DictLoader, Environment, StrictUndefined
 from markupsafe import Markup
 
+HEAD = """\
+<!doctype html>
+<html lang="en">
+<head>
+<meta charset="utf-8">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<meta name="color-scheme" content="light dark">
+<meta http-equiv="Content-Security-Policy" content="default-src 'none'; style-src 'unsafe-inline'">
+<title>{{ page_title }}</title>
+<style>
+{{ style }}
+</style>
+</head>
+"""
+"""What every page begins with that loads nothing and runs nothing: a template sets `page_title` and
+includes `head`."""
+
 
 def fill(page: str, style: str, context: Mapping[str, Any]) -> str:
     """A template of ours with its style and its context, every text of which is escaped."""
     environment = Environment(
-        loader=DictLoader({"page": page}),
+        loader=DictLoader({"page": page, "head": HEAD}),
         autoescape=True,
         trim_blocks=True,
         lstrip_blocks=True,

@@ -7,18 +7,15 @@ EXTRA = """\
 .card > .chart svg { max-width: 760px; }
 """
 PAGE = """\
-<!doctype html>
-<html lang="en">
-<head>
-<meta charset="utf-8">
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<meta name="color-scheme" content="light dark">
-<meta http-equiv="Content-Security-Policy" content="default-src 'none'; style-src 'unsafe-inline'">
-<title>Forgetting · {{ id }}</title>
-<style>
-{{ style }}
-</style>
-</head>
+{% macro digests(rows) %}
+    {% for row in rows %}
+    <tr><th scope="row">{{ row.name }}</th><td><code>{{ row.original }}</code></td>
+      <td><code>{{ row.forgotten }}</code></td><td><code>{{ row.without }}</code></td>
+      <td>{{ "same" if row.same else "not the same" }}</td></tr>
+    {% endfor %}
+{% endmacro %}
+{% set page_title = "Forgetting · " ~ id %}
+{% include "head" +%}
 <body>
 <header>
   <p class="brand">Covey<span>audit of forgetting</span></p>
@@ -106,12 +103,7 @@ PAGE = """\
   <table>
     <thead><tr><th></th><th>before</th><th>after</th><th>without the data</th><th></th></tr></thead>
     <tbody>
-    {% for row in published %}
-    <tr><th scope="row">{{ row.name }}</th><td><code>{{ row.original }}</code></td>
-      <td><code>{{ row.forgotten }}</code></td><td><code>{{ row.without }}</code></td>
-      <td>{{ "same" if row.same else "not the same" }}</td></tr>
-    {% endfor %}
-    </tbody>
+{{ digests(published) }}    </tbody>
   </table>
   </div>
   {% if sums %}
@@ -120,12 +112,7 @@ PAGE = """\
     <thead><tr><th></th><th>everybody's</th><th>less the forgotten</th><th>of the others</th>
       <th></th></tr></thead>
     <tbody>
-    {% for row in sums %}
-    <tr><th scope="row">{{ row.name }}</th><td><code>{{ row.original }}</code></td>
-      <td><code>{{ row.forgotten }}</code></td><td><code>{{ row.without }}</code></td>
-      <td>{{ "same" if row.same else "not the same" }}</td></tr>
-    {% endfor %}
-    </tbody>
+{{ digests(sums) }}    </tbody>
   </table>
   </div>
   {% endif %}

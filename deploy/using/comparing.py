@@ -209,18 +209,8 @@ small { display: block; font-size: 12.5px; color: var(--muted); }
 }
 """
 PAGE = """\
-<!doctype html>
-<html lang="en">
-<head>
-<meta charset="utf-8">
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<meta name="color-scheme" content="light dark">
-<meta http-equiv="Content-Security-Policy" content="default-src 'none'; style-src 'unsafe-inline'">
-<title>{{ runs | length }} runs compared</title>
-<style>
-{{ style }}
-</style>
-</head>
+{% set page_title = (runs | length) ~ " runs compared" %}
+{% include "head" +%}
 <body>
 <p class="brand">Covey</p>
 <h1>{{ runs | length }} runs compared</h1>

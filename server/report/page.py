@@ -2,18 +2,8 @@
 Flower app bundle carries no HTML and no CSS."""
 
 PAGE = """\
-<!doctype html>
-<html lang="en">
-<head>
-<meta charset="utf-8">
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<meta name="color-scheme" content="light dark">
-<meta http-equiv="Content-Security-Policy" content="default-src 'none'; style-src 'unsafe-inline'">
-<title>{{ recipe }} · {{ id }}</title>
-<style>
-{{ style }}
-</style>
-</head>
+{% set page_title = recipe ~ " · " ~ id %}
+{% include "head" +%}
 <body>
 {% macro figure(one) %}
 <figure class="card {{ one.kind }}">
