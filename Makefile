@@ -20,7 +20,7 @@ $(VENV)/.installed: pyproject.toml constraints.txt constraints-torch.txt
 	@touch "$@"
 
 run: install
-	@"$(BIN)/covey" run --beside covey-exact
+	@"$(BIN)/covey" run covey --beside covey-exact
 
 # Two files of tests at a time; then, one by one, those that start a federation of processes.
 test: install

@@ -33,7 +33,7 @@ def check_plan(plan: Plan) -> None:
         if stage.rounds and not isinstance(model, Objective):
             raise UserError(
                 f"stage {stage.name!r}: {stage.method} is solved, not trained: rounds must be 0, "
-                f"not {stage.rounds}"
+                f"not {stage.rounds} (recipes that train: `covey recipes`)"
             )
         if stage.synchronous and stage.objective:
             check_synchronous(plan, stage, model)

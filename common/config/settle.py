@@ -71,5 +71,6 @@ def _per_stage(name: str, value: object, stages: int) -> list[object]:
     if len(parts) == 1:
         return parts * stages
     if len(parts) != stages:
-        raise UserError(f"{name}: {len(parts)} values for the recipe's {stages} stages")
+        there = f"{stages} stages" if stages > 1 else "one stage"
+        raise UserError(f"{name}: {len(parts)} values for the recipe's {there}")
     return parts

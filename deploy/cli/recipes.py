@@ -14,13 +14,13 @@ from common.config.recipes import Recipe
 from deploy.terminal.table import show_table
 
 FIRST = {
-    recipes.DEFAULT: "the default: start here",
-    "covey-sync": "the default, trained in steps on all sites' images",
+    recipes.DEFAULT: "the default: start here; what a method that trains has to beat",
+    "covey": "the whole system: the encoder is trained and averaged, too",
+    "covey-sync": "covey, trained in steps on all sites' images",
     "fedsimclr": "the usual contrastive baseline",
     "fedbyol": "the usual non-contrastive baseline",
     "fedmcc": "two stages: contrastive, then clustering",
     "orchestra": "clusters that the sites agree on while they train",
-    "covey-exact": "nothing is trained: what a method that trains has to beat",
     "fedkmeans-pixels": "no network: what every method has to beat",
     "standalone": "the floor: one site by itself",
     "centralised": "the ceiling: all images in one place",
