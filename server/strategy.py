@@ -95,6 +95,8 @@ class CoveyStrategy(Strategy):
                 return
             if not self.plan.stages[index].rounds:
                 self._enter_stage(grid, index)
+            elif self.state.round == self.plan.rounds and index + 1 < len(self.plan.stages):
+                self.folder.keep_trained(self.state)
             ending = Ending(self.plan, partial(self.asking.hold, grid), self._solved)
             state, told = ending(self.state)
             self.folder.log(told)

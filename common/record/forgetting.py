@@ -47,7 +47,8 @@ class Order(_Part):
     """What a new folder is made for. `plan`: as it is to be run; `key`: the same for the same
     wish, by which a run that was killed is found again. Of real sites: `asked` has said itself
     what it takes back, or leaves; `sites` are to take part (none: all that are there); `before`:
-    how many images they had taken back by the earlier run."""
+    how many images they had taken back by the earlier run; `alone`: what is begun with is free of
+    nobody's images but those of the one that has asked."""
 
     plan: Plan
     forgetting: Forgetting
@@ -55,6 +56,7 @@ class Order(_Part):
     asked: str = ""
     sites: tuple[str, ...] = ()
     before: dict[str, NonNegativeInt] = {}
+    alone: bool = False
 
     def among(self, withdrawn: Mapping[str, int]) -> Forgetting:
         """What is forgotten where real sites have taken back so many images each; `UserError`
@@ -66,6 +68,12 @@ class Order(_Part):
             raise UserError(
                 f"site {self.asked} has taken back no image since {forgetting.of}: nothing to "
                 "forget (covey client forget at the site)"
+            )
+        others = sorted(since.keys() - {self.asked})
+        if self.alone and others:
+            raise UserError(
+                f"site {others[0]} has taken back images, too, and may have been there before: "
+                "--method retrain forgets both"
             )
         return forgetting.model_copy(update={"images": {**forgetting.images, **since}})
 

@@ -102,11 +102,23 @@ class Spread(_Part):
     sizes: Counts
 
 
+class KeptState(_Part):
+    """A state that the run has kept (`server/run/kept.py`): after training round `round`, when
+    `closed` stages had ended. `before`: sites that came for the first time when it was the latest;
+    `trained`: it is the one after all training."""
+
+    round: NonNegativeInt
+    closed: NonNegativeInt
+    before: tuple[str, ...] = ()
+    trained: bool = False
+
+
 class Run(_Part):
     """`run.json`. `plan`: the options of the run, as its JSON has them; `settled`: those of them
     that the sites' classes decided, since the plan left them open; `parameters`: numbers in what
     the last stage shares; `files`: of the folder that the sites of a local federation share;
-    `forgetting`: what it was made without; `superseded`: the run that was made in its place."""
+    `kept`: states on its way; `forgetting`: what it was made without; `superseded`: the run that
+    was made in its place."""
 
     format: Literal[1] = FORMAT
     id: str
@@ -122,6 +134,7 @@ class Run(_Part):
     parameters: NonNegativeInt
     partition: Spread | None = None
     files: FileCounts | None = None
+    kept: tuple[KeptState, ...] | None = None
     forgetting: Forgetting | None = None
     superseded: str | None = None
     ended: str | None = None

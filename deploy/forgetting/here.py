@@ -21,7 +21,15 @@ from common.record.reader import has_run, read_settings
 from common.utils.errors import UserError, unknown
 from deploy.engines.simulate import simulate
 from deploy.forgetting.choosing import ASSIGNMENTS, Wish, chosen
-from deploy.forgetting.preparing import Earlier, earlier_run, make, place_for, supersede, unmake
+from deploy.forgetting.preparing import (
+    Earlier,
+    begins,
+    earlier_run,
+    make,
+    place_for,
+    supersede,
+    unmake,
+)
 from deploy.terminal.live import live_line
 from deploy.terminal.progress import show_event
 from server.forgetting import method_for
@@ -45,6 +53,7 @@ class Forgotten:
         """In words."""
         forgetting = self.order.forgetting
         told = [forgetting.text, f"{'goes on' if self.begun else 'a new run'}: {self.folder}"]
+        told.append(begins(self.start, self.order.plan.rounds))
         return [*told, f"{self.earlier.folder.name} is then marked as superseded"]
 
 
@@ -95,7 +104,8 @@ def plan_without(
     forgetting = Forgetting(of=earlier.run.id, method=called, images=images, gone=gone)
     key = hashlib.sha256(f"{called}/{partition.hash}".encode()).hexdigest()[:16]
     folder, begun = place_for(earlier, key)
-    start = how.start(plan, earlier.reached, GlobalModel(plan, data.channels, data.side))
+    model = GlobalModel(plan, data.channels, data.side)
+    start = how.start(plan, earlier.past(images.keys()), model)
     order = Order(plan=plan, forgetting=forgetting, key=key)
     return Forgotten(earlier, folder, order, partition, start, begun)
 

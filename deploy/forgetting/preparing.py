@@ -8,7 +8,7 @@ marked as superseded. The same command goes on wherever it was interrupted.
 
 import glob
 import shutil
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +19,7 @@ from common.record.schema import Run
 from common.record.writer import write_settings
 from common.utils.errors import UserError
 from common.utils.lock import is_locked, locked
+from server.forgetting.method import Past
 from server.report import write_report
 from server.run.folder import LOCK, Checkpoint, RunFolder
 
@@ -34,6 +35,10 @@ class Earlier:
     folder: Path
     run: Run
     reached: Checkpoint
+
+    def past(self, sites: Collection[str]) -> Past:
+        """What it has left, for a method by which these `sites` take images back."""
+        return Past(self.run, self.reached, RunFolder(self.folder).kept, sites)
 
     def held(self) -> AbstractContextManager[None]:
         """Inside, nobody else forgets in this run."""
@@ -85,6 +90,16 @@ def make(path: Path, order: Order, start: Checkpoint | None, fill: Fill) -> None
         hidden.rename(path)
     finally:
         shutil.rmtree(hidden, ignore_errors=True)
+
+
+def begins(start: Checkpoint | None, rounds: int) -> str:
+    """In words, from which of a run's `rounds` it goes on."""
+    if not rounds:
+        return "nothing is trained: all is solved again from what is left"
+    if start is None:
+        return f"begins at the beginning: all {rounds} rounds of training"
+    left = rounds - start.round
+    return f"begins after round {start.round} of {rounds}: {left or 'no'} rounds of training"
 
 
 def unmake(path: Path) -> None:

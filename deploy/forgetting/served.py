@@ -20,7 +20,15 @@ from deploy.coordinator.folder import ServerFolder
 from deploy.coordinator.submit import Order as Submission
 from deploy.coordinator.submit import submit_run
 from deploy.engines.runs import conclude
-from deploy.forgetting.preparing import Earlier, earlier_run, make, place_for, supersede, unmake
+from deploy.forgetting.preparing import (
+    Earlier,
+    begins,
+    earlier_run,
+    make,
+    place_for,
+    supersede,
+    unmake,
+)
 from server.forgetting import method_for
 from server.model import GlobalModel
 from server.run.folder import Checkpoint, RunFolder
@@ -44,6 +52,7 @@ class Asked:
             f"site {self.order.asked}: {what}; method: {forgetting.method}",
             f"{'goes on' if self.begun else 'a new run'} over {len(self.order.sites)} sites: "
             f"{self.folder}",
+            begins(self.start, self.order.plan.rounds),
             f"{self.earlier.folder.name} is then marked as superseded",
         ]
 
@@ -66,7 +75,8 @@ def plan_served(run: Path, site: str, everything: bool, method: str = "") -> Ask
     shape = RunFolder(earlier.folder).shape()
     if shape is None:
         raise UserError(f"{earlier.folder} does not say what its sites' images look like")
-    start = how.start(plan, earlier.reached, GlobalModel(plan, *shape))
+    past = earlier.past((site,))
+    start = how.start(plan, past, GlobalModel(plan, *shape))
     key = hashlib.sha256(f"{called}/{site}/{everything}".encode()).hexdigest()[:16]
     folder, begun = place_for(earlier, key)
     gone = (site,) if everything else ()
@@ -78,6 +88,7 @@ def plan_served(run: Path, site: str, everything: bool, method: str = "") -> Ask
         asked=site,
         sites=asked,
         before={name: known[name].withdrawn or 0 for name in asked},
+        alone=how.before_the_site and start is not None,
     )
     return Asked(earlier, folder, order, start, begun)
 

@@ -12,9 +12,10 @@ from server.forgetting.fine_tune import FineTune
 from server.forgetting.method import Method, trains
 from server.forgetting.negate import Negate
 from server.forgetting.retrain import Retrain
+from server.forgetting.rollback import Rollback
 
 METHODS: Mapping[str, Method] = {
-    each.name: each for each in (ExactSums(), FineTune(), Negate(), Retrain())
+    each.name: each for each in (ExactSums(), FineTune(), Negate(), Rollback(), Retrain())
 }
 EXACT = "exact"
 """What a method is called in the record of a recipe without training."""

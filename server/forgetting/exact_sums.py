@@ -10,7 +10,7 @@ on frozen features: arXiv 2603.12977; of federated clustering: Pan et al., ICLR 
 """
 
 from common.config.options import Plan
-from server.forgetting.method import Method, closing, encoder_alone
+from server.forgetting.method import Method, Past, closing, encoder_alone
 from server.model import GlobalModel
 from server.run.folder import Checkpoint
 
@@ -21,6 +21,6 @@ class ExactSums(Method):
     name = "exact-sums"
     title = "the encoder as it is; projection, landmarks, clusters and figures solved again"
 
-    def start(self, plan: Plan, reached: Checkpoint, model: GlobalModel) -> Checkpoint | None:
+    def start(self, plan: Plan, past: Past, model: GlobalModel) -> Checkpoint | None:
         """After the training, before what closes the run."""
-        return encoder_alone(plan, closing(plan), reached, model)
+        return encoder_alone(plan, closing(plan), past.reached, model)

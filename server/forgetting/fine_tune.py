@@ -7,7 +7,7 @@ and all that closes the run is made anew. (The usual baseline: fine-tuning on re
 """
 
 from common.config.options import Plan
-from server.forgetting.method import Method, trained_again
+from server.forgetting.method import Method, Past, trained_again
 from server.model import GlobalModel
 from server.run.folder import Checkpoint
 
@@ -18,6 +18,6 @@ class FineTune(Method):
     name = "fine-tune"
     title = "a new projector, and the last round again over what is left"
 
-    def start(self, plan: Plan, reached: Checkpoint, model: GlobalModel) -> Checkpoint | None:
+    def start(self, plan: Plan, past: Past, model: GlobalModel) -> Checkpoint | None:
         """Before the last round."""
-        return trained_again(plan, reached, model)[1]
+        return trained_again(plan, past.reached, model)[1]

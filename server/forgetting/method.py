@@ -4,27 +4,43 @@ Every method runs the same plan over what is left; they differ in what they keep
 """
 
 from abc import ABC, abstractmethod
+from collections.abc import Callable, Collection
+from dataclasses import dataclass
 from typing import ClassVar
 
 from common.config.options import Plan
+from common.record.schema import KeptState, Run
 from common.utils.errors import UserError
 from server.model import GlobalModel
 from server.run.folder import Checkpoint
 
 
+@dataclass(frozen=True)
+class Past:
+    """What the earlier run has left: its record, the state that it has `reached`, what `read`s
+    those that it has kept on its way; and the `sites` that take images back."""
+
+    run: Run
+    reached: Checkpoint
+    read: Callable[[KeptState], Checkpoint]
+    sites: Collection[str]
+
+
 class Method(ABC):
     """One method. `name`: on the command line and in the record; `title`: a line about it;
-    `exact`: whether the result is, to the bit, that of a run that never had the images."""
+    `exact`: whether nothing of the images is in what comes out; `before_the_site`: whether it goes
+    back to before the sites came, so that those whose images leave must be known beforehand."""
 
     name: ClassVar[str]
     title: ClassVar[str]
     exact: ClassVar[bool] = False
+    before_the_site: ClassVar[bool] = False
 
     @abstractmethod
-    def start(self, plan: Plan, reached: Checkpoint, model: GlobalModel) -> Checkpoint | None:
-        """The state from which `plan` goes on over the images that are left, of the state that the
-        earlier run has `reached`, which has ended; None: from the beginning. `model`: the plan's.
-        `UserError` where the method cannot forget in such a run."""
+    def start(self, plan: Plan, past: Past, model: GlobalModel) -> Checkpoint | None:
+        """The state from which `plan` goes on over the images that are left; None: from the
+        beginning. `past`: of the earlier run, which has ended; `model`: the plan's. `UserError`
+        where the method cannot forget in such a run."""
 
 
 def trains(plan: Plan) -> bool:

@@ -14,7 +14,7 @@ from torch import nn
 from common.config.options import Plan
 from common.protocol import layout
 from common.utils.errors import UserError
-from server.forgetting.method import Method, trained_again
+from server.forgetting.method import Method, Past, trained_again
 from server.model import GlobalModel
 from server.run.folder import Checkpoint
 
@@ -25,9 +25,9 @@ class Negate(Method):
     name = "not"
     title = "NoT: the first layer negated, and the last round again over what is left"
 
-    def start(self, plan: Plan, reached: Checkpoint, model: GlobalModel) -> Checkpoint | None:
+    def start(self, plan: Plan, past: Past, model: GlobalModel) -> Checkpoint | None:
         """Before the last round; `UserError` for an encoder without a convolution."""
-        stage, state = trained_again(plan, reached, model)
+        stage, state = trained_again(plan, past.reached, model)
         modules = model.of(stage)
         layout.load(modules.shared(), state.groups)
         layers = (m for m in modules.encoder.modules() if isinstance(m, nn.Conv2d))

@@ -1,7 +1,7 @@
 """The plan anew, from its beginning: the yardstick of all other methods."""
 
 from common.config.options import Plan
-from server.forgetting.method import Method
+from server.forgetting.method import Method, Past
 from server.model import GlobalModel
 from server.run.folder import Checkpoint
 
@@ -15,6 +15,6 @@ class Retrain(Method):
     title = "the plan anew, from its beginning"
     exact = True
 
-    def start(self, plan: Plan, reached: Checkpoint, model: GlobalModel) -> Checkpoint | None:
+    def start(self, plan: Plan, past: Past, model: GlobalModel) -> Checkpoint | None:
         """From the beginning."""
         return None

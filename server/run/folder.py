@@ -20,12 +20,13 @@ from common.config.options import Plan
 from common.protocol.messages import Floats
 from common.record.forgetting import read_order
 from common.record.reader import has_run, read_settings
-from common.record.schema import Event, Run, SiteFacts, StageEvent
+from common.record.schema import Event, KeptState, Run, SiteFacts, StageEvent
 from common.record.writer import append_event, take_back, write_settings
 from common.utils.errors import UserError
 from common.utils.files import note, read_note, utf8_path, write_atomic
 from common.utils.lock import locked
 from common.utils.names import label, printable
+from server.run import kept
 from server.run.events import Events
 from server.run.progress import ProgressFile
 from server.run.resuming import go_on, site_changes
@@ -91,7 +92,8 @@ class RunFolder:
             return
         reached = self.checkpoint()
         run, resumed = go_on(self.path, earlier, run, None if reached is None else reached.round)
-        self._write_run(run)
+        new = sorted(run.sites.keys() - earlier.sites.keys())
+        self._write_run(self._keeping(run, reached, before=new))
         self.log(resumed)
 
     def meet(self, name: str, facts: SiteFacts, classes: Collection[str]) -> str:
@@ -100,14 +102,37 @@ class RunFolder:
         run = self.run
         if run is None or (run.sites.get(name) == facts and set(classes) <= set(run.classes)):
             return ""
+        known = run.sites.get(name)
+        if known is None:
+            run = self._keeping(run, self.checkpoint(), before=(name,))
         now = {
             "sites": dict(sorted({**run.sites, name: facts}.items())),
             "classes": tuple(sorted({*run.classes, *classes})),
         }
         self._write_run(run.model_copy(update=now))
-        known = run.sites.get(name)
         changes = site_changes(name, known, facts) if known else ()
         return ", ".join(change.text for change in changes)
+
+    def keep_trained(self, state: Checkpoint) -> None:
+        """Keep the state after all training, which is the one on the disk."""
+        if self.run is not None:
+            self._write_run(self._keeping(self.run, state, trained=True))
+
+    def _keeping(
+        self,
+        run: Run,
+        reached: Checkpoint | None,
+        before: Collection[str] = (),
+        trained: bool = False,
+    ) -> Run:
+        """The record with the state on the disk kept, which is the one that was `reached`: `before`
+        sites have come for the first time, or since all was `trained`."""
+        if reached is None or not (before or trained):
+            return run
+        state = KeptState(
+            round=reached.round, closed=reached.closed, before=tuple(before), trained=trained
+        )
+        return kept.keep(self.path, run, self.path / CHECKPOINT, state)
 
     def finish(self, status: Literal["finished", "failed"], reason: str = "") -> None:
         """Record how the run ended, and why it failed, if the disk takes that."""
@@ -179,13 +204,11 @@ class RunFolder:
 
     def checkpoint(self) -> Checkpoint | None:
         """The last checkpoint, or None in a new folder; `UserError` if the file is damaged."""
-        path = self.path / CHECKPOINT
-        if not self._has_checkpoint():
-            return None
-        try:
-            return _unpack(path)
-        except (SafetensorError, KeyError, ValueError, OSError) as error:
-            raise UserError(f"{path} is damaged: {error}") from None
+        return _read(self.path / CHECKPOINT) if self._has_checkpoint() else None
+
+    def kept(self, state: KeptState) -> Checkpoint:
+        """A state that the run has kept; `UserError` where its file is damaged, or not there."""
+        return _read(kept.path_of(self.path, state))
 
     def write(self, name: str, data: bytes) -> None:
         """Replace one result file."""
@@ -200,6 +223,7 @@ class RunFolder:
     def _write_run(self, run: Run) -> None:
         self.run = run
         write_settings(self.path, run)
+        kept.clear(self.path, run)
 
 
 def _running(run: Run) -> Run:
@@ -209,6 +233,13 @@ def _running(run: Run) -> Run:
 def timestamp() -> str:
     """Now, as ISO 8601 with the offset."""
     return time.strftime("%Y-%m-%dT%H:%M:%S%z")
+
+
+def _read(path: Path) -> Checkpoint:
+    try:
+        return _unpack(path)
+    except (SafetensorError, KeyError, ValueError, OSError) as error:
+        raise UserError(f"{path} is damaged: {error}") from None
 
 
 def _pack(checkpoint: Checkpoint) -> bytes:

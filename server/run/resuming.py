@@ -44,6 +44,7 @@ def go_on(path: Path, before: Run, now: Run, after: int | None) -> tuple[Run, Re
         "created": before.created,
         "settled": before.settled,
         "superseded": before.superseded,
+        "kept": before.kept,
         "sites": dict(sorted({**before.sites, **now.sites}.items())),
         "classes": classes,
     }
