@@ -21,6 +21,7 @@ from common.utils.files import write_atomic
 
 LOG = logging.getLogger(__name__)
 FILE = "clusters.html"
+ONE = threading.Lock()  # sites that share a process draw one after the other
 PAUSE = 2.0  # seconds before it begins: the answer is sent, and a local federation has ended
 
 
@@ -45,7 +46,8 @@ def _draw(
     threading.Event().wait(PAUSE)
     page = path.with_name(FILE)
     try:
-        html = page_of(path, model, points, centroids, data)
+        with ONE:
+            html = page_of(path, model, points, centroids, data)
         write_atomic(page, html.encode(errors="backslashreplace"))
         LOG.info("run %s: the page of its clusters is %s", model.facts.run, page)
     except Exception:  # the site goes on without it
