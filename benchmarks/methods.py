@@ -45,7 +45,7 @@ from common.utils.lock import locked
 
 RECIPES = (
     "centralised", "standalone", "pixels", "fedkmeans", "kfed",
-    "fedsimclr", "fedsimclr-projection", "fedmoco", "fedmoco-v3", "fedbyol", "fedsimsiam",
+    "fedsimclr", "fedsimclr-projection", "fedmoco", "fedmoco-v3", "fedbyol", "fedsimsiam", "fedmim",
     "fedbarlow", "fedvicreg", "fedswav",
     "fedprox", "fedavgm", "fedadam", "ldawa", "fedu", "fedema", "fedema-constant", "fedu2",
     "fedx", "orchestra", "fedpropos", "fedcq-a", "fedcq-b", "fedcq-c", "fedcq-byol",

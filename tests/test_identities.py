@@ -48,7 +48,7 @@ def centralised(the_plan: Plan) -> Groups:
 
 
 WITHOUT_HOOKS = ("fedsimclr", "fedmc", "fedmoco", "fedmoco-v3", "fedbyol", "fedbyol-reg")
-WITHOUT_HOOKS += ("fedsimsiam", "fedbarlow", "fedvicreg", "fedcq-b", "fedema", "fedavgm")
+WITHOUT_HOOKS += ("fedsimsiam", "fedmim", "fedbarlow", "fedvicreg", "fedcq-b", "fedema", "fedavgm")
 
 
 @pytest.mark.parametrize("recipe", WITHOUT_HOOKS)

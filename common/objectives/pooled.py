@@ -56,7 +56,10 @@ class Pooled(Objective):
         return self.by_statistics(seen, self.statistics(seen))
 
     def synchronise(self) -> None:
-        """Be the objective of a synchronous stage: the statistics get a module that is shared."""
+        """Be the objective of a synchronous stage: the statistics, if there are any, get a module
+        that is shared."""
+        if not self.shapes():
+            return
         self.means = Means(self.shapes())
         self.prepares = POOLED
 
@@ -75,6 +78,8 @@ class Pooled(Objective):
 
     def pooled(self) -> dict[str, Tensor]:
         """s̄ as it was received, by name."""
+        if not self.prepares:
+            return {}
         module = self.shared()[self.prepares]
         return {name: held.detach() for name, held in module.named_parameters()}
 
@@ -85,6 +90,8 @@ def part_of(objective: Pooled, seen: Representations) -> tuple[dict[str, Tensor]
     pooled = {name: held.requires_grad_() for name, held in objective.pooled().items()}
     terms = objective.by_statistics(seen, pooled)
     loss = torch.stack(list(terms.values())).sum()
+    if not pooled:
+        return terms, loss
     slopes = torch.autograd.grad(loss, list(pooled.values()), retain_graph=True)
     own = objective.statistics(seen)
     for name, slope in zip(pooled, slopes, strict=True):

@@ -184,6 +184,7 @@ WITHOUT_NEGATIVES = (
     "barlow-twins",
     "byol",
     "ccfc",
+    "masked-image",
     "propos",
     "simsiam",
     "spectral-contrastive",
