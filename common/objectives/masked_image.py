@@ -75,7 +75,8 @@ class MaskedImage(Pooled):
         count = min(max(1, round(self.parameters_.share * side**2)), max(1, side**2 - 1))
         order = chance(views, side**2).argsort(dim=1, stable=True)
         masks = torch.zeros(order.shape, device=views.device)
-        return masks.scatter_(1, order[:, :count], 1.0).unflatten(1, (1, side, side))
+        masks.scatter_(1, order[:, :count], 1.0)
+        return masks.reshape(-1, 1, side, side)
 
     def shapes(self) -> dict[str, tuple[int, ...]]:
         return {}
@@ -97,7 +98,8 @@ class MaskedImage(Pooled):
         masks = F.interpolate(self.masks(views), views.shape[-2:], mode="nearest")
         weight = F.adaptive_avg_pool2d(masks, side)
         apart = (foretold.float().unflatten(1, target.shape[1:]) - target).abs().mean(dim=1)
-        return (weight[:, 0] * apart).sum(dim=(1, 2)) / weight.sum(dim=(1, 2, 3))
+        missed: Tensor = (weight[:, 0] * apart).sum(dim=(1, 2)) / weight.sum(dim=(1, 2, 3))
+        return missed
 
 
 def covered(views: Tensor, masks: Tensor) -> Tensor:
