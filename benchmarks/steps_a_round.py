@@ -1,13 +1,16 @@
 """What training is worth, over how many exchanges it takes: steps a round.
 
-    python benchmarks/steps_a_round.py --dataset cifar10
+    python benchmarks/steps_a_round.py --dataset cifar10 --csv docs/results/steps.csv
     python benchmarks/steps_a_round.py --dataset digits --images 600 --steps 32 --arms sync,1,8
+    python benchmarks/steps_a_round.py --csv docs/results/steps.csv --arms ""      # the table alone
 
 All arms are `covey` with the same start and the same closing, and as many steps on as many images
-in between: `none` (no training), `sync` (each step on a batch of all sites' images, `covey-sync`),
-and numbers s: federated averaging, s steps at each site a round, on its share of such a batch. NMI
-and ACC are on the data set's test images, where it has any, by the federation's own clusters;
-beside them NMI on the sites' images. MB: all sites, both ways, of the training.
+in between: `none` (no training), `pooled` (one machine has all images), `sync` (each step on a
+batch of all sites' images, `covey-sync`), and numbers s: federated averaging, s steps at each site
+a round, on its share of such a batch. What was trained on pooled images is closed over the sites as
+all else is. NMI and ACC are on the data set's test images, by the federation's own clusters; linear
+probe on them, of the encoder's outputs; beside them NMI on the sites' images. MB: all sites, both
+ways, of the training.
 """
 
 import tempfile
@@ -17,17 +20,22 @@ from typing import Annotated, Any
 
 import torch
 import typer
-from _table import save_json, show
+from _table import read_csv, save_csv, show
 from rich.console import Console
 
 from common.config import recipes
+from common.config.given import parse_parameters
 from common.config.options import Plan
 from common.record.reader import read_run
 from deploy.engines.simulate import simulate
 from deploy.evaluation.pooled import Asked, evaluate_run
+from server.run.folder import Checkpoint, RunFolder
 
-COLUMNS = ("arm", "partition", "seed", "rounds", "exchanges", "MB", "NMI", "ACC", "own NMI")
-COLUMNS += ("loss", "CPU s")
+SETTING = ("dataset", "images", "sites", "encoder", "steps", "batch", "objective", "with")
+KEY = (*SETTING, "partition", "arm", "seed")
+FIGURES = ("rounds", "exchanges", "MB", "NMI", "ACC", "linear", "own NMI", "loss", "CPU s")
+SPOTS = ("arm", "partition", "seed", *FIGURES)
+Row = dict[str, Any]
 
 
 def main(
@@ -39,63 +47,86 @@ def main(
     steps: Annotated[int, typer.Option(help="of training, in every arm")] = 192,
     batch: Annotated[int, typer.Option(help="images of all sites in a step")] = 256,
     encoder: str = "small-convnet",
-    arms: str = "none,sync,1,4,16,64",
+    objective: str = "spectral-contrastive",
+    options: Annotated[str, typer.Option(help="more of each run, as 'name=value name=value'")] = "",
+    arms: str = "none,pooled,sync,1,2,4,8,16",
     threads: int = 1,
-    json: Annotated[Path | None, typer.Option(help="also write the figures here")] = None,
+    csv: Annotated[Path | None, typer.Option(help="rows are added, and not made again")] = None,
 ) -> None:
     """Train each arm in one process, print a row as soon as it is there, then the table."""
     torch.set_num_threads(threads)
-    rows: list[dict[str, Any]] = []
-    base = {"dataset": dataset, "images": images, "sites": sites, "encoder": encoder}
-    for partition in partitions.split("|"):
-        for seed in map(int, seeds.split(",")):
-            for arm in arms.split(","):
-                given = {**base, "partition": partition, "seed": seed}
-                rows.append(measured(arm, planned(arm, given, steps, batch)))
-                print(rows[-1], flush=True)
-                if json:
-                    save_json(json, rows)
-    what = f"{dataset}, {images:,} images, {steps} steps of {batch}, {encoder}"
-    show(what, COLUMNS, [tuple(row[column] for column in COLUMNS) for row in rows])
+    setting = dict(zip(
+        SETTING, (dataset, images, sites, encoder, steps, batch, objective, options), strict=True
+    ))  # fmt: skip
+    rows = read_csv(csv) if csv else []
+    for seed in seeds.split(","):
+        for partition in partitions.split("|"):
+            for arm in filter(None, arms.split(",")):
+                key = {**setting, "partition": partition, "arm": arm, "seed": int(seed)}
+                if any(all(row[name] == str(key[name]) for name in KEY) for row in rows):
+                    continue
+                row = {name: str(value) for name, value in (key | measured(key)).items()}
+                print({name: row[name] for name in SPOTS}, flush=True)
+                rows = [*(read_csv(csv) if csv else rows), row]
+                if csv:
+                    save_csv(csv, (*KEY, *FIGURES), sorted(rows, key=lambda r: [r[k] for k in KEY]))
+    kept = [row for row in rows if all(row[name] == str(setting[name]) for name in SETTING)]
+    show(
+        f"{dataset}, {images:,} images, {steps} steps of {batch}, {encoder}, {objective} {options}",
+        SPOTS,
+        [tuple(row[column] for column in SPOTS) for row in kept],
+    )
 
 
-def planned(arm: str, base: dict[str, Any], steps: int, batch: int) -> Plan:
-    """One arm; the steps of a round have to be a part of all `steps`."""
+def planned(key: Row) -> Plan:
+    """The plan of one arm; the steps of a round have to be a part of all steps."""
+    names = ("dataset", "images", "sites", "encoder", "partition", "seed")
+    base = {name: key[name] for name in names} | parse_parameters(key["with"])
+    base["objective"] = f",{key['objective']},"
+    arm, steps, batch = key["arm"], key["steps"], key["batch"]
     if arm == "none":
         return recipes.load("covey").plan(base | {"rounds": "0,0,0"})
     if arm == "sync":
         more = {"rounds": f"0,{steps},0", "batch-size": batch, "schedule": "constant"}
         return recipes.load("covey-sync").plan(base | more)
+    own = max(2, batch // key["sites"])
+    if arm == "pooled":
+        own, arm, base["sites"], base["partition"] = batch, str(steps), 1, "iid"
     rounds, left = divmod(steps, int(arm))
     if left:
         raise typer.BadParameter(f"{steps} steps are no whole number of rounds of {arm}")
-    own = max(2, batch // base["sites"])
     more = {"rounds": f"0,{rounds},0", "local-steps": arm, "batch-size": own}
     return recipes.load("covey").plan(base | more)
 
 
-def measured(arm: str, plan: Plan) -> dict[str, Any]:
-    """The row of one run."""
+def measured(key: Row) -> Row:
+    """The figures of one arm."""
     began = time.process_time()
+    plan = planned(key)
     with tempfile.TemporaryDirectory(prefix="covey-") as folder:
         run = Path(folder) / "run"
         simulate(plan, run)
+        rounds = read_run(run).rounds
+        if key["arm"] == "pooled":
+            trained, run = RunFolder(run).checkpoint(), Path(folder) / "closing"
+            assert trained is not None
+            closing = planned({**key, "arm": "none"})
+            RunFolder(run).save(Checkpoint(0, len(plan.stages) - 1, trained.groups))
+            simulate(closing, run)
         spent = time.process_time() - began
         record = read_run(run)
-        asked = Asked(protocols=("clustering",), device="cpu")
-        figures = evaluate_run(run, asked, Console(quiet=True))["centroids_held_out"]
-    rounds = record.rounds
+        asked = Asked(protocols=("clustering", "linear"), device="cpu")
+        figures = evaluate_run(run, asked, Console(quiet=True))
+    alone = key["arm"] == "pooled"
     return {
-        "arm": arm,
-        "partition": plan.partition,
-        "seed": plan.seed,
-        "rounds": len(rounds),
-        "exchanges": 2 * len(rounds),
-        "MB": round(sum(each.bytes_down + each.bytes_up for each in rounds) / 1e6),
-        "NMI": round(figures["nmi"], 3),
-        "ACC": round(figures["acc"], 3),
-        "own NMI": round(record.stages[-1].figures["nmi"], 3),
-        "loss": round(rounds[-1].loss["loss"], 2) if rounds else "–",
+        "rounds": 0 if alone else len(rounds),
+        "exchanges": 0 if alone else 2 * len(rounds),
+        "MB": 0 if alone else round(sum(each.bytes_down + each.bytes_up for each in rounds) / 1e6),
+        "NMI": round(figures["centroids_held_out"]["nmi"], 4),
+        "ACC": round(figures["centroids_held_out"]["acc"], 4),
+        "linear": round(figures["linear"], 4),
+        "own NMI": round(record.stages[-1].figures["nmi"], 4),
+        "loss": round(rounds[-1].loss["loss"], 3) if rounds else "–",
         "CPU s": round(spent),
     }
 
