@@ -87,8 +87,12 @@ def _check_asked(instruction: Instruction, bench: Workbench) -> None:
         raise UserError(f"{exchange.kind}: stage {stage.name!r} is {how}")
     if exchange.of_batch and not 1 <= instruction.steps <= MOST_STEPS:
         raise UserError(f"{exchange.kind}: {instruction.steps} steps in a pass")
-    if exchange.of_batch and not isinstance(bench.model, Pooled):
-        raise UserError(f"the loss of {name} is no function of means")
+    if exchange.of_batch:
+        if not isinstance(bench.model, Pooled):
+            raise UserError(f"the loss of {name} is no function of means")
+        numbers = range(1, bench.model.exchanges + 1) if exchange.steps else (0,)
+        if instruction.step not in numbers:
+            raise UserError(f"{exchange.kind}: a step has no number {instruction.step} of these")
     if exchange.brings is Brings.SHARED and not isinstance(bench.model, Objective):
         raise UserError(f"{name} is not trained")
     if exchange.brings is Brings.PREPARED and not bench.prepares:

@@ -166,7 +166,7 @@ class Workshop:
         return self._bench
 
     def receive(self, groups: Groups) -> None:
-        """Keep the model that a `prepare` brought."""
+        """Keep the model that a `prepare` or a `statistics` brought."""
         self._received = groups
 
     def whole(self, instruction: Instruction, prepared: str) -> Instruction:
@@ -174,7 +174,7 @@ class Workshop:
         received; `UserError` where they are not there, or not the same."""
         groups = instruction.groups
         alone = prepared and all(module_of(name) == prepared for name in groups)
-        if instruction.exchange.brings not in (Brings.SHARED, Brings.GRADIENT) or not alone:
+        if instruction.exchange.brings is Brings.NOTHING or not alone:
             return instruction
         groups = {**self._received, **groups}
         if digest_of(groups) != instruction.state:

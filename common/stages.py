@@ -12,7 +12,7 @@ from common.config.images import kebab
 from common.config.options import Plan, Stage
 from common.models.encoders import Encoder, build_encoder
 from common.models.model import Model
-from common.models.normalisation import GROUPS, without_batch_norm
+from common.models.normalisation import normalise
 from common.objectives import build_objective, nested
 from common.objectives.pooled import Pooled
 from common.solvers import build_solver, solver_parameters
@@ -31,10 +31,9 @@ def build_stage(plan: Plan, index: int, channels: int, side: int, clusters: int)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(plan.seed + 1 + index)
         model = build_model(plan.stages[index], encoder, clusters)
+    normalise(model, plan.normalisation, plan.head_normalisation)
     if plan.stages[index].synchronous and isinstance(model, Pooled):
         model.synchronise()
-    if plan.normalisation in GROUPS:
-        without_batch_norm(model, GROUPS[plan.normalisation])
     return model
 
 

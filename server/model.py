@@ -13,6 +13,7 @@ from common.clustering.centroids import Centroids
 from common.config.options import Plan
 from common.models.model import Model
 from common.objectives.base import Objective
+from common.objectives.pooled import Pooled
 from common.protocol import layout
 from common.protocol.messages import Floats, Groups
 from common.solvers.base import Landmarks, Statistic, statistics_of, width_of
@@ -53,6 +54,23 @@ class GlobalModel:
         """The module that the stage's rounds begin with (`Objective.prepares`), if any."""
         model = self.of(stage)
         return model.prepares if isinstance(model, Objective) else ""
+
+    def exchanges(self, stage: int) -> int:
+        """How many exchanges a round of the stage, which is synchronous, begins with."""
+        model = self.of(stage)
+        return model.exchanges if isinstance(model, Pooled) else 0
+
+    def tracked(self, stage: int, groups: Groups, images: int) -> dict[str, Floats]:
+        """The groups after running statistics have moved on by a synchronous step on so many
+        images; they hold its moments."""
+        model = self.of(stage)
+        buffers = [name for name in groups if name.endswith(layout.BUFFERS)]
+        if not buffers or not isinstance(model, Pooled):
+            return dict(groups)
+        layout.load(model.shared(), groups)
+        model.track(images)
+        now = layout.flatten(model.shared())
+        return {**groups, **{name: now[name] for name in buffers}}
 
     def statistics(self, stage: int) -> Mapping[str, Statistic]:
         """What the stage's solver asks the sites for; nothing of a stage that is trained."""

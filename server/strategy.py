@@ -131,12 +131,18 @@ class CoveyStrategy(Strategy):
         from the model that all have received; what it cost."""
         if not self.model.prepares(self.state.closed):
             return []
-        synchronous = self.plan.stages[self.state.closed].synchronous
-        exchange = self._ask(grid, "statistics" if synchronous else "prepare", number)
-        if exchange.update.examples:
-            groups = {**self.state.groups, **exchange.update.result()}
-            self.state = replace(self.state, groups=groups)
-        return [exchange.cost]
+        asked = [("prepare", 0)]
+        if self.plan.stages[self.state.closed].synchronous:
+            last = self.model.exchanges(self.state.closed)
+            asked = [("statistics", each) for each in range(1, last + 1)]
+        costs = []
+        for kind, each in asked:
+            exchange = self._ask(grid, kind, number, step=each)
+            if exchange.update.examples:
+                groups = {**self.state.groups, **exchange.update.result()}
+                self.state = replace(self.state, groups=groups)
+            costs.append(exchange.cost)
+        return costs
 
     def _end_round(self, inquiry: Inquiry, spent: Sequence[Cost]) -> None:
         """The state after a training round, from what the sites answered; `spent`: before it."""
@@ -173,6 +179,7 @@ class CoveyStrategy(Strategy):
             done = (stage_round - 1) / stage.rounds
             gradient = inquiry.update.result()
             groups, memory = step(stage, state.groups, gradient, state.memory, done)
+            groups = self.model.tracked(index, groups, inquiry.update.examples)
         memory[STEPS] = np.array([inquiry.asked.steps], np.float32)
         self._advance(Checkpoint(number, state.closed, groups, state.centroids, memory))
 

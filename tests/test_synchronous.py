@@ -45,7 +45,12 @@ OPTIONS = {
     "weight-decay": 1e-2,
 }
 SGD = {"optimiser": "sgd", "momentum": 0.9}
-RATES = {"spectral-contrastive": 0.01, "second-order-infonce": 0.01, "barlow-twins": 3e-4}
+RATES = {
+    "spectral-contrastive": 0.01,
+    "second-order-infonce": 0.01,
+    "barlow-twins": 3e-4,
+    "vicreg": 3e-4,
+}
 SPREADS = {
     "iid": {"partition": "iid"},
     "one class a site": {"partition": "p-skew(1.0)", "sites": 10},
@@ -89,8 +94,21 @@ def barlow_twins(z_a: Tensor, z_b: Tensor) -> Tensor:
     return (1 - diagonal).square().sum() + 0.005 * rest
 
 
+def vicreg(z_a: Tensor, z_b: Tensor) -> Tensor:
+    """Bardes et al., eqs. 1 to 6, as their code has them, but that covariances divide by N: half
+    the mean over all pairs of images of their differences' products."""
+    loss = 25 * (z_a - z_b).square().mean()
+    for z in (z_a, z_b):
+        apart = (z[:, None] - z[None]).flatten(0, 1)
+        covariance = apart.T @ apart / len(apart) / 2
+        spread = (covariance.diagonal() + 1e-4).sqrt()
+        loss += 25 * (1 - spread).clamp_min(0).mean() / 2
+        loss += (covariance - covariance.diagonal().diag()).square().sum() / z.shape[1]
+    return loss
+
+
 LOSSES = {each.__name__.replace("_", "-"): each for each in (
-    spectral_contrastive, second_order_infonce, barlow_twins
+    spectral_contrastive, second_order_infonce, barlow_twins, vicreg
 )}  # fmt: skip
 
 
@@ -107,7 +125,8 @@ def pooled(the_plan: Plan) -> tuple[Groups, list[float]]:
         if drawn(digest, seed, "split") >= int(the_plan.evaluation_share * 2**63)
     ]  # fmt: skip
     steps = -int(-len(images) * (1 - the_plan.evaluation_share) // stage.batch_size)
-    objective = start_of(the_plan).train()
+    plain = the_plan.stages[0].model_copy(update={"synchronous": False})
+    objective = start_of(the_plan.model_copy(update={"stages": (plain,)})).train()
     parameters = [p for p in objective.parameters() if p.requires_grad]
     if stage.optimiser == "sgd":
         optimiser = torch.optim.SGD(
@@ -161,6 +180,33 @@ def test_steps_of_sgd_are_those_on_pooled_images_however_they_are_spread(
     got = change(the_plan, run(tmp_path / "run", "fedsimclr", **options))
     assert np.linalg.norm(expected) > 0.1
     assert apart(got, expected) < 1e-5
+    told = [event["loss"]["loss"] for event in events(tmp_path / "run", "round")]
+    assert told == pytest.approx(losses, rel=1e-4, abs=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("objective", "normalisation", "spread"),
+    [
+        ("spectral-contrastive", {"head-normalisation": "batch"}, "iid"),
+        ("spectral-contrastive", {"head-normalisation": "batch"}, "one class a site"),
+        ("spectral-contrastive", {"head-normalisation": "batch"}, "unequal sizes"),
+        ("second-order-infonce", {"normalisation": "batch"}, "one class a site"),  # the encoder's
+        ("vicreg", {"head-normalisation": "batch"}, "one class a site"),  # two of them
+    ],
+)
+def test_batch_norms_are_those_of_pooled_images_however_they_are_spread(
+    objective: str, normalisation: dict[str, str], spread: str, tmp_path: Path
+) -> None:
+    """Torch's own, over the whole batch: gradients through their moments, running statistics."""
+    own = {"objective": objective, "learning-rate": RATES[objective], "rounds": 4}
+    options = OPTIONS | SGD | SPREADS[spread] | own | normalisation
+    the_plan = plan("fedsimclr", **options)
+    pooled_model, losses = pooled(the_plan)
+    got = run(tmp_path / "run", "fedsimclr", **options)
+    assert "projector.buffers" in got
+    expected = change(the_plan, pooled_model)
+    assert np.linalg.norm(expected) > 0.1
+    assert apart(change(the_plan, got), expected) < 1e-5
     told = [event["loss"]["loss"] for event in events(tmp_path / "run", "round")]
     assert told == pytest.approx(losses, rel=1e-4, abs=1e-5)
 
@@ -243,7 +289,11 @@ def test_a_resumed_run_ends_with_the_same_bits(tmp_path: Path, monkeypatch) -> N
             {"objective": "fedu2", "parameters": "first=spectral-contrastive"},
             "no function of means",
         ),
-        ({"normalisation": "batch"}, "normalisation must be group or layer, not batch"),
+        (
+            {"normalisation": "batch", "encoder": "resnet18"},
+            "21 BatchNorms would take 44 exchanges a step, so normalisation must be group or layer",
+        ),
+        ({"head-normalisation": "batch", "batchnorm": "local"}, "batchnorm must be average"),
         ({"local-epochs": 2}, "local-epochs must be 1, not 2"),
         ({"local-steps": 2}, "local-steps must be 0, not 2"),
         ({"aggregation": "median", "byzantine": 1}, "aggregation must be mean, not median"),

@@ -10,9 +10,9 @@ from common.protocol.messages import Reply
 
 
 def statistics(task: Task) -> Reply:
-    """The means of the site's images in the batch that the loss is a function of; nothing where
-    they are too few."""
-    objective, images = task.bench.objective.eval(), len(task.rows)
+    """The means of the site's images in the batch that the loss is a function of, or those that the
+    exchange of that number is about; nothing where they are too few."""
+    objective, images = task.bench.objective.train(), len(task.rows)
     if not images:
         return task.reply(examples=0, layout=task.bench.layout.digest)
     with task.phase("prepare"), torch.no_grad(), task.bench.precision():
@@ -42,6 +42,7 @@ def add_gradients(objective: Objective, task: Task) -> dict[str, Tensor]:
     """Leave the gradients in the parameters; the sum of each loss term over the images."""
     assert isinstance(objective, Pooled)
     objective.zero_grad(set_to_none=True)
+    objective.normalise_by_all()
     totals: dict[str, Tensor] = {}
     for batch in task.batches():
         share = len(batch.rows) / len(task.rows)

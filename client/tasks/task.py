@@ -168,6 +168,7 @@ class Task:
             generator=self.generator(purpose),
             progress=(self.stage_round - 1) / self.stage.rounds,
             min_count=self.min_count,
+            step=self.instruction.step,
         )
 
     def reply(

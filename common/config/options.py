@@ -68,6 +68,10 @@ class RunOptions(ImageOptions):
         description="of the encoder and the heads: BatchNorm, or GroupNorm of 8 groups or of all "
         "maps (layer), which does not mix the images of a batch",
     )
+    head_normalisation: Literal["same", "batch", "group", "layer"] = Field(
+        default="same",
+        description="of what stands behind the encoder alone, where it is not to be the same",
+    )
     batchnorm: Literal["average", "local"] = Field(
         default="average", description="running statistics of BatchNorm: averaged, or kept local"
     )

@@ -1,10 +1,12 @@
 """What does not go together in a synchronous stage, said in a line before anything is started."""
 
+import copy
+
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from common.config.options import Plan, Stage
 from common.models.model import Model
-from common.models.normalisation import GROUPS
+from common.models.normalisation import GROUPS, normalise
 from common.objectives import OBJECTIVES
 from common.objectives.pooled import Pooled
 from common.utils.errors import UserError
@@ -19,10 +21,12 @@ ALONE = {
     "server_optimiser": "the server takes the stage's optimiser",
 }
 """Options that must stay as they are by default, and why."""
+MOST_NORMS = 6  # BatchNorms whose moments and slopes are exchanged in a step
 
 
 def check_synchronous(plan: Plan, stage: Stage, model: Model) -> None:
-    """`UserError` where the synchronous `stage` cannot be, with its `model` as it is built."""
+    """`UserError` where the synchronous `stage` cannot be, with its `model` before its layers are
+    normalised as the plan says."""
     where = f"stage {stage.name!r} is synchronous"
     if not isinstance(model, Pooled):
         raise UserError(
@@ -36,9 +40,15 @@ def check_synchronous(plan: Plan, stage: Stage, model: Model) -> None:
             raise UserError(
                 f"{where}: {why}, so {option} must be {default}, not {getattr(stage, name)}"
             )
-    mixes = any(isinstance(module, _BatchNorm) for module in model.modules())
-    if mixes and plan.normalisation not in GROUPS:
+    as_built: Model = copy.deepcopy(model)
+    normalise(as_built, plan.normalisation, plan.head_normalisation)
+    norms = sum(isinstance(module, _BatchNorm) for module in as_built.modules())
+    if norms > MOST_NORMS:
         raise UserError(
-            f"{where}: BatchNorm would normalise each image by its own site's batch, so "
+            f"{where}: {norms} BatchNorms would take {2 * norms + 2} exchanges a step, so "
             f"normalisation must be {' or '.join(GROUPS)}, not {plan.normalisation}"
+        )
+    if norms and plan.batchnorm != "average":
+        raise UserError(
+            f"{where}: its BatchNorms are one for all sites, so batchnorm must be average"
         )

@@ -47,7 +47,12 @@ def off_diagonal(matrix: Tensor) -> Tensor:
 def missing_spread(z: Tensor) -> Tensor:
     """v: mean over dimensions of max(0, 1 - standard deviation), for `z` (N, p); from 0 to 1."""
     _check(z)
-    return F.relu(1 - (z.float().var(dim=0) + 1e-4).sqrt()).mean()
+    return too_narrow(z.float().var(dim=0))
+
+
+def too_narrow(variance: Tensor) -> Tensor:
+    """`missing_spread` from the dimensions' variances (p,)."""
+    return F.relu(1 - (variance + 1e-4).sqrt()).mean()
 
 
 def covariance(z: Tensor) -> Tensor:
@@ -57,6 +62,22 @@ def covariance(z: Tensor) -> Tensor:
     with torch.autocast(z.device.type, enabled=False):
         centred = z.float() - z.float().mean(dim=0)
         return off_diagonal(centred.T @ centred / (n - 1)).square().sum() / p
+
+
+def packed_moment(z: Tensor) -> Tensor:
+    """E[z zᵀ] of the rows of z (N, p), its upper half row by row: (p(p + 1)/2,)."""
+    with torch.autocast(z.device.type, enabled=False):
+        moment = z.T @ z / len(z)
+    return moment[tuple(torch.triu_indices(*moment.shape, device=z.device))]
+
+
+def packed_covariance(mean: Tensor, moment: Tensor) -> tuple[Tensor, Tensor]:
+    """The variances (p,), and the covariances of different dimensions, each pair once, from E[z]
+    (p,) and `packed_moment`."""
+    rows, columns = torch.triu_indices(len(mean), len(mean), device=mean.device)
+    of_pairs = moment - mean[rows] * mean[columns]
+    same = rows == columns
+    return of_pairs[same].clamp_min(0), of_pairs[~same]
 
 
 def _check(z: Tensor) -> None:

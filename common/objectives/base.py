@@ -60,7 +60,8 @@ class LocalRound:
     `views()`: pairs of views of the site's training images, in batches, each image once.
     `centroids`: the global ones (K, d) in that space, None before there are any. `generator`: for
     everything random. `progress`: the share of the stage's rounds that lies behind. `min_count`:
-    the fewest images that a count, sum or centroid that leaves the site may stand for.
+    the fewest images that a count, sum or centroid that leaves the site may stand for. `step`:
+    which of the exchanges it is that a synchronous step begins with, from 1.
     """
 
     embed: Callable[[], Tensor]
@@ -69,6 +70,7 @@ class LocalRound:
     generator: torch.Generator
     progress: float = 0.0
     min_count: int = 1
+    step: int = 0
 
 
 class Objective(Model):

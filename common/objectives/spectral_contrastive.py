@@ -72,13 +72,10 @@ class SpectralContrastive(Pooled):
         self.moment = SecondMoment(parameters.width)
         self._everybody: tuple[Tensor, Tensor] | None = None  # R̄ - β·R⁰_k and β, in a round
 
-    def prepare(self, site: LocalRound) -> None:
-        self.moment.value.copy_(self._measured(site))
-
     @torch.no_grad()
     def begin_round(self, site: LocalRound) -> None:
         self.eval()
-        own = self._measured(site)
+        own = self.means_at(site)["value"]
         weight = explained(own, self.moment.value).clamp_min(self.parameters_.own)
         self._everybody = (self.moment.value - weight * own, weight)
         self.train()
@@ -86,17 +83,8 @@ class SpectralContrastive(Pooled):
     def end_round(self, site: LocalRound) -> None:
         self._everybody = None
 
-    def _measured(self, site: LocalRound) -> Tensor:
-        """R of the site's images: the mean over batches of two views, weighted by their sizes."""
-        total, images = torch.zeros_like(self.moment.value), 0
-        for batch in site.views():
-            z = self.projector(self.encoder(torch.cat([batch.a, batch.b])))
-            total += second_moment(self._on_sphere(z)) * len(batch.a)
-            images += len(batch.a)
-        return total / images
-
-    def synchronise(self) -> None:
-        """R̄ is shared in any case."""
+    def shapes(self) -> dict[str, tuple[int, ...]]:
+        return {"value": tuple(self.moment.value.shape)}
 
     def statistics(self, seen: Representations) -> dict[str, Tensor]:
         z = torch.cat([self._on_sphere(z) for z in (seen.z_a, seen.z_b)])

@@ -112,6 +112,7 @@ EXCHANGES = declared(
         brings=Brings.PREPARED,
         numbers=(IMAGES,),
         robust=False,
+        steps=True,
         of_batch=True,
     ),
     Exchange(

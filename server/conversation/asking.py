@@ -174,7 +174,8 @@ class Asking:
         names = sorted(online)
         wanted, least = self._wanted(kind, len(names))
         if EXCHANGES[kind].asks is Asks.SHARE:
-            names = self._roster.choose(question.number, names, question.step)
+            step = 0 if EXCHANGES[kind].in_a_round else question.step
+            names = self._roster.choose(question.number, names, step)
         layout = self._model.layout(stage)
         asked = Instruction(
             kind=kind,

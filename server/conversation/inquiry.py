@@ -150,10 +150,10 @@ class Inquiry:
         """What is asked, without the groups that the sites should have from the message before.
         Those are all, where they have their embeddings by this model, and all but what was
         prepared, where they have prepared it."""
-        prepared = self._expected.prepared
+        prepared, brings = self._expected.prepared, self.asked.exchange.brings
         if self.asked.exchange.after:
             groups: Groups = {}
-        elif self.asked.exchange.brings in (Brings.SHARED, Brings.GRADIENT) and prepared:
+        elif prepared and (brings in (Brings.SHARED, Brings.GRADIENT) or self.asked.step > 1):
             sent = self.asked.groups.items()
             groups = {name: array for name, array in sent if module_of(name) == prepared}
         else:

@@ -16,8 +16,8 @@ IMAGES = ("colours", "fit", "window", "background", "pages", "largest", "copies"
 """Shown only where they are not at the default."""
 FIRST = (
     "dataset", "images", "side", *IMAGES, "sites", "alone", "partition", "size-skew", "seed",
-    "encoder", "views", "clusters", "normalisation", "batchnorm", "participation", "quorum",
-    "deadline", "min-count", "evaluation-share", "precision",
+    "encoder", "views", "clusters", "normalisation", "head-normalisation", "batchnorm",
+    "participation", "quorum", "deadline", "min-count", "evaluation-share", "precision",
 )  # fmt: skip
 MAIN = ("dataset", "images", "sites", "partition", "seed", "encoder")
 STAGE = (

@@ -179,7 +179,7 @@ def instruction(kind):
         centroids.get(kind),
         np.ones((width + 1, 10), np.float32) if kind == "score" else None,
         CLASSES,
-        step=int(kind == "patches"),
+        step=int(kind in ("patches", "statistics")),
         steps=2 * (kind != PREPARED and EXCHANGES[kind].of_batch),
         learned=learned,
     )

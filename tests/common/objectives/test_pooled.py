@@ -11,7 +11,7 @@ from common.objectives.base import Batch, LocalRound
 from common.objectives.pooled import Pooled, part_of
 from tests.builders.objectives import draws, objective, total, views
 
-NAMES = ("spectral-contrastive", "second-order-infonce", "barlow-twins")
+NAMES = ("spectral-contrastive", "second-order-infonce", "barlow-twins", "vicreg")
 
 
 def pooled_objective(name: str) -> Pooled:
@@ -28,6 +28,12 @@ def gradient(model: Pooled, loss: Tensor) -> Tensor:
     return found
 
 
+def whole_terms(model: Pooled, batch: Batch) -> dict[str, Tensor]:
+    """Of a batch by itself; where `terms` divides by N - 1, by N."""
+    terms = Pooled.terms if model.name == "vicreg" else type(model).terms
+    return terms(model, model.represent(batch))
+
+
 def double(batch: Batch) -> Batch:
     return batch._replace(a=batch.a.double(), b=batch.b.double())
 
@@ -38,7 +44,7 @@ def test_the_sites_gradients_add_up_to_the_pooled_loss(name: str) -> None:
     model, whole = pooled_objective(name), double(views(12))
     sites = [torch.tensor(rows) for rows in ([0, 1, 2, 3, 4, 5, 6], [7, 8], [9, 10, 11])]
     parts = [whole._replace(a=whole.a[r], b=whole.b[r], rows=r) for r in sites]
-    expected = gradient(model, total(model.terms(model.represent(whole))))
+    expected = gradient(model, total(whole_terms(model, whole)))
     shares = [len(part.rows) / 12 for part in parts]
     means: dict[str, Tensor] = {}
     for part, share in zip(parts, shares, strict=True):
@@ -55,9 +61,9 @@ def test_the_sites_gradients_add_up_to_the_pooled_loss(name: str) -> None:
         found += share * gradient(model, own)
         loss += share * total(terms).item()
     torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-6)
-    whole_loss = total(model.terms(model.represent(whole))).item()
+    whole_loss = total(whole_terms(model, whole)).item()
     assert loss == pytest.approx(whole_loss, rel=1e-4)
-    alone = gradient(model, total(model.terms(model.represent(parts[0]))))
+    alone = gradient(model, total(whole_terms(model, parts[0])))
     assert (alone - expected).norm() > 0.05 * expected.norm()  # no site has it by itself
 
 
