@@ -49,7 +49,7 @@ RATES = {
     "spectral-contrastive": 0.01,
     "second-order-infonce": 0.01,
     "barlow-twins": 3e-4,
-    "vicreg": 3e-4,
+    "vicreg": 3e-3,
 }
 SPREADS = {
     "iid": {"partition": "iid"},
