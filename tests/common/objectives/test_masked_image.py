@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import torch
 
+from common.models.normalisation import without_batch_norm
 from common.objectives.masked_image import MaskedImage, covered
 from common.objectives.pooled import part_of
 from common.utils.errors import UserError
@@ -65,8 +66,9 @@ def test_an_images_mask_and_loss_are_the_same_in_any_batch() -> None:
 
 
 def test_in_a_synchronous_step_a_sites_part_is_its_own_loss() -> None:
-    """Nothing is shared beforehand: there is no module that a round begins with."""
+    """Nothing is shared beforehand but for BatchNorms: no module that a round begins with."""
     part = masked()
+    without_batch_norm(part)
     part.synchronise()
     assert part.prepares == "" and set(part.shared()) == {"encoder", "projector"}
     terms, loss = part_of(part, part.represent(views(5)))
