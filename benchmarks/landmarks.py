@@ -21,8 +21,8 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 import typer
+from _closing import CPU, MIN_COUNT, Seen, look, projected
 from _table import save_json, show
-from exact import CPU, MIN_COUNT, Seen, look, projected
 from torch import Tensor
 
 from client.features import STEP
