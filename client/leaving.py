@@ -42,7 +42,8 @@ def _sizes(asked: Instruction, task: Task) -> Sizes:
     statistic = statistics_of(model).get(asked.asked)
     return Sizes(
         width=width_of(model, asked.asked, task.stage.embedding),
-        clusters=asked.plan.clusters,
+        clusters=asked.clusters,
+        several=len(asked.sets),
         classes=len(asked.classes),
         sent=0 if asked.centroids is None else len(asked.centroids.counts),
         landmarks=statistic.at_most(images) if isinstance(statistic, Landmarks) else 0,

@@ -13,7 +13,8 @@ from client.workbench import Workbench
 from common.objectives.base import Objective
 from common.objectives.pooled import Pooled
 from common.protocol.declaration import Brings, Given, Needs, When
-from common.protocol.messages import MOST_CLASSES, Instruction
+from common.protocol.exchanges import MOST_SENT
+from common.protocol.messages import ALL, MOST_CLASSES, Instruction
 from common.solvers.base import statistics_of, width_of
 from common.utils.errors import UserError
 
@@ -101,14 +102,30 @@ def _check_asked(instruction: Instruction, bench: Workbench) -> None:
 
 def _check_centroids(instruction: Instruction, width: int) -> None:
     exchange, clusters = instruction.exchange, instruction.plan.clusters
+    _check_sets(instruction)
     if instruction.centroids is None:
         if exchange.centroids is not Given.PERHAPS:
             raise UserError(f"{exchange.kind}: the message has no centroids")
         return
     number, wide = instruction.centroids.points.shape
+    if instruction.sets and exchange.centroids is not Given.PERHAPS:
+        if number != sum(instruction.sets) or wide != width:
+            raise UserError(f"centroids: {(number, wide)} for sets of {instruction.sets}"[:200])
+        return
     if not 1 <= number <= exchange.sets * clusters or number % clusters or wide != width:
         shape = (number, wide)
         raise UserError(f"centroids: {shape} for {clusters} clusters of width {width}")
+
+
+def _check_sets(instruction: Instruction) -> None:
+    """That other numbers of clusters, and a part of the images, are meant where they can be."""
+    exchange, sets, within = instruction.exchange, instruction.sets, instruction.within
+    if sets and (not exchange.resizes or sum(sets) > MOST_SENT):
+        raise UserError(f"{exchange.kind}: {len(sets)} sets of other sizes than the plan's")
+    if len(sets) > 1 and exchange.centroids is not Given.SETS:
+        raise UserError(f"{exchange.kind}: {len(sets)} sets instead of one")
+    if within != ALL and not (exchange.within and 0 <= within < instruction.clusters):
+        raise UserError(f"{exchange.kind}: it is not about cluster {within} alone")
 
 
 def _check_model(instruction: Instruction, bench: Workbench) -> None:

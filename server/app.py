@@ -16,6 +16,7 @@ from common.config import recipes
 from common.config.checks import check_plan
 from common.config.options import Plan
 from common.data.partition import Partition
+from common.record.follow_up import read_order as read_follow_up
 from common.record.forgetting import Forgetting, read_order
 from common.record.schema import Run, SiteFacts, Spread, WarningEvent
 from common.stages import settle_parameters
@@ -29,6 +30,7 @@ from server.conversation.registration import SiteInfo
 from server.conversation.roster import Roster
 from server.delivery import SIMULATED, deliver
 from server.publishing import publish
+from server.questions import answer
 from server.report import write_report
 from server.run import estimate
 from server.run.folder import RunFolder, timestamp
@@ -118,7 +120,9 @@ def _run(grid: Grid, plan: Plan, folder: RunFolder, engine: str) -> None:
         warn(long)
     strategy.summary()
     strategy.run(grid)
-    model = publish(strategy)
+    later = read_follow_up(folder.path)
+    is_new = answer(later, strategy, grid) if later else True
+    model = publish(strategy, later.names if later else ()) if is_new else None
     if model is not None and engine not in SIMULATED:
         deliver(strategy, grid, model)
     folder.finish("finished")
@@ -133,6 +137,7 @@ def _facts(
     partition = _partition(strategy.folder.path / "partition.json")
     sites = {name: own_facts(site, partition) for name, site in sorted(roster.sites.items())}
     files = next((site.facts.files for site in roster.sites.values()), None) if partition else None
+    later = read_follow_up(strategy.folder.path)
     packages = ("flwr", "torch", "torchvision", "numpy")
     return Run(
         id=strategy.folder.name,
@@ -153,6 +158,7 @@ def _facts(
         partition=partition,
         files=files,
         forgetting=forgetting,
+        follow_up=later.follow_up if later else None,
     )
 
 

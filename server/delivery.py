@@ -27,7 +27,9 @@ def deliver(strategy: CoveyStrategy, grid: Grid, model: LearnedModel) -> None:
     earlier = read_run(folder.path).delivered
     have = set() if earlier is None else set(earlier.answered)
     last = replace(state, closed=len(plan.stages) - 1)
-    question = Question("deliver", state.round, learned=model.facts.to_json())
+    clusters = model.facts.clusters
+    sets = () if clusters == plan.clusters else (clusters,)
+    question = Question("deliver", state.round, learned=model.facts.to_json(), sets=sets)
     inquiry = strategy.asking.tell(grid, last, question, without=have)
     told = {} if inquiry is None else account(inquiry)
     have |= set(told.get("answered", ()))

@@ -1,9 +1,9 @@
 """The end of a stage: exchanges without training that give its final clusters and figures."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 
-from common.config.options import Plan
+from common.config.options import Plan, Stage
 from common.protocol.exchanges import EXCHANGES
 from common.record.schema import StageEvent
 from common.utils.errors import UserError
@@ -13,7 +13,7 @@ from server.clustering.rules import STEPPING
 from server.conclusions import CONCLUSIONS
 from server.conversation.asking import Question
 from server.conversation.inquiry import Cost, Inquiry, account
-from server.measurements import clusterer, clustering, drop_none, sizes_of
+from server.measurements import Measurements, clusterer, clustering, drop_none, sizes_of
 from server.run.folder import Checkpoint
 
 Ask = Callable[[Checkpoint, Question], Inquiry]
@@ -49,29 +49,7 @@ class Ending:
             costs += steps
             centroids = lloyd.best(sets, state.centroids)
         state = replace(state, centroids=centroids)
-        scored = self.ask(state, Question("score", number, probe=measured.probe()))
-        by = clusterer(stage, scored.measured)
-        assigned = scored.measured.assigned(by)
-        figures = {
-            **clustering(assigned),
-            **CONCLUSIONS["score"](scored.measured),
-            **CONCLUSIONS["assess"](measured),
-        }
-        for kind in FURTHER:
-            inquiry = self.ask(state, Question(kind, number))
-            figures |= CONCLUSIONS[kind](inquiry.measured)
-            costs.append(inquiry.cost)
-        cells = None if assigned is None else assigned.cells
-        told = StageEvent(
-            stage=index,
-            stage_name=stage.name,
-            round=number,
-            by=by,
-            figures=drop_none(figures),
-            cluster_sizes=sizes_of(assigned),
-            table=None if cells is None else cells.tolist(),
-            **account(scored, costs),
-        )
+        told = conclude(self.ask, state, stage, measured, costs)
         return replace(state, closed=index + 1), told
 
     def _refine(
@@ -89,3 +67,41 @@ class Ending:
                 break
             sets = lloyd.fewer(sets, number, self.plan.participation)
         return sets, costs
+
+
+def conclude(
+    ask: Ask,
+    state: Checkpoint,
+    stage: Stage,
+    assessed: Measurements,
+    costs: list[Cost],
+    further: Sequence[str] = FURTHER,
+    sets: tuple[int, ...] = (),
+) -> StageEvent:
+    """What is to be told of the state's centroids at the end of `stage`, whose sites have been
+    `assessed`; what that and all before it cost is in `costs`. `further`: exchanges that are held
+    for their figures; `sets`: how many clusters there are, where not as many as the plan says."""
+    number = state.round
+    scored = ask(state, Question("score", number, probe=assessed.probe(), sets=sets))
+    by = clusterer(stage, scored.measured)
+    assigned = scored.measured.assigned(by)
+    figures = {
+        **clustering(assigned),
+        **CONCLUSIONS["score"](scored.measured),
+        **CONCLUSIONS["assess"](assessed),
+    }
+    for kind in further:
+        inquiry = ask(state, Question(kind, number))
+        figures |= CONCLUSIONS[kind](inquiry.measured)
+        costs.append(inquiry.cost)
+    cells = None if assigned is None else assigned.cells
+    return StageEvent(
+        stage=state.closed,
+        stage_name=stage.name,
+        round=number,
+        by=by,
+        figures=drop_none(figures),
+        cluster_sizes=sizes_of(assigned),
+        table=None if cells is None else cells.tolist(),
+        **account(scored, costs),
+    )

@@ -1,5 +1,7 @@
 """What a run is for: its networks and centroids, as files of the run's folder."""
 
+from collections.abc import Sequence
+from itertools import zip_longest
 from typing import Any
 
 import numpy as np
@@ -14,9 +16,10 @@ from common.utils.files import note
 from server.strategy import CoveyStrategy
 
 
-def publish(strategy: CoveyStrategy) -> LearnedModel | None:
+def publish(strategy: CoveyStrategy, names: Sequence[str] = ()) -> LearnedModel | None:
     """Write `model.covey`, and its parts as `encoder.safetensors`, `centroids.safetensors` and,
-    where the centroids lie in the projector's space, `projector.safetensors`.
+    where the centroids lie in the projector's space, `projector.safetensors`. `names`: what the
+    first clusters are called already, "" where nothing.
 
     Returns the model; None, and no `model.covey`, where the run has diverged: it holds numbers
     alone.
@@ -46,7 +49,9 @@ def publish(strategy: CoveyStrategy) -> LearnedModel | None:
     folder.write("centroids.safetensors", save(arrays, metadata=facts))
     if not all(map(_is_finite, (modules["encoder"], modules.get("projector", {})))):
         return None
-    model = learned(facts_of(read_run(folder.path)), modules, state.centroids)
+    found = facts_of(read_run(folder.path))
+    called = [old or new for old, new in zip_longest(names, found.names, fillvalue="")]
+    model = learned(found.model_copy(update={"names": tuple(called)}), modules, state.centroids)
     model.write(folder.path / FILE)
     return model
 

@@ -75,7 +75,7 @@ class CoveyStrategy(Strategy):
     @property
     def is_over(self) -> bool:
         """Whether every stage has ended."""
-        return self.state.closed == len(self.plan.stages)
+        return self.state.closed >= len(self.plan.stages)
 
     @property
     def _training(self) -> Kind:
@@ -102,7 +102,7 @@ class CoveyStrategy(Strategy):
             self.folder.log(told)
             self._warn_of_collapse(state.round, told.figures)
             self._figures |= {f"{told.stage_name}.{k}": v for k, v in told.figures.items()}
-            self._advance(state)
+            self.advance(state)
 
     def _enter_stage(self, grid: Grid, index: int) -> None:
         """Before a stage's first round: the state that it starts from."""
@@ -165,7 +165,7 @@ class CoveyStrategy(Strategy):
             self.state.memory,
             stage.server_learning_rate,
         )
-        self._advance(Checkpoint(number, self.state.closed, groups, centroids, memory))
+        self.advance(Checkpoint(number, self.state.closed, groups, centroids, memory))
 
     def _end_step(self, inquiry: Inquiry, spent: Sequence[Cost]) -> None:
         """The state after a step on one batch of all sites' images. Of a batch of which no site has
@@ -181,7 +181,7 @@ class CoveyStrategy(Strategy):
             groups, memory = step(stage, state.groups, gradient, state.memory, done)
             groups = self.model.tracked(index, groups, inquiry.update.examples)
         memory[STEPS] = np.array([inquiry.asked.steps], np.float32)
-        self._advance(Checkpoint(number, state.closed, groups, state.centroids, memory))
+        self.advance(Checkpoint(number, state.closed, groups, state.centroids, memory))
 
     def _log_round(
         self,
@@ -206,7 +206,8 @@ class CoveyStrategy(Strategy):
             )
         )
 
-    def _advance(self, state: Checkpoint) -> None:
+    def advance(self, state: Checkpoint) -> None:
+        """Go on from this state, which is on disk then."""
         self.state = state
         self.folder.save(state)
 

@@ -45,10 +45,10 @@ def checked_facts(task: Task) -> Facts:
     preprocessing = preprocessing_of(plan, channels, side)
     if facts.plan != portable_plan(plan) or facts.preprocessing != preprocessing:
         raise UserError("deliver: the facts are of another plan")
-    if facts.space != plan.stages[last].embedding or facts.clusters != plan.clusters:
+    if facts.space != plan.stages[last].embedding or facts.clusters != instruction.clusters:
         raise UserError("deliver: the facts are of other clusters")
     lengths = centroids.double().norm(dim=1)
-    if len(lengths) != plan.clusters or bool(((lengths - 1).abs() > ROUNDING).any()):
+    if len(lengths) != instruction.clusters or bool(((lengths - 1).abs() > ROUNDING).any()):
         raise UserError("deliver: the centroids are not of unit length, or not as many as clusters")
     own = bool(task.state) and plan.batchnorm == "local"
     return facts.model_copy(update={"own_statistics": own, "same": (), "split": ()})

@@ -3,6 +3,7 @@
 from typing import Any
 
 import numpy as np
+import torch
 from torch import Tensor
 
 from client.embedding import Embedded
@@ -10,13 +11,13 @@ from client.statistics import measure
 from client.statistics.clusters import nearest
 from client.storage.assignments import write_assignments
 from client.tasks.task import Task
-from common.protocol.messages import Counts, Reply
+from common.protocol.messages import ALL, Counts, Reply
 
 
 def look(task: Task, seen: Embedded) -> dict[str, Any]:
     """The parts of a reply about the site's own clusters: their centroids and table, the head's
     table, the spread of the embeddings."""
-    k = task.plan.clusters
+    k = task.instruction.clusters
     with task.phase("cluster"):
         clusters = measure.CLUSTERINGS[task.stage.centroids](
             seen.points, k, task.min_count, task.generator("clusters")
@@ -25,7 +26,7 @@ def look(task: Task, seen: Embedded) -> dict[str, Any]:
         tables = {}
         if own:
             tables["local"] = count_table(task, clusters.labels, own)
-        if seen.head is not None:
+        if seen.head is not None and not task.instruction.sets:
             tables["head"] = count_table(task, seen.head, k)
     return {
         "centroids": clusters.centroids if own else None,
@@ -54,8 +55,8 @@ def score(task: Task) -> Reply:
     with task.phase("score"):
         by_centroid = nearest(seen.points, centres)
         tables = {"centroids": count_table(task, by_centroid, k)}
-        if seen.head is not None:
-            tables["head"] = count_table(task, seen.head, task.plan.clusters)
+        if seen.head is not None and not task.instruction.sets:
+            tables["head"] = count_table(task, seen.head, k)
         first, second = (_chosen(task, view, nearest(view.points, centres)) for view in both.views)
         tables["views"] = measure.count_table(first, second, k, k)
         sums = {"silhouette": measure.silhouette(seen.points, centres), **_count_probe(task, seen)}
@@ -68,16 +69,45 @@ def score(task: Task) -> Reply:
 
 
 def lloyd(task: Task) -> Reply:
-    """One step of Lloyd's algorithm for each of the sets of K centroids that were sent."""
-    points = task.seen().plain.points
-    sets = task.centroids().split(task.plan.clusters)
+    """One step of Lloyd's algorithm for each of the sets of centroids that were sent, over the
+    images that are meant."""
+    points, sets = task.seen().plain.points, task.sets()
     with task.phase("cluster"):
+        points = points[meant(task, points, sets[0])]
         found = [measure.lloyd_sums(points, s, task.min_count) for s in sets]
     return task.reply(
         {f"inertia.{i}": step.inertia for i, step in enumerate(found)},
         moments={"sums": np.concatenate([step.sums for step in found])},
         tables={"lloyd": np.concatenate([step.counts for step in found])[:, None]},
     )
+
+
+def weigh(task: Task) -> Reply:
+    """Of each set of centroids: how far images are from the next cluster, how many have both views
+    in one, and how many its twin, which is the set after it, puts into the cluster of the same
+    number. Of the images that are meant."""
+    seen, sets = task.seen(), task.sets()
+    sums: dict[str, float] = {}
+    with task.phase("cluster"):
+        rows = meant(task, seen.plain.points, sets[0])
+        plain, *views = (each.points[rows] for each in (seen.plain, *seen.views))
+        labels = [nearest(plain, each) for each in sets]
+        for number, (centres, own) in enumerate(zip(sets, labels, strict=True)):
+            first, second = (nearest(view, centres) for view in views)
+            twin = labels[(number + 1) % len(sets)]
+            sums[f"silhouette.{number}"] = measure.silhouette(plain, centres)
+            sums[f"views.{number}"] = int((first == second).sum())
+            sums[f"twins.{number}"] = int((own == twin).sum())
+    return task.reply({"weighed": len(plain), **sums})
+
+
+def meant(task: Task, points: Tensor, frame: Tensor) -> Tensor:
+    """Which (N,) of the images the message is about: all, or those of one cluster of `frame`, and
+    none of these where they are too few to be told of."""
+    if task.instruction.within == ALL:
+        return torch.ones(len(points), dtype=torch.bool, device=points.device)
+    found = nearest(points, frame) == task.instruction.within
+    return found if int(found.sum()) >= task.min_count else torch.zeros_like(found)
 
 
 def count_table(task: Task, clusters: Tensor, k: int) -> Counts:

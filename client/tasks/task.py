@@ -83,6 +83,12 @@ class Task:
             raise UserError(f"{instruction.kind}: the message has no centroids")
         return torch.from_numpy(instruction.centroids.points).to(self.bench.device)
 
+    def sets(self) -> tuple[Tensor, ...]:
+        """The sets of centroids (k, d) of the message."""
+        centroids, plan = self.centroids(), self.plan
+        sizes = self.instruction.sets or (plan.clusters,) * (len(centroids) // plan.clusters)
+        return torch.split(centroids, list(sizes))
+
     def embed(self) -> Embedded:
         """The site's images by the model as it is."""
         return self._embed_by(embed, self.bench.device)

@@ -8,7 +8,7 @@ import numpy as np
 from common.config.options import Plan
 from common.data import ImageData, load
 from common.data.partition import Partition, make_partition
-from common.record.forgetting import FILE
+from common.record import follow_up, forgetting
 from common.utils.errors import UserError
 
 PARTITION = "partition.json"
@@ -40,7 +40,7 @@ def partition_in(folder: Path, plan: Plan, data: ImageData) -> Partition:
     """The partition of the run in `folder`, which is in the folder then: the planned one, or that
     from which some images were taken. A site that has none left does not take part."""
     path = folder / PARTITION
-    if (folder / FILE).exists():
+    if _is_made_for_another(folder):
         return Partition.load(path)
     partition = planned_partition(plan, data)
     partition.save(path)
@@ -50,8 +50,13 @@ def partition_in(folder: Path, plan: Plan, data: ImageData) -> Partition:
 def remaining(folder: Path, data: ImageData) -> ImageData:
     """Those of `data`, which is all that the plan of the run in `folder` names, that the run has
     not been made without."""
-    if not (folder / FILE).exists():
+    if not _is_made_for_another(folder):
         return data
     parts = Partition.load(folder / PARTITION).sites
     account = data.account  # of all files, which is not that of these images
     return replace(data.subset(np.sort(np.concatenate(parts))), account=account)
+
+
+def _is_made_for_another(folder: Path) -> bool:
+    """Whether the folder was made with a partition in it, which is an earlier run's."""
+    return any((folder / name).exists() for name in (forgetting.FILE, follow_up.FILE))

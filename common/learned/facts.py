@@ -160,6 +160,8 @@ def facts_of(record: RunRecord) -> Facts:
     last = record.stages[-1] if record.stages else None
     by_centroids = last is not None and last.by == "centroids"
     sizes = last.cluster_sizes if last is not None and by_centroids else ()
+    is_later = last is not None and last.stage >= len(plan.stages)  # clusters that came afterwards
+    clusters = len(sizes) if is_later else plan.clusters
     return Facts(
         run=label(run.id, LONGEST_NAME),
         recipe=label(run.recipe, LONGEST_NAME),
@@ -168,9 +170,9 @@ def facts_of(record: RunRecord) -> Facts:
         plan=portable_plan(plan),
         space=plan.stages[-1].embedding,
         preprocessing=preprocessing_of(plan, site.channels, site.side),
-        names=names_of(last, run.classes, plan.clusters),
+        names=names_of(last, run.classes, clusters),
         figures=dict(last.figures) if last is not None else {},
-        sizes=sizes if len(sizes) == plan.clusters else (),
+        sizes=sizes if len(sizes) == clusters else (),
         images=sum(each.examples for each in run.sites.values()),
         sites=len(run.sites),
     )

@@ -37,6 +37,7 @@ class When(StrEnum):
     ROUND = "a round"
     ENDING = "a stage ends"
     FINISHED = "the run has ended"
+    LATER = "somebody asks, of a finished run"
 
 
 class Brings(StrEnum):
@@ -77,7 +78,8 @@ class Property(StrEnum):
 class Sizes:
     """The numbers that decide shapes: of an embedding (or of what something is solved from), of
     clusters, of classes over all sites, of centroids that were sent; of centroids that the site
-    sends itself, and the most that these may be; a round's passes over the images."""
+    sends itself, and the most that these may be; a round's passes over the images; of sets of
+    centroids that were sent, where they are not all of `clusters`."""
 
     width: int
     clusters: int
@@ -86,11 +88,12 @@ class Sizes:
     own: int = 0
     landmarks: int = 0
     epochs: int = 1
+    several: int = 0
 
     @property
     def sets(self) -> int:
         """Sets of centroids that were sent."""
-        return self.sent // self.clusters
+        return self.several or self.sent // self.clusters
 
 
 @dataclass(frozen=True)
@@ -223,7 +226,8 @@ class Exchange:
     rules against Byzantine sites need, beside the quorum. `steps`: whether it may come several
     times in a row, numbered from 1. `call`: which of Flower's calls it is. `of_batch`:
     whether it is about one batch of all sites' images, in a synchronous stage; a site with fewer
-    than `min-count` of them brings nothing, and says 0 examples.
+    than `min-count` of them brings nothing, and says 0 examples. `resizes`: whether it may be about
+    another number of clusters than the plan's, `within`: about the images of one cluster alone.
     """
 
     kind: str
@@ -245,6 +249,8 @@ class Exchange:
     steps: bool = False
     call: Literal["train", "evaluate", "query"] = "evaluate"
     of_batch: bool = False
+    resizes: bool = False
+    within: bool = False
 
     def __post_init__(self) -> None:
         names = [(each.part, each.name) for each in self.sums]

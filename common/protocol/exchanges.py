@@ -25,35 +25,42 @@ from common.protocol.declaration import (
     List,
     Needs,
     Number,
-    Property,
     Sum,
     When,
     declared,
 )
 from common.protocol.parts import (
+    AFFINITY,
+    FACTS,
     GRAM,
     HEAD,
     HELD,
     IMAGES,
+    INERTIAS,
     LOCAL,
     LOSSES,
     OWN_CENTROIDS,
     PATCHES,
-    SECOND_MOMENT,
+    SILHOUETTES,
     SOME_IMAGES,
     SPREAD,
+    TWINS,
+    VIEWS,
+    WEIGHED,
     WITHIN,
 )
 from common.record.metric import Metric
 
 __all__ = [
     "EXCHANGES",
+    "MOST_SENT",
     "MOST_SETS",
     "Metric",
     "declared",
 ]  # a metric is what a declaration's figures are
 
 MOST_SETS = 64  # of centroids in one step of Lloyd's algorithm
+MOST_SENT = 1 << 14  # centroids in one message, in sets of any sizes
 
 
 EXCHANGES = declared(
@@ -63,19 +70,7 @@ EXCHANGES = declared(
         doing="greeting",
         when=When.COMING,
         needs=Needs.NOTHING,
-        tells=(
-            "channels",
-            "side",
-            "kind",
-            "classes",
-            "fingerprint",
-            "device",
-            "python",
-            "torch",
-            "window",
-            "files",
-            "withdrawn",
-        ),
+        tells=FACTS,
         call="query",
     ),
     Exchange(
@@ -165,16 +160,7 @@ EXCHANGES = declared(
         about="two views' weights over all sites' landmarks",
         doing="sums over the landmarks",
         when=When.BEGINNING,
-        sums=(
-            Sum(
-                "affinity",
-                "moments of weights over landmarks",
-                "Σ ½(a_a a_bᵀ + a_b a_aᵀ), a the weights of two views, which add up to 1",
-                (WIDTH, WIDTH),
-                behind=Behind.MIN_COUNT,
-                properties=(*SECOND_MOMENT, Property.NON_NEGATIVE),
-            ),
-        ),
+        sums=(AFFINITY,),
         numbers=(IMAGES,),
     ),
     Exchange(
@@ -205,6 +191,7 @@ EXCHANGES = declared(
             ),
         ),
         lists=(OWN_CENTROIDS,),
+        resizes=True,
     ),
     Exchange(
         kind="lloyd",
@@ -237,9 +224,11 @@ EXCHANGES = declared(
         ),
         numbers=(
             IMAGES,
-            Number("inertia.#", "Σ 1 - cos to the nearest", high=2.0, counts=False, needed=True),
+            INERTIAS,
         ),
         steps=True,
+        resizes=True,
+        within=True,
     ),
     Exchange(
         kind="score",
@@ -280,6 +269,21 @@ EXCHANGES = declared(
             ),
         ),
         robust=False,
+        resizes=True,
+    ),
+    Exchange(
+        kind="weigh",
+        about="how well several clusterings, two of each size, hold",
+        doing="weighing clusterings",
+        when=When.LATER,
+        needs=Needs.EMBEDDINGS,
+        after="assess",
+        centroids=Given.SETS,
+        sets=MOST_SETS,
+        numbers=(IMAGES, WEIGHED, SILHOUETTES, VIEWS, TWINS),
+        robust=False,
+        resizes=True,
+        within=True,
     ),
     Exchange(
         kind="deliver",
@@ -289,5 +293,6 @@ EXCHANGES = declared(
         centroids=Given.ONE_SET,
         numbers=(IMAGES,),
         robust=False,
+        resizes=True,
     ),
 )

@@ -34,6 +34,8 @@ Kind = str
 MOST_CLASSES = 10_000  # over all sites
 NEEDS_MODEL = "the site does not remember this state: send the model"
 """How a site asks for the groups that a message leaves out; no other refusal is asked again."""
+ALL = -1
+"""An instruction's `within` that leaves no image out."""
 NOT_TAKEN = "the server does not take this site into its run"
 """How a site's log says that it was refused; what the server's reason follows."""
 
@@ -50,7 +52,9 @@ class Instruction:
     was prepared alone. `steps`: of a synchronous stage, in how many a pass over all sites' images
     is made. `probe` is (d + 1, C): weights and a last row of biases. `refusal`, with `hello`: why
     the server does not take the site into the run. `learned`, with `deliver`: what is known of the
-    model beside its numbers (`common/learned/facts.py`).
+    model beside its numbers (`common/learned/facts.py`). `sets`: how many clusters each set of
+    centroids has, or the site's own are to be, where those are not the plan's; `within`: only the
+    images of this cluster of the first set are meant (-1: all).
     """
 
     kind: Kind
@@ -68,6 +72,13 @@ class Instruction:
     steps: int = 0
     refusal: str = ""
     learned: str = ""
+    sets: tuple[int, ...] = ()
+    within: int = ALL
+
+    @property
+    def clusters(self) -> int:
+        """How many clusters it is about."""
+        return self.sets[0] if self.sets else self.plan.clusters
 
     @property
     def asked(self) -> str:
@@ -96,6 +107,8 @@ class Instruction:
                 "classes": list(self.classes),
                 "refusal": self.refusal,
                 "learned": self.learned,
+                "sets": list(self.sets),
+                "within": self.within,
             }
         )
         _put(record, "groups", self.groups)
@@ -125,6 +138,8 @@ class Instruction:
             classes=records.get_strings(header, "classes"),
             refusal=records.get(header, "refusal", str),
             learned=records.get(header, "learned", str),
+            sets=records.get_numbers(header, "sets"),
+            within=records.get(header, "within", int),
         )
 
 

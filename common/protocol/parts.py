@@ -19,6 +19,11 @@ from common.protocol.declaration import (
 LARGEST_LOSS = 1e30  # of which any number of sites can be added up
 SECOND_MOMENT = (Property.SYMMETRIC, Property.SQUARES)
 
+FACTS = (
+    "channels", "side", "kind", "classes", "fingerprint", "device", "python", "torch", "window",
+    "files", "withdrawn",
+)  # fmt: skip
+
 IMAGES = Number("images", "the site's images")
 SOME_IMAGES = Number("images", "the site's images", needed=True)
 HELD = Number("held", "images that the probe and the vote were tried on")
@@ -74,6 +79,47 @@ WITHIN = Sum(
     bound=4.0,
     norm=4.0,
     properties=(*SECOND_MOMENT, Property.DEFINITE),
+)
+INERTIAS = Number(
+    "inertia.#",
+    "Σ 1 - cos to the nearest",
+    high=2.0,
+    behind=Behind.MIN_COUNT,
+    counts=False,
+    needed=True,
+)
+SILHOUETTES = Number(
+    "silhouette.#",
+    "the simplified silhouettes",
+    low=-1.0,
+    behind=Behind.MIN_COUNT,
+    counts=False,
+    needed=True,
+)
+WEIGHED = Number(
+    "weighed", "images that were weighed: all, or those of one cluster", behind=Behind.MIN_COUNT
+)
+VIEWS = Number(
+    "views.#",
+    "images of which two views are in one cluster",
+    behind=Behind.MIN_COUNT,
+    counts=False,
+    needed=True,
+)
+TWINS = Number(
+    "twins.#",
+    "images that this clustering and its twin put into the cluster of the same number",
+    behind=Behind.MIN_COUNT,
+    counts=False,
+    needed=True,
+)
+AFFINITY = Sum(
+    "affinity",
+    "moments of weights over landmarks",
+    "Σ ½(a_a a_bᵀ + a_b a_aᵀ), a the weights of two views, which add up to 1",
+    (WIDTH, WIDTH),
+    behind=Behind.MIN_COUNT,
+    properties=(*SECOND_MOMENT, Property.NON_NEGATIVE),
 )
 LOSSES = Number(
     "loss.*", "the objective's losses", low=-LARGEST_LOSS, high=LARGEST_LOSS, counts=False

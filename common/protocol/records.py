@@ -199,3 +199,11 @@ def get_strings(values: Mapping[str, Any], key: str) -> tuple[str, ...]:
     if not all(isinstance(each, str) for each in found) or len(set(found)) < len(found):
         raise MessageError(f"header.{key}: not a list of different strings")
     return tuple(found)
+
+
+def get_numbers(values: Mapping[str, Any], key: str) -> tuple[int, ...]:
+    """The header's value `key`, a list of positive whole numbers."""
+    found = get(values, key, list)
+    if not all(type(each) is int and each > 0 for each in found):
+        raise MessageError(f"header.{key}: not a list of positive whole numbers")
+    return tuple(found)

@@ -6,11 +6,11 @@ It has names of sites and counts of images alone. What was taken back is not des
 from collections.abc import Mapping
 from pathlib import Path
 
-from pydantic import BaseModel, ConfigDict, NonNegativeInt, ValidationError
+from pydantic import BaseModel, ConfigDict, NonNegativeInt
 
 from common.config.options import Plan
+from common.record.orders import read_note, write_note
 from common.utils.errors import UserError
-from common.utils.files import write_atomic
 
 FILE = "forgetting.json"
 
@@ -80,15 +80,9 @@ class Order(_Part):
 
 def write_order(folder: Path, order: Order) -> None:
     """Write it into a run's folder."""
-    write_atomic(folder / FILE, order.model_dump_json(by_alias=True, indent=2).encode())
+    write_note(folder / FILE, order)
 
 
 def read_order(folder: Path) -> Order | None:
     """What the folder was made for; None for a run of its own; `UserError` for a damaged file."""
-    path = folder / FILE
-    if not path.exists():
-        return None
-    try:
-        return Order.model_validate_json(path.read_bytes())
-    except (ValidationError, OSError):
-        raise UserError(f"{path} is damaged") from None
+    return read_note(folder / FILE, Order)

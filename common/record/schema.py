@@ -7,12 +7,9 @@
 
 import json
 from collections.abc import Mapping, Sequence
-from typing import Annotated, Any, Final, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import (
-    AfterValidator,
-    BaseModel,
-    BeforeValidator,
     ConfigDict,
     Field,
     NonNegativeInt,
@@ -23,31 +20,27 @@ from pydantic import (
 
 from common.config.options import Plan
 from common.record.account import COUNTS, in_words
+from common.record.base import (
+    FORMAT,
+    Counts,
+    Figures,
+    Held,
+    Number,
+    Part,
+    RecordedEvent,
+)
+from common.record.follow_up import FollowUp
 from common.record.forgetting import Forgetting
-from common.record.metrics import FIGURES
+from common.record.later import ChoiceEvent, SplitEvent
 
-FORMAT: Final = 1
-"""Of both files. Files without one are of Covey 0.1 (`common/record/earlier.py`)."""
-
-
-class _Part(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", ser_json_inf_nan="null")
-
-
-def _known(figures: dict[str, float]) -> dict[str, float]:
-    unknown = sorted(figures.keys() - FIGURES.keys())
-    if unknown:
-        raise ValueError(f"no metric is called {unknown[0]!r}")
-    return figures
+__all__ = [
+    "EVENT", "FORMAT", "Change", "ChoiceEvent", "Counts", "DataMap", "DeliveredEvent", "Event",
+    "Figures", "FileCounts", "KeptState", "Number", "ResumedEvent", "RoundEvent", "Run",
+    "SiteFacts", "SplitEvent", "Spread", "StageEvent", "WarningEvent",
+]  # fmt: skip
 
 
-Number = Annotated[float, BeforeValidator(lambda value: float("nan") if value is None else value)]
-Figures = Annotated[dict[str, Number], AfterValidator(_known)]
-"""Metric (a key of `common.record.metrics.FIGURES`) -> its value."""
-Counts = tuple[NonNegativeInt, ...]
-
-
-class FileCounts(_Part):
+class FileCounts(Part):
     """What became of the files of a folder (`common/record/account.py`)."""
 
     used: NonNegativeInt = 0
@@ -71,7 +64,7 @@ class FileCounts(_Part):
         return in_words([getattr(self, name) for name in COUNTS])
 
 
-class SiteFacts(_Part):
+class SiteFacts(Part):
     """What a site said of itself when it was greeted. `fingerprint`: of its images; `window`: what
     its pictures of more than 8 bits were given; `files`: what became of its files; `withdrawn`: how
     many images it has taken back, in all."""
@@ -94,7 +87,7 @@ class SiteFacts(_Part):
         return f"{self.channels}×{self.side}×{self.side}"
 
 
-class Spread(_Part):
+class Spread(Part):
     """The partition that a local federation runs on: images of each site in `sizes`."""
 
     spec: str
@@ -102,7 +95,7 @@ class Spread(_Part):
     sizes: Counts
 
 
-class KeptState(_Part):
+class KeptState(Part):
     """A state that the run has kept (`server/run/kept.py`): after training round `round`, when
     `closed` stages had ended. `before`: sites that came for the first time when it was the latest;
     `trained`: it is the one after all training."""
@@ -113,12 +106,12 @@ class KeptState(_Part):
     trained: bool = False
 
 
-class Run(_Part):
+class Run(Part):
     """`run.json`. `plan`: the options of the run, as its JSON has them; `settled`: those of them
     that the sites' classes decided, since the plan left them open; `parameters`: numbers in what
     the last stage shares; `files`: of the folder that the sites of a local federation share;
-    `kept`: states on its way; `forgetting`: what it was made without; `superseded`: the run that
-    was made in its place."""
+    `kept`: states on its way; `forgetting`: what it was made without; `follow_up`: what it asks of
+    an earlier one; `superseded`: the run that was made in its place."""
 
     format: Literal[1] = FORMAT
     id: str
@@ -136,6 +129,7 @@ class Run(_Part):
     files: FileCounts | None = None
     kept: tuple[KeptState, ...] | None = None
     forgetting: Forgetting | None = None
+    follow_up: FollowUp | None = None
     superseded: str | None = None
     ended: str | None = None
     reason: str | None = None
@@ -149,33 +143,7 @@ class Run(_Part):
         return self.model_dump_json(indent=2, exclude_none=True)
 
 
-class _Event(_Part):
-    """`time`: seconds since 1970, which the writer sets; `round`: after which training round (0:
-    before the first)."""
-
-    event: str
-    format: Literal[1] = FORMAT
-    time: float = 0.0
-    round: NonNegativeInt
-
-    def to_json(self) -> str:
-        """As the file has it, on one line."""
-        return self.model_dump_json(exclude_none=True)
-
-
-class _Held(_Event):
-    """What exchanges took, and who took part. `refused`: site -> why; `seconds`: phase -> mean
-    over the sites, with "total" and "wait" of the server."""
-
-    answered: tuple[str, ...]
-    missing: tuple[str, ...]
-    refused: dict[str, str]
-    bytes_down: NonNegativeInt
-    bytes_up: NonNegativeInt
-    seconds: dict[str, Number]
-
-
-class _Exchanged(_Held):
+class _Exchanged(Held):
     """Those of a stage."""
 
     stage: NonNegativeInt
@@ -203,13 +171,13 @@ class StageEvent(_Exchanged):
     table: tuple[Counts, ...] | None = None
 
 
-class DeliveredEvent(_Held):
+class DeliveredEvent(Held):
     """The run has ended and its sites receive the model: those that `answered` have it."""
 
     event: Literal["delivered"] = "delivered"
     bytes_down: NonNegativeInt = 0
     bytes_up: NonNegativeInt = 0
-    seconds: dict[str, Number] = {}
+    seconds: dict[str, Number] = Field(default_factory=dict)
 
     @property
     def text(self) -> str:
@@ -222,14 +190,14 @@ class DeliveredEvent(_Held):
         return f"{told}; not {names}: `covey submit --resume RUN` hands it over when they are there"
 
 
-class WarningEvent(_Event):
+class WarningEvent(RecordedEvent):
     """Something that the coordinator should know; the run goes on."""
 
     event: Literal["warning"] = "warning"
     text: str
 
 
-class Change(_Part):
+class Change(Part):
     """What is not as it was when the run was stopped: of `site` ("": of the federation), `what`,
     before and now (None: not there)."""
 
@@ -246,7 +214,7 @@ class Change(_Part):
         return f"{self.what} {self.before} → {self.now}"
 
 
-class ResumedEvent(_Event):
+class ResumedEvent(RecordedEvent):
     """The run was stopped, and goes on after `round`; `anew`: it had no checkpoint, so that its
     record was written anew."""
 
@@ -265,11 +233,19 @@ class ResumedEvent(_Event):
         return f"{how}, and changed since it was stopped: {told}" if told else how
 
 
-Event = RoundEvent | StageEvent | DeliveredEvent | WarningEvent | ResumedEvent
+Event = (
+    RoundEvent
+    | StageEvent
+    | SplitEvent
+    | ChoiceEvent
+    | DeliveredEvent
+    | WarningEvent
+    | ResumedEvent
+)
 EVENT: TypeAdapter[Event] = TypeAdapter(Annotated[Event, Field(discriminator="event")])
 
 
-class DataMap(_Part):
+class DataMap(Part):
     """`map.json`: images as points in the plane, of a local federation alone; their clusters, and
     their classes where there are labels. `images`: how many."""
 

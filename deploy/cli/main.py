@@ -30,8 +30,9 @@ from deploy.cli.commands import client_app, runs, server_app, stop, submit
 from deploy.cli.completion import complete_dataset, complete_recipe
 from deploy.cli.forgetting import add_to as add_forgetting
 from deploy.cli.json_option import JsonOption, write_json
+from deploy.cli.later import add_to as add_later
 from deploy.cli.run_options import with_run_options
-from deploy.cli.using import add_to
+from deploy.cli.using import PANEL, add_to
 
 ENGINES = ("in-process", "ray")
 HERE, APART, LISTS = "On this machine", "Over separate machines", "What there is"
@@ -219,6 +220,7 @@ def report_command(run: RunArgument) -> None:
 
 
 add_to(app)
+add_later(app, PANEL)
 add_forgetting(app, client_app, HERE)
 add_auditing(app, HERE)
 app.add_typer(server_app, name="server", rich_help_panel=APART)

@@ -122,8 +122,6 @@ def load_networks(learned: LearnedModel, path: Path, device: str = "auto") -> Ne
         raise UserError(f"{path}: {error}") from None
     channels, side = facts.preprocessing.channels, facts.preprocessing.side
     last = len(plan.stages) - 1
-    if plan.clusters != facts.clusters:
-        raise UserError(f"{path}: {facts.clusters} names for {plan.clusters} clusters")
     check_size(plan, last, channels, side)
     model = build_stage(plan, last, channels, side, plan.clusters)
     fill(model.encoder, as_tensors(learned.part("encoder")), path)
@@ -131,6 +129,8 @@ def load_networks(learned: LearnedModel, path: Path, device: str = "auto") -> Ne
         fill(model.projector, as_tensors(learned.part("projector")), path)
     points = as_tensors(learned.part("centroids")).get("points")
     check_centroids(points, model.width(facts.space), path)
+    if points is not None and len(points) != facts.clusters:  # not the plan's number after a split
+        raise UserError(f"{path}: {facts.clusters} names for {len(points)} clusters")
     place = pick_device(device)
     model.eval().to(place, memory_format=torch.channels_last)  # type: ignore[call-overload]
     found = Networks(

@@ -16,7 +16,7 @@ from common.data import ImageData
 from common.data.images import Indices
 from common.data.partition import Partition
 from common.data.planned import PARTITION, planned_data
-from common.record.forgetting import Forgetting, Order
+from common.record.forgetting import FILE, Forgetting, Order, write_order
 from common.record.reader import has_run, read_settings
 from common.utils.errors import UserError, unknown
 from deploy.engines.simulate import simulate
@@ -24,6 +24,7 @@ from deploy.forgetting.choosing import ASSIGNMENTS, Wish, chosen
 from deploy.forgetting.preparing import (
     Earlier,
     begins,
+    check_is_first,
     earlier_run,
     make,
     place_for,
@@ -49,6 +50,10 @@ class Forgotten:
     start: Checkpoint | None
     begun: bool
 
+    def write_order(self, path: Path) -> None:
+        """What the new folder is for, as a file in it."""
+        write_order(path.parent, self.order)
+
     def lines(self) -> list[str]:
         """In words."""
         forgetting = self.order.forgetting
@@ -61,6 +66,7 @@ def plan_here(run: Path, site: str, wish: Wish, method: str = "") -> Forgotten:
     """What taking back `wish` of the site's images from `run` by `method` would do; nothing is
     changed. `UserError` for whatever does not fit."""
     earlier = earlier_run(run)
+    check_is_first(earlier)
     if not (earlier.folder / PARTITION).exists():
         raise UserError(
             f"{earlier.folder}: its sites hold their own images: `covey client forget` at the "
@@ -115,8 +121,8 @@ def forget_here(forgotten: Forgotten, console: Console) -> Path:
     earlier, folder = forgotten.earlier, forgotten.folder
     with earlier.held():
         if not forgotten.begun:
-            fill = {PARTITION: forgotten.partition.save}
-            make(folder, forgotten.order, forgotten.start, fill)
+            fill = {PARTITION: forgotten.partition.save, FILE: forgotten.write_order}
+            make(folder, forgotten.start, fill)
         plan = RunFolder(folder).plan()
         if not has_run(folder) or read_settings(folder).status != "finished":
             _carry_out(plan, folder, console)

@@ -13,7 +13,7 @@ from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from common.record.forgetting import Order, read_order, write_order
+from common.record.forgetting import read_order
 from common.record.reader import has_run, read_settings
 from common.record.schema import Run
 from common.record.writer import write_settings
@@ -50,7 +50,7 @@ def earlier_run(folder: Path) -> Earlier:
     folder = folder.absolute()
     run = read_settings(folder)
     if is_locked(folder / LOCK):
-        raise UserError(f"{folder} is going on: forget when it has ended, or stop it (covey stop)")
+        raise UserError(f"{folder} is going on: wait until it has ended, or stop it (covey stop)")
     if run.superseded:
         raise UserError(f"{folder}: {run.superseded} is in its place: forget there")
     if run.status != "finished":
@@ -75,9 +75,9 @@ def place_for(earlier: Earlier, key: str) -> tuple[Path, bool]:
     return runs / f"{stem}{number}", False
 
 
-def make(path: Path, order: Order, start: Checkpoint | None, fill: Fill) -> None:
-    """Make the folder `path` whole: what it is for, the state to begin with, and the files that
-    `fill` writes, by their names."""
+def make(path: Path, start: Checkpoint | None, fill: Fill) -> None:
+    """Make the folder `path` whole: the state to begin with, and the files that `fill` writes, by
+    their names; what it is for is one of them."""
     hidden = path.with_name(f".{path.name}.part")
     shutil.rmtree(hidden, ignore_errors=True)
     try:
@@ -86,7 +86,6 @@ def make(path: Path, order: Order, start: Checkpoint | None, fill: Fill) -> None
             write(hidden / name)
         if start is not None:
             RunFolder(hidden).save(start)
-        write_order(hidden, order)
         hidden.rename(path)
     finally:
         shutil.rmtree(hidden, ignore_errors=True)
@@ -109,7 +108,30 @@ def unmake(path: Path) -> None:
             shutil.rmtree(path)
 
 
+def check_is_first(earlier: Earlier) -> None:
+    """`UserError` for a run that only answers a question to another one (`covey split`)."""
+    asked = earlier.run.follow_up
+    if asked is not None:
+        raise UserError(
+            f"{earlier.folder} answers a question to {asked.of}: forget there, then ask again"
+        )
+
+
 def supersede(earlier: Earlier, by: Path) -> None:
-    """Mark the earlier run, and write its report anew."""
-    write_settings(earlier.folder, earlier.run.model_copy(update={"superseded": by.name}))
-    write_report(earlier.folder)
+    """Mark the earlier run, and those that answer questions to it, which hold what it had learned;
+    write their reports anew."""
+    held = {earlier.run.id}
+    for folder in sorted(earlier.folder.parent.iterdir(), key=lambda path: len(path.name)):
+        if folder == earlier.folder or not has_run(folder):
+            continue
+        with suppress(UserError):
+            run = read_settings(folder)
+            if run.follow_up is not None and run.follow_up.of in held:
+                held.add(run.id)
+                _mark(folder, run, by)
+    _mark(earlier.folder, earlier.run, by)
+
+
+def _mark(folder: Path, run: Run, by: Path) -> None:
+    write_settings(folder, run.model_copy(update={"superseded": by.name}))
+    write_report(folder)

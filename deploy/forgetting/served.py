@@ -13,7 +13,7 @@ from rich.console import Console
 
 from common.config.checks import check_plan
 from common.data.planned import PARTITION
-from common.record.forgetting import Forgetting, Order
+from common.record.forgetting import FILE, Forgetting, Order, write_order
 from common.record.reader import has_run, read_settings
 from common.utils.errors import RunFailed, UserError, unknown
 from deploy.coordinator.folder import ServerFolder
@@ -23,6 +23,7 @@ from deploy.engines.runs import conclude
 from deploy.forgetting.preparing import (
     Earlier,
     begins,
+    check_is_first,
     earlier_run,
     make,
     place_for,
@@ -61,6 +62,7 @@ def plan_served(run: Path, site: str, everything: bool, method: str = "") -> Ask
     """What forgetting in `run` would do, for `site`, which leaves with `everything` or has said
     itself what it takes back; nothing is changed. `UserError` for whatever does not fit."""
     earlier = earlier_run(run)
+    check_is_first(earlier)
     if (earlier.folder / PARTITION).exists():
         raise UserError(f"{earlier.folder}: its images are on this machine: leave out --server")
     known = earlier.run.sites
@@ -98,7 +100,7 @@ def forget_served(server: ServerFolder, asked: Asked, console: Console) -> dict[
     earlier, folder = asked.earlier, asked.folder
     with earlier.held():
         if not asked.begun:
-            make(folder, asked.order, asked.start, {})
+            make(folder, asked.start, {FILE: lambda path: write_order(path.parent, asked.order)})
             with suppress(FileExistsError):
                 (folder / "logs").symlink_to(server.logs, target_is_directory=True)
         figures = _carry_out(server, folder, console)

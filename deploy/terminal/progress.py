@@ -13,16 +13,20 @@ from rich.markup import escape
 from common.record.metrics import FIGURES, LABELLED, UNLABELLED
 from common.record.reader import Damaged, RunRecord
 from common.record.schema import (
+    ChoiceEvent,
     DeliveredEvent,
     Event,
     ResumedEvent,
     RoundEvent,
+    SplitEvent,
     StageEvent,
     WarningEvent,
 )
+from common.record.stages import worse
 from common.utils.names import printable
 from deploy.terminal.table import show_table
 
+BAR, WIDTH = "\N{FULL BLOCK}", 12  # of the bars of a choice
 MOST_STEPS = 20  # lines of rounds that measure nothing
 ABOUT = {
     LABELLED: "kNN and linear: on each site's own evaluation images.",
@@ -38,9 +42,13 @@ def show_event(console: Console, event: Event | Damaged, rounds: int) -> None:
         case StageEvent():
             scores = "  ".join(_score(k, event.figures) for k in _shown([event.figures]))
             name = escape(event.stage_name)
-            console.print(f"[bold green]end of {name}[/]  {scores}", highlight=False)
+            console.print(f"[bold]end of {name}[/]  {scores}", highlight=False)
         case ResumedEvent() if not event.changes:
             console.print(f"[dim]going on after round {event.round}[/]", highlight=False)
+        case ChoiceEvent():
+            _show_choice(console, event)
+        case SplitEvent():
+            console.print(escape(event.text), highlight=False)
         case DeliveredEvent():
             console.print(f"[dim]{escape(printable(event.text))}[/]", highlight=False)
         case WarningEvent() | ResumedEvent() | Damaged():
@@ -64,6 +72,24 @@ def _show_round(console: Console, event: RoundEvent, rounds: int) -> None:
     )
 
 
+def _show_choice(console: Console, event: ChoiceEvent) -> None:
+    """A line for each number of clusters that was tried, and the suggestion."""
+    names = ("clusters", "silhouette", "views", "starts", "merge cost", "spread", "")
+    best = max(each.score for each in event.candidates)
+    cells = [
+        (
+            str(each.clusters),
+            *(f"{value:.3f}" for value in (each.silhouette, each.views, each.restarts)),
+            f"{each.merge_cost:.4f}",
+            f"{each.spread:.3f}",
+            BAR * round(WIDTH * each.score / best if best > 0 else 0),
+        )
+        for each in event.candidates
+    ]
+    show_table(console, names, cells, title="How many clusters?", numbers=names[:-1])
+    console.print(f"[bold]{escape(event.text)}[/]", highlight=False)
+
+
 def _score(key: str, figures: Mapping[str, float]) -> str:
     return f"{FIGURES[key].name} {figures[key]:.3f}" if key in figures else ""
 
@@ -85,6 +111,8 @@ def show_result(console: Console, record: RunRecord) -> None:
     ]
     show_table(console, ("stage", *numbers), cells, title=what, numbers=numbers)
     console.print(f"[dim]{ABOUT[shown]} MB: all sites, both ways.[/]", highlight=False)
+    for text in worse(record):
+        console.print(f"[yellow]worse[/] {escape(printable(text))}", highlight=False)
 
 
 def _shown(several: Collection[Mapping[str, Any]]) -> tuple[str, ...]:

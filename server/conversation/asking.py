@@ -17,7 +17,7 @@ from common.config.options import Plan
 from common.protocol.declaration import Asks
 from common.protocol.exchanges import EXCHANGES
 from common.protocol.layout import digest_of
-from common.protocol.messages import Floats, Groups, Instruction, Kind
+from common.protocol.messages import ALL, Floats, Groups, Instruction, Kind
 from common.utils.errors import UserError
 from server.aggregation.stepping import STEPS
 from server.conversation.closing import Closing
@@ -35,7 +35,8 @@ LOOK = 1.0  # seconds between two looks whether sites are back
 @dataclass(frozen=True)
 class Question:
     """What is asked in training round `number`, or after it; `centroids` instead of the state's;
-    `step` 1, 2, ... of a sequence of exchanges; `learned`: what `deliver` says of the model."""
+    `step` 1, 2, ... of a sequence of exchanges; `learned`: what `deliver` says of the model;
+    `sets`: sizes of sets that are not the plan's, `within`: the one cluster that is meant."""
 
     kind: Kind
     number: int
@@ -43,6 +44,8 @@ class Question:
     probe: Floats | None = None
     step: int = 0
     learned: str = ""
+    sets: tuple[int, ...] = ()
+    within: int = ALL
 
 
 class Asking:
@@ -191,6 +194,8 @@ class Asking:
             probe=question.probe,
             classes=self._roster.classes,
             learned=question.learned,
+            sets=question.sets,
+            within=question.within,
         )
         width = self._model.width(stage, asked.asked)
         asked = replace(asked, centroids=question.centroids or of_width(state.centroids, width))

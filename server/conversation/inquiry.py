@@ -61,9 +61,7 @@ class Inquiry:
         self._reminded: set[str] = set()
         stage = asked.plan.stages[asked.stage]
         self._defence = Defence.of(stage, asked.plan.byzantine)
-        self.measured = Measurements(
-            asked.plan.clusters, len(asked.classes), whom.images, self._defence
-        )
+        self.measured = Measurements(asked.clusters, len(asked.classes), whom.images, self._defence)
         brings, rule = asked.exchange.brings, stage.aggregation
         ruled = brings is Brings.SHARED or (brings is Brings.PREPARED and rule in ROBUST)
         self.update: Aggregation = aggregation(

@@ -53,7 +53,8 @@ class Expected:
         """The shapes of an answer to `asked` by a site of so many images."""
         return Sizes(
             width=self.width,
-            clusters=asked.plan.clusters,
+            clusters=asked.clusters,
+            several=len(asked.sets),
             classes=len(asked.classes),
             sent=0 if asked.centroids is None else len(asked.centroids.counts),
             landmarks=self.landmarks_of(images) if self.landmarks_of else 0,

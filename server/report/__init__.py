@@ -11,9 +11,11 @@ from common.config import recipes
 from common.pages.template import fill
 from common.record.reader import RunRecord, read_run
 from common.record.schema import Run
+from common.record.stages import worse
 from common.utils.errors import UserError
 from common.utils.files import write_atomic
 from server.report import accounts, figures, formats, headline, settings
+from server.report.choice import later
 from server.report.page import PAGE
 from server.report.style import STYLE
 
@@ -49,6 +51,8 @@ def _context(record: RunRecord) -> dict[str, Any]:
         "headline": headline.headline(record),
         "labels": bool(run.classes),
         "behind": headline.behind_labels(record),
+        "worse": worse(record),
+        "later": later(record),
         "begun": bool(record.rounds),
         "table": headline.stage_table(record),
         "learning": learning,
@@ -86,7 +90,7 @@ def _facts(record: RunRecord, sites: int) -> list[tuple[str, str]]:
         ("images", formats.count(images) if images else formats.NONE),
         ("sites", formats.count(sites) if sites else formats.NONE),
         ("partition", str(plan.get("partition", formats.NONE))),
-        ("clusters", formats.count(plan.get("clusters") or None)),
+        ("clusters", formats.count(_clusters(record) or None)),
         ("rounds", rounds),
         ("time", formats.duration(accounts.total_seconds(record) or None)),
         (
@@ -94,8 +98,16 @@ def _facts(record: RunRecord, sites: int) -> list[tuple[str, str]]:
             formats.size(accounts.total_bytes(record) or None),
         ),
         ("seed", str(plan.get("seed", formats.NONE))),
+        *([("asked", run.follow_up.text)] if run.follow_up else []),
         *_taken_back(run),
     ]
+
+
+def _clusters(record: RunRecord) -> Any:
+    """How many there are in the end: the plan's number, or what came of it later."""
+    planned, last = record.run.plan.get("clusters"), record.stages[-1] if record.stages else None
+    is_later = last is not None and last.stage >= len(headline.planned_stages(record))
+    return len(last.cluster_sizes) if last is not None and is_later else planned
 
 
 def _taken_back(run: Run) -> list[tuple[str, str]]:

@@ -52,15 +52,17 @@ def line_chart(
     label: str,
     written: Callable[[float], str],
     bounds: tuple[float, float] | None = None,
+    x: tuple[str, int] = ("round", 0),
 ) -> Markup:
-    """Lines against rounds 0 ... `rounds`. `bounds`: of the y axis, widened where a value lies
-    beyond; without them the data's own. At the right end each line carries its name."""
+    """Lines against rounds 0 ... `rounds`, or against what `x` calls it, from its number on.
+    `bounds`: of the y axis, widened where a value lies beyond; without them the data's own. At the
+    right end each line carries its name."""
     right = 26 + LETTER * max(len(one.name) for one in series)
-    on = axes((0, rounds), _bounds(series, bounds), right, written)
+    on = axes((x[1], rounds), _bounds(series, bounds), right, written)
     colours = {one.name: f"s{index % COLOURS}" for index, one in enumerate(series)}
     lines = join(_line(on, one, colours[one.name]) for one in reversed(series))  # first on top
-    parts = [frame(on, bands, "round"), lines, _names(on, series, colours)]
-    return drawing(WIDTH, HEIGHT, label, *parts, _readouts(on, series))
+    parts = [frame(on, bands, x[0]), lines, _names(on, series, colours)]
+    return drawing(WIDTH, HEIGHT, label, *parts, _readouts(on, series, x[0]))
 
 
 def _bounds(series: Sequence[Series], bounds: tuple[float, float] | None) -> tuple[float, float]:
@@ -103,7 +105,7 @@ def _names(on: Axes, series: Sequence[Series], colours: Mapping[str, str]) -> Ma
     )
 
 
-def _readouts(on: Axes, series: Sequence[Series]) -> Markup:
+def _readouts(on: Axes, series: Sequence[Series], name: str) -> Markup:
     """What stands under the pointer; the figure that ends a stage wins over the segment's."""
     at: dict[float, dict[str, float]] = {}
     for one in series:
@@ -111,10 +113,11 @@ def _readouts(on: Axes, series: Sequence[Series]) -> Markup:
             at.setdefault(x, {})[one.name] = y
     if len(at) > READOUTS:
         return Markup("")
+    where = "after round" if name == "round" else name
     return join(
         readout(
             on, x, 0.5,
-            f"after round {x:.0f}  ·  " + "  ·  ".join(f"{k} {v:.3g}" for k, v in here.items()),
+            f"{where} {x:.0f}  ·  " + "  ·  ".join(f"{k} {v:.3g}" for k, v in here.items()),
         )
         for x, here in sorted(at.items())
     )  # fmt: skip

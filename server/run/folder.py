@@ -18,7 +18,7 @@ from safetensors.numpy import save
 from common.clustering.centroids import Centroids
 from common.config.options import Plan
 from common.protocol.messages import Floats
-from common.record.forgetting import read_order
+from common.record import follow_up, forgetting
 from common.record.reader import has_run, read_settings
 from common.record.schema import Event, KeptState, Run, SiteFacts, StageEvent
 from common.record.writer import append_event, take_back, write_settings
@@ -147,7 +147,7 @@ class RunFolder:
     def plan(self) -> Plan:
         """The plan of the run that the folder holds, as it was asked for where it has no checkpoint
         yet, or of the one that it was made for; `UserError` if there is none."""
-        order = None if has_run(self.path) else read_order(self.path)
+        order = None if has_run(self.path) else self._made_for()
         if order is not None:
             return order.plan
         run = read_settings(self.path)
@@ -213,6 +213,9 @@ class RunFolder:
     def write(self, name: str, data: bytes) -> None:
         """Replace one result file."""
         write_atomic(self.path / name, data)
+
+    def _made_for(self) -> forgetting.Order | follow_up.Order | None:
+        return forgetting.read_order(self.path) or follow_up.read_order(self.path)
 
     def _has_checkpoint(self) -> bool:
         return (self.path / CHECKPOINT).exists()

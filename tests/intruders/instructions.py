@@ -166,6 +166,7 @@ def instruction(kind):
         "score": Centroids(np.eye(10, width, dtype=np.float32), np.ones(10, int)),
         "train": Centroids(np.eye(10, width, dtype=np.float32), np.ones(10, int)),
         "deliver": Centroids(np.eye(10, width, dtype=np.float32), np.ones(10, int)),
+        "weigh": Centroids(np.eye(10, width, dtype=np.float32), np.ones(10, int)),
     }
     return Instruction(
         "train" if kind == PREPARED else kind,
@@ -182,6 +183,8 @@ def instruction(kind):
         step=int(kind in ("patches", "statistics")),
         steps=2 * (kind != PREPARED and EXCHANGES[kind].of_batch),
         learned=learned,
+        sets=(4, 3, 3) if kind == "weigh" else (),
+        within=2 if kind == "weigh" else -1,
     )
 
 

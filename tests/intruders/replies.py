@@ -35,6 +35,7 @@ CENTROIDS = {
         np.tile(np.eye(2, WIDTH, dtype=np.float32), (SETS, 1)), np.ones(2 * SETS, int)
     ),
     "score": Centroids(np.eye(2, WIDTH, dtype=np.float32), np.array([5, 5])),
+    "weigh": Centroids(np.tile(np.eye(2, WIDTH, dtype=np.float32), (2, 1)), np.ones(4, int)),
 }
 MEMORY = 1 << 26  # bytes that a thousand spoiled messages together may take beside what was there
 BATCH = 1000
@@ -71,6 +72,10 @@ PARTS = {
     "score": {
         "tables": {"centroids": TABLE, "head": TABLE, "views": np.full((CLUSTERS, CLUSTERS), 1)},
         "sums": {"images": 10.0, "silhouette": 3.0, "probe_correct": 1.0, "held": 2.0},
+    },
+    "weigh": {
+        "sums": {"images": 10.0, "weighed": 9.0}
+        | {f"{name}.{n}": 5.0 for name in ("silhouette", "views", "twins") for n in range(2)}
     },
     "deliver": {"sums": {"images": 10.0}},
 }

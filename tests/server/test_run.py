@@ -91,7 +91,7 @@ def test_a_resumed_run_ends_with_the_same_bits(
     finished: Path, tmp_path: Path, monkeypatch, moment: str, number: int
 ) -> None:
     folder = tmp_path / "whole"
-    name = "_advance" if moment == "after the checkpoint" else "_ask"
+    name = "advance" if moment == "after the checkpoint" else "_ask"
     original = getattr(CoveyStrategy, name)
 
     def dying(self, *args, **kwargs):

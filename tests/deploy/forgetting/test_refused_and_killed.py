@@ -52,7 +52,7 @@ BAD = {
     "unknown method": (wishes_of(method="noise"), "unknown method 'noise'"),
     "trains nothing": (wishes_of(method="exact-sums"), "fedkmeans-pixels trains nothing"),
     "all but one": (all_but_one, "1 of the site's 75 images would be left"),
-    "going on": (going_on, "is going on: forget when it has ended"),
+    "going on": (going_on, "is going on: wait until it has ended"),
     "not finished": (unfinished, "has not finished, it is failed"),
     "no run": (lambda folder: wishes_of()(folder.parent), "holds no run"),
 }

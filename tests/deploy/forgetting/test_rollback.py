@@ -53,7 +53,7 @@ def joined_late(
     """A run of two sites, to which a third comes after round `after`."""
     folder.mkdir(parents=True)
     Partition("iid", 0, PARTS).save(folder / PARTITION)
-    advance = CoveyStrategy._advance
+    advance = CoveyStrategy.advance
 
     def dying(strategy, state) -> None:
         advance(strategy, state)
@@ -61,7 +61,7 @@ def joined_late(
             raise Killed
 
     with monkeypatch.context() as patched, pytest.raises(Killed):
-        patched.setattr(CoveyStrategy, "_advance", dying)
+        patched.setattr(CoveyStrategy, "advance", dying)
         federation(folder, recipe, LATE)
     federation(folder, recipe, LATE + 1, gone)
     return folder

@@ -63,7 +63,7 @@ def go(folder: Path, sites: Mapping[str, ImageData], **options) -> Run:
 
 def stopped(folder: Path, monkeypatch, after: int, **options) -> Run:
     """A run that was killed when its round `after` + 1 was over, and before that was kept."""
-    original = CoveyStrategy._advance
+    original = CoveyStrategy.advance
 
     def dying(self, state):
         if state.round > after:
@@ -71,7 +71,7 @@ def stopped(folder: Path, monkeypatch, after: int, **options) -> Run:
         original(self, state)
 
     with monkeypatch.context() as patched:
-        patched.setattr(CoveyStrategy, "_advance", dying)
+        patched.setattr(CoveyStrategy, "advance", dying)
         with pytest.raises(Killed):
             go(folder, HERE, **options)
     return read_run(folder).run

@@ -1,0 +1,133 @@
+"""The run that answers a question to an earlier one: a new folder beside it, which begins where
+that one ended, and the run in it, in this process or over the sites of a server."""
+
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+from rich.console import Console
+
+from common.data.planned import PARTITION
+from common.learned.file import FILE as MODEL
+from common.learned.file import read_learned
+from common.record.follow_up import FILE, FollowUp, Order, write_order
+from common.record.reader import EVENTS, lines
+from common.record.schema import ChoiceEvent, RoundEvent, SplitEvent, StageEvent
+from common.utils.errors import RunFailed, UserError
+from deploy.coordinator.folder import ServerFolder
+from deploy.coordinator.submit import Order as Submission
+from deploy.coordinator.submit import submit_run
+from deploy.engines.runs import conclude
+from deploy.engines.simulate import simulate
+from deploy.forgetting.preparing import Earlier, earlier_run, make, unmake
+from deploy.terminal.live import live_line
+from deploy.terminal.progress import show_event
+from server.questions.splitting import check_split
+
+KEPT = (RoundEvent, StageEvent, SplitEvent, ChoiceEvent)  # of the earlier run's record
+
+
+@dataclass(frozen=True)
+class Following:
+    """What is to be done, before anything is: the run that is made, and what it asks."""
+
+    earlier: Earlier
+    folder: Path
+    order: Order
+
+
+def plan_following(run: Path, asked: FollowUp) -> Following:
+    """What asking `run` this would do; nothing is changed. `UserError` for whatever does not
+    fit."""
+    earlier = earlier_run(run)
+    plan = earlier.run.settings()
+    if plan.batchnorm == "local":
+        raise UserError(
+            f"{run}: with batchnorm local each site has a network of its own, which it does not "
+            "keep after the run"
+        )
+    if earlier.reached.centroids is None:
+        raise UserError(f"{run} has no centroids")
+    asked = asked.model_copy(update={"of": earlier.run.id})
+    if asked.kind == "split":
+        check_split(asked, earlier.reached.centroids.counts, plan.min_count)
+    names = _names(earlier.folder, asked)
+    order = Order(plan=plan, follow_up=asked, closed=earlier.reached.closed, names=names)
+    return Following(earlier, _place(earlier.folder, asked), order)
+
+
+def follow_here(following: Following, console: Console) -> dict[str, object]:
+    """Do it where the run's images are on this machine; the new run's figures."""
+    folder, partition = following.folder, following.earlier.folder / PARTITION
+    if not partition.exists():
+        raise UserError(
+            f"{following.earlier.folder}: its sites hold their own images: --server DIR names the "
+            "server that they have joined"
+        )
+    data = partition.read_bytes()
+    _make(following, {PARTITION: data})
+    plan = following.order.plan
+    try:
+        with live_line(folder, console):
+            simulate(plan, folder, lambda event: show_event(console, event, plan.rounds))
+    except UserError:
+        unmake(folder)
+        raise
+    return conclude(folder, console)
+
+
+def follow_served(
+    server: ServerFolder, following: Following, console: Console
+) -> dict[str, object]:
+    """Do it over the sites that have joined the server; the new run's figures."""
+    folder = following.folder
+    if (following.earlier.folder / PARTITION).exists():
+        raise UserError(
+            f"{following.earlier.folder}: its images are on this machine: leave out --server"
+        )
+    _make(following, {})
+    with suppress(FileExistsError):
+        (folder / "logs").symlink_to(server.logs, target_is_directory=True)
+    try:
+        return submit_run(server, Submission("", {}, resume=folder), console)
+    except (UserError, RunFailed):
+        unmake(folder)
+        raise
+
+
+def _make(following: Following, files: Mapping[str, bytes]) -> None:
+    order, record = following.order, following.earlier.folder
+    told = b"".join(line + b"\n" for line, event in lines(record) if isinstance(event, KEPT))
+    make(
+        following.folder,
+        following.earlier.reached,
+        {
+            **{name: partial(_write, data) for name, data in {**files, EVENTS: told}.items()},
+            FILE: lambda path: write_order(path.parent, order),
+        },
+    )
+
+
+def _write(data: bytes, path: Path) -> None:
+    path.write_bytes(data)
+
+
+def _place(earlier: Path, asked: FollowUp) -> Path:
+    stem = f"{earlier.name}-{asked.kind}"
+    stem += f"-{asked.cluster}" if asked.kind == "split" else ""
+    number, path = 1, earlier.with_name(stem)
+    while path.exists():
+        number += 1
+        path = earlier.with_name(f"{stem}-{number}")
+    return path
+
+
+def _names(earlier: Path, asked: FollowUp) -> tuple[str, ...]:
+    """What the clusters are called that stay as they are."""
+    if asked.kind != "split" or not (earlier / MODEL).exists():
+        return ()
+    names = list(read_learned(earlier / MODEL).facts.names)
+    names[asked.cluster] = ""
+    return tuple(names)
