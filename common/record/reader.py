@@ -19,6 +19,7 @@ from common.record.schema import (
     DataMap,
     DeliveredEvent,
     Event,
+    PixelBaseline,
     ResumedEvent,
     RoundEvent,
     Run,
@@ -29,6 +30,7 @@ from common.utils.errors import UserError, plain
 from common.utils.files import Tail
 
 SETTINGS, EVENTS, MAP = "run.json", "metrics.jsonl", "map.json"
+PIXELS = "pixels.json"
 
 Model = TypeVar("Model", bound=BaseModel)
 
@@ -43,12 +45,14 @@ class Damaged:
 @dataclass(frozen=True)
 class RunRecord:
     """All that a run's folder tells. Rounds and stages are in order, each once, as last written;
-    `damaged`: what could not be read, a line each; `map`: of the embeddings, where there is one."""
+    `damaged`: what could not be read, a line each; `map`: of the embeddings, `pixels`:
+    what k-means on pixels gets, where there is one."""
 
     run: Run
     events: tuple[Event, ...] = ()
     map: DataMap | None = None
     damaged: tuple[str, ...] = ()
+    pixels: PixelBaseline | None = None
 
     @cached_property
     def rounds(self) -> tuple[RoundEvent, ...]:
@@ -103,12 +107,14 @@ def read_run(folder: Path) -> RunRecord:
     """Read a run's folder; `UserError` where its `run.json` is missing or damaged."""
     run = read_settings(folder)
     found, damaged = read_events(folder)
-    drawn = None
-    try:
-        drawn = _read_map(folder / MAP)
-    except UserError as error:
-        damaged = [*damaged, f"{MAP} is damaged: {error}"]
-    return RunRecord(run, tuple(found), drawn, tuple(damaged))
+    beside: dict[str, Any] = {}
+    for name, kind in ((MAP, DataMap), (PIXELS, PixelBaseline)):
+        try:
+            beside[name] = _read_beside(folder / name, kind)
+        except UserError as error:
+            damaged = [*damaged, f"{name} is damaged: {error}"]
+    drawn, pixels = beside.get(MAP), beside.get(PIXELS)
+    return RunRecord(run, tuple(found), drawn, tuple(damaged), pixels)
 
 
 def read_events(folder: Path) -> tuple[list[Event], list[str]]:
@@ -156,12 +162,12 @@ def _event(line: bytes, where: str) -> Event | Damaged:
         return Damaged(f"{where} is damaged: {error}")
 
 
-def _read_map(path: Path) -> DataMap | None:
+def _read_beside(path: Path, kind: type[Model]) -> Model | None:
     try:
         text = path.read_text(encoding="utf-8", errors="replace")
     except OSError:
         return None
-    return _parsed(text, dict, DataMap.model_validate)
+    return _parsed(text, dict, kind.model_validate)
 
 
 def _parsed(

@@ -35,8 +35,8 @@ from common.record.later import ChoiceEvent, SplitEvent
 
 __all__ = [
     "EVENT", "FORMAT", "Change", "ChoiceEvent", "Counts", "DataMap", "DeliveredEvent", "Event",
-    "Figures", "FileCounts", "KeptState", "Number", "ResumedEvent", "RoundEvent", "Run",
-    "SiteFacts", "SplitEvent", "Spread", "StageEvent", "WarningEvent",
+    "Figures", "FileCounts", "KeptState", "Number", "PixelBaseline", "ResumedEvent", "RoundEvent",
+    "Run", "SiteFacts", "SplitEvent", "Spread", "StageEvent", "WarningEvent",
 ]  # fmt: skip
 
 
@@ -243,6 +243,14 @@ Event = (
     | ResumedEvent
 )
 EVENT: TypeAdapter[Event] = TypeAdapter(Annotated[Event, Field(discriminator="event")])
+
+
+class PixelBaseline(Part):
+    """`pixels.json`: figures from labels of k-means on pixels, over so many `images` of a local
+    federation, pooled."""
+
+    images: PositiveInt
+    figures: Figures
 
 
 class DataMap(Part):

@@ -5,8 +5,8 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from common.record.reader import EVENTS, MAP, SETTINGS, Damaged, lines
-from common.record.schema import DataMap, Event, Run
+from common.record.reader import EVENTS, MAP, PIXELS, SETTINGS, Damaged, lines
+from common.record.schema import DataMap, Event, PixelBaseline, Run
 from common.utils.files import append_line, write_atomic
 
 
@@ -39,3 +39,8 @@ def take_back(folder: Path, is_late: Callable[[Event], bool]) -> None:
 def write_map(folder: Path, drawn: DataMap) -> None:
     """Replace `map.json`."""
     write_atomic(folder / MAP, drawn.to_json().encode())
+
+
+def write_pixels(folder: Path, baseline: PixelBaseline) -> None:
+    """Replace `pixels.json`."""
+    write_atomic(folder / PIXELS, baseline.model_dump_json().encode())

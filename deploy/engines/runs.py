@@ -149,7 +149,12 @@ def absolute_dataset(options: Mapping[str, str]) -> dict[str, str]:
 
 
 def conclude(folder: Path, console: Console) -> dict[str, Any]:
-    """Write the report, print the table that a run ends in, and return its figures."""
+    """Write the report, print the table that a run ends in, and return its figures; beside those
+    from labels, what k-means on pixels gets where the images are here."""
+    from deploy.evaluation.pixels import write_baseline  # noqa: PLC0415 (torch)
+
+    with suppress(UserError):  # the result stands without it, where the images are gone
+        write_baseline(folder)
     report = write_report(folder)
     record = read_run(folder)
     show_result(console, record)

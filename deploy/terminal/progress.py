@@ -25,6 +25,7 @@ from common.record.schema import (
 from common.record.stages import worse
 from common.utils.names import printable
 from deploy.terminal.table import show_table
+from server.report.headline import behind_labels
 
 BAR, WIDTH = "\N{FULL BLOCK}", 12  # of the bars of a choice
 MOST_STEPS = 20  # lines of rounds that measure nothing
@@ -111,6 +112,8 @@ def show_result(console: Console, record: RunRecord) -> None:
     ]
     show_table(console, ("stage", *numbers), cells, title=what, numbers=numbers)
     console.print(f"[dim]{ABOUT[shown]} MB: all sites, both ways.[/]", highlight=False)
+    if behind := behind_labels(record):
+        console.print(f"[dim]{behind}[/]", highlight=False)
     for text in worse(record):
         console.print(f"[yellow]worse[/] {escape(printable(text))}", highlight=False)
 

@@ -135,6 +135,15 @@ def _behind(records: Sequence[RunRecord]) -> list[Row]:
             nobody,
             "Its share of those images: what one cluster for everything gets as ACC.",
         ),
+        Row(
+            "NMI of k-means on pixels",
+            tuple(
+                formats.score(each.pixels.figures.get("nmi") if each.pixels else None)
+                for each in records
+            ),
+            nobody,
+            "What clusters without any learning get, where the images are on this machine.",
+        ),
     ]
 
 

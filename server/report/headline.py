@@ -10,6 +10,7 @@ from common.record.reader import RunRecord
 from server.report import formats
 from server.report.formats import is_number
 
+CLUSTERS = ("acc", "nmi", "ari")
 WITHOUT_LABELS = (*UNLABELLED, "effective_rank", "std")
 
 
@@ -106,7 +107,8 @@ def labelled(record: RunRecord) -> tuple[int, float] | None:
 
 
 def behind_labels(record: RunRecord) -> str:
-    """The same in a sentence; "" where there are no labels."""
+    """The same in sentences, and what k-means on pixels gets, where that is known; "" where there
+    are no labels."""
     found = labelled(record)
     if found is None:
         return ""
@@ -114,8 +116,16 @@ def behind_labels(record: RunRecord) -> str:
     return (
         f"ACC, NMI, ARI and purity are counted over {formats.count(images)} images with labels. "
         f"Their largest class is {formats.score(share)} of them: one cluster for everything gets "
-        "that as ACC."
+        f"that as ACC.{_on_pixels(record)}"
     )
+
+
+def _on_pixels(record: RunRecord) -> str:
+    if record.pixels is None:
+        return ""
+    figures = record.pixels.figures
+    told = ", ".join(f"{FIGURES[k].title} {formats.score(figures[k])}" for k in CLUSTERS)
+    return f" k-means on their pixels, pooled on this machine: {told}."
 
 
 def written(metric: Metric, value: Any) -> str:
