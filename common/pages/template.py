@@ -13,7 +13,8 @@ HEAD = """\
 <meta charset="utf-8">
 <meta name="viewport" content="width=device-width, initial-scale=1">
 <meta name="color-scheme" content="light dark">
-<meta http-equiv="Content-Security-Policy" content="default-src 'none'; style-src 'unsafe-inline'">
+<meta http-equiv="Content-Security-Policy" content="default-src 'none'; style-src 'unsafe-inline'
+{%- if pictures is defined and pictures %}; img-src data:{% endif %}">
 <title>{{ page_title }}</title>
 <style>
 {{ style }}
@@ -21,7 +22,7 @@ HEAD = """\
 </head>
 """
 """What every page begins with that loads nothing and runs nothing: a template sets `page_title` and
-includes `head`."""
+includes `head`. With `pictures` it may show those that it holds itself."""
 
 
 def fill(page: str, style: str, context: Mapping[str, Any]) -> str:

@@ -253,9 +253,13 @@ class PixelBaseline(Part):
     figures: Figures
 
 
+Address = Annotated[str, Field(pattern=r"^data:image/(png|webp);base64,[A-Za-z0-9+/=]*$")]
+
+
 class DataMap(Part):
     """`map.json`: images as points in the plane, of a local federation alone; their clusters, and
-    their classes where there are labels. `images`: how many."""
+    their classes where there are labels. `images`: how many; `central`: by cluster, pictures
+    nearest to its centre, as `data:` addresses."""
 
     model_config = ConfigDict(populate_by_name=True)
 
@@ -265,6 +269,7 @@ class DataMap(Part):
     y: tuple[Number, ...]
     cluster: Counts
     classes: Counts | None = Field(default=None, alias="class")
+    central: tuple[tuple[Address, ...], ...] = ()
 
     @model_validator(mode="after")
     def _of_one_length(self) -> Self:

@@ -171,7 +171,7 @@ def gallery_command(
 def export_command(
     model: ModelArgument,
     to: Annotated[
-        str, typer.Option("--to", help="onnx, torch-export or safetensors", metavar="FORMAT")
+        str, typer.Option("--to", help="onnx, torch-export, safetensors or timm", metavar="FORMAT")
     ],
     output: Annotated[
         Path,

@@ -1,8 +1,9 @@
-"""A 2-D map of the embeddings, for the report, where the data is on this machine.
+"""A 2-D map of the embeddings, and pictures of each cluster, for the report, where the data is on
+this machine.
 
 It shows the space in which the run clusters: encoder or projector output. Only `covey run` and
 `covey simulate` call this, when the result has been printed: on a real federation no embedding
-leaves a site.
+and no picture leaves a site.
 """
 
 from pathlib import Path
@@ -12,6 +13,8 @@ import torch
 from torch import Tensor
 
 from client.gallery.layout import flattened
+from client.gallery.thumbnails import tile
+from client.statistics.assigned import assign
 from client.statistics.clusters import nearest
 from common.clustering.kmeans import kmeans
 from common.data import ImageData
@@ -23,6 +26,7 @@ from common.utils.seeds import derive_seed
 from deploy.evaluation.trained import Trained, load_trained
 
 IMAGES = 1000
+PICTURES, NEAREST = 240, 8  # in all, and of a cluster
 
 
 def write_map(folder: Path) -> None:
@@ -44,8 +48,22 @@ def write_map(folder: Path) -> None:
         y=tuple(round(float(v), 2) for v in flat[:, 1]),
         cluster=clusters.tolist(),
         classes=classes,
+        central=_central(sample, points, centres),
     )
     writer.write_map(folder, drawn)
+
+
+def _central(sample: ImageData, points: Tensor, centres: Tensor) -> tuple[tuple[str, ...], ...]:
+    """Of each cluster the pictures of the sample that are nearest to its centre."""
+    each = max(1, min(NEAREST, PICTURES // len(centres)))
+    found = assign(points, centres)
+    distance, cluster = found.distance.cpu().numpy(), found.cluster.cpu().numpy()
+    shown = []
+    for number in range(len(centres)):
+        rows = np.flatnonzero(cluster == number)
+        rows = rows[np.argsort(distance[rows], kind="stable")][:each]
+        shown.append(tuple(tile(sample.images[row]) for row in rows))
+    return tuple(shown)
 
 
 def embedded_sample(trained: Trained, images: int) -> tuple[ImageData, Tensor]:

@@ -4,6 +4,18 @@ from common.record.metrics import FIGURES
 from deploy.using.model import Opened
 
 LOADING = {
+    "timm": """\
+```python
+import timm
+encoder = timm.create_model("local-dir:FOLDER", pretrained=True).eval()
+transform = timm.data.create_transform(**timm.data.resolve_model_data_config(encoder))
+embeddings = torch.nn.functional.normalize(encoder(transform(picture)[None]))
+```
+
+It is the encoder alone, which takes images that are standardised, `(image - mean) / std`, as
+`transform` does. Embeddings are its outputs at unit length; where the clusters lie in a
+projector's space, another format has that.
+""",
     "onnx": """\
 ```python
 import onnxruntime

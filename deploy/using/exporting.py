@@ -14,6 +14,7 @@ from common.utils.errors import UserError, unknown
 from common.utils.files import write_atomic
 from deploy.using.card import card
 from deploy.using.model import Opened
+from deploy.using.timm_model import FILE, timm_model, write_timm
 
 EXAMPLE = 2  # images that a graph is traced with: one would be taken for a constant
 OPSET = 18
@@ -45,13 +46,12 @@ def export(opened: Opened, kind: str, folder: Path) -> Path:
         raise unknown("format", kind, KINDS)
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise UserError(f"{folder} is there already and is not empty")
-    module = Embedder(opened).cpu().eval().to(memory_format=torch.contiguous_format)
-    folder.mkdir(parents=True, exist_ok=True)
     name, write = KINDS[kind]
     path = folder / name
-    how = opened.facts.preprocessing
-    example = torch.rand(EXAMPLE, how.channels, how.side, how.side)
-    write(module, example, path)
+    if kind == TIMM:
+        timm_model(opened)  # a mistake is told before a folder is made
+    folder.mkdir(parents=True, exist_ok=True)
+    write(opened, path)
     _note(folder / "preprocessing.json", preprocessing(opened))
     names = [opened.facts.shown(cluster) for cluster in range(opened.facts.clusters)]
     _note(folder / "clusters.json", names)
@@ -71,21 +71,35 @@ def preprocessing(opened: Opened) -> dict[str, Any]:
     }
 
 
-def _to_safetensors(module: nn.Module, example: Tensor, path: Path) -> None:
+def _traced(opened: Opened) -> tuple[nn.Module, Tensor]:
+    """The module, and images that a graph of it is traced with."""
+    module = Embedder(opened).cpu().eval().to(memory_format=torch.contiguous_format)
+    how = opened.facts.preprocessing
+    return module, torch.rand(EXAMPLE, how.channels, how.side, how.side)
+
+
+def _to_safetensors(opened: Opened, path: Path) -> None:
+    module, _ = _traced(opened)
     tensors = {name: tensor.contiguous() for name, tensor in module.state_dict().items()}
     save_file(tensors, path)
 
 
-def _to_torch_export(module: nn.Module, example: Tensor, path: Path) -> None:
+def _to_torch_export(opened: Opened, path: Path) -> None:
+    module, example = _traced(opened)
     torch.export.save(_program(module, example), path)
 
 
-def _to_onnx(module: nn.Module, example: Tensor, path: Path) -> None:
+def _to_timm(opened: Opened, path: Path) -> None:
+    write_timm(opened, path.parent)
+
+
+def _to_onnx(opened: Opened, path: Path) -> None:
     try:
         import onnx  # noqa: F401, PLC0415 (an extra)
         import onnxscript  # noqa: F401, PLC0415
     except ImportError:
         raise UserError("onnx needs onnx and onnxscript: pip install 'covey[onnx]'") from None
+    module, example = _traced(opened)
     torch.onnx.export(
         module,
         (example,),
@@ -109,9 +123,11 @@ def _note(path: Path, about: object) -> None:
     write_atomic(path, (json.dumps(about, indent=2, ensure_ascii=False) + "\n").encode())
 
 
-KINDS: Mapping[str, tuple[str, Callable[[nn.Module, Tensor, Path], None]]] = {
+TIMM = "timm"
+KINDS: Mapping[str, tuple[str, Callable[[Opened, Path], None]]] = {
     "onnx": ("model.onnx", _to_onnx),
     "torch-export": ("model.pt2", _to_torch_export),
     "safetensors": ("model.safetensors", _to_safetensors),
+    TIMM: (FILE, _to_timm),
 }
 """Format -> the file's name, and what writes it."""

@@ -57,6 +57,7 @@ def _context(record: RunRecord) -> dict[str, Any]:
         "table": headline.stage_table(record),
         "learning": learning,
         "clusters": clusters,
+        "pictures": figures.pictures(record),
         "cost": accounts.cost(record),
         "sites": sites,
         "attendance": accounts.attendance(sites),

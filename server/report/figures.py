@@ -162,6 +162,12 @@ def _class_names(record: RunRecord, classes: int) -> list[str]:
     return list(names) if len(names) == classes else [str(index) for index in range(classes)]
 
 
+def pictures(record: RunRecord) -> list[tuple[int, tuple[str, ...]]]:
+    """(cluster, addresses of pictures nearest to its centre), where the images are here."""
+    central = record.map.central if record.map else ()
+    return [(number, shown) for number, shown in enumerate(central) if shown]
+
+
 def _map(record: RunRecord) -> Figure | None:
     points = record.map
     if points is None or not points.x:

@@ -163,6 +163,19 @@ PAGE = """\
 {% if clusters %}
 <section><h2>Clusters</h2>{{ figures(clusters) }}</section>
 {% endif %}
+{% if pictures %}
+<section>
+  <h2>Pictures</h2>
+  <p class="lead">Nearest to each cluster's centre, of a sample of the images. They are on this
+    machine, and this page holds them: whoever has it sees them.</p>
+  <div class="card strips">
+  {% for number, shown in pictures %}
+  <div class="strip"><b>{{ number }}</b>
+    {%- for address in shown %}<img src="{{ address }}" alt="" loading="lazy">{% endfor %}</div>
+  {% endfor %}
+  </div>
+</section>
+{% endif %}
 {% if cost %}
 <section><h2>Cost</h2>{{ figures(cost) }}</section>
 {% endif %}

@@ -1,14 +1,17 @@
 """The map of embeddings comes when the result has been told, and takes nothing from it."""
 
+import re
 import shutil
 from pathlib import Path
 
 import pytest
 from rich.console import Console
 
+from common.record.reader import read_run
 from common.utils.errors import UserError
 from deploy.cli import main as cli
 from deploy.evaluation import data_map
+from server.report import write_report
 from tests.common.record.test_earlier import FIRST
 
 DRAWING = "drawing the map of embeddings into the report; Ctrl-C: without it"
@@ -61,3 +64,23 @@ def test_what_hinders_it_is_said_in_a_line(finished, monkeypatch) -> None:
     text = concluded(finished, monkeypatch, hindered)
     assert "warning no map of embeddings: the encoder's outputs are not finite" in text
     assert (finished / "report.html").exists()
+
+
+def test_the_report_shows_pictures_of_each_cluster_and_loads_nothing(finished) -> None:
+    data_map.write_map(finished)
+    html = write_report(finished).read_text()
+    addresses = re.findall(r'<img src="([^"]*)"', html)
+    record = read_run(finished)
+    assert record.map is not None
+    assert addresses == [address for shown in record.map.central for address in shown]
+    assert 10 <= len(addresses) <= data_map.PICTURES
+    assert all(address.startswith("data:image/png;base64,") for address in addresses)
+    assert "style-src 'unsafe-inline'; img-src data:\"" in html
+
+
+def test_an_address_that_leads_elsewhere_is_refused(finished) -> None:
+    data_map.write_map(finished)
+    text = (finished / "map.json").read_text()
+    (finished / "map.json").write_text(text.replace("data:image/png", "https://evil.example/"))
+    assert "map.json is damaged" in read_run(finished).damaged[0]
+    assert "<img" not in write_report(finished).read_text()

@@ -10,8 +10,10 @@ from safetensors.torch import load_file
 from torch import nn
 
 import covey
+from common.config import recipes
 from common.data import load
 from common.utils.errors import UserError
+from deploy.engines.simulate import simulate
 from deploy.using.exporting import KINDS, export
 from tests.deploy.helpers import covey as command
 
@@ -89,3 +91,39 @@ def test_what_cannot_be_exported_is_one_line(opened, tmp_path, monkeypatch) -> N
     monkeypatch.setitem(__import__("sys").modules, "onnxscript", None)
     with pytest.raises(UserError, match=r"pip install 'covey\[onnx\]'"):
         export(opened, "onnx", tmp_path / "b")
+
+
+@pytest.fixture(scope="module")
+def residual(tmp_path_factory, photographs) -> Path:
+    """A run with a network that timm has, for images of side 72."""
+    folder = tmp_path_factory.mktemp("residual") / "run"
+    options = {"dataset": str(photographs), "side": 72, "encoder": "resnet18", "device": "cpu"}
+    plan = recipes.load("fedkmeans-pixels").plan(
+        {**options, "sites": 2, "partition": "iid", "clusters": 3}
+    )
+    simulate(plan, folder)
+    return folder
+
+
+def test_timm_gives_the_same_embeddings(residual, photographs, tmp_path, capsys) -> None:
+    timm = pytest.importorskip("timm", reason="timm is not installed")
+    folder = tmp_path / "exported"
+    code, _, err = command(capsys, "export", str(residual), "--to", "timm", "-o", str(folder))
+    assert code == 0, err
+    encoder = timm.create_model(f"local-dir:{folder}", pretrained=True).eval()
+    how = timm.data.resolve_model_data_config(encoder)
+    assert how["crop_pct"] == 1 and how["interpolation"] == "bilinear"
+    model = covey.load(residual, "cpu")
+    images = model.read(photographs).pixels[:5]
+    assert how["input_size"] == images.shape[1:]
+    mean, std = (torch.tensor(how[name]).view(1, -1, 1, 1) for name in ("mean", "std"))
+    with torch.no_grad():
+        found = encoder((torch.from_numpy(images).float() / 255 - mean) / std)
+    found = nn.functional.normalize(found, dim=1).numpy()
+    np.testing.assert_allclose(found, model.embed(images), **CLOSE)
+
+
+def test_what_timm_has_not_is_one_line_and_no_folder(opened, tmp_path) -> None:
+    with pytest.raises(UserError, match="timm has no small-convnet: --to onnx"):
+        export(opened, "timm", tmp_path / "a")
+    assert not (tmp_path / "a").exists()
