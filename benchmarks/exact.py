@@ -9,6 +9,7 @@ view of each image and those of another, by which the variant was chosen. NMI an
 stand beside it, to see how well that chooses. `ms`: CPU time of one image forward.
 """
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -22,16 +23,23 @@ from common.data.partition import make_partition
 from common.models.noise_filters import Design, noise_filters
 from common.solvers.landmark_spectral import Parameters
 
-SMALL = (3, 3, 3)
+SMALL, ALIKE = (3, 3, 3), (1.0, 1.0, 1.0)
+PLAIN = Design(lengths=ALIKE, evened=0)  # as it was before maps were evened
 DESIGNS = {
     "as chosen": Design(),
-    "3 x 3 filters": Design(kernels=SMALL),
-    "5 x 5 filters": Design(kernels=(5, 5, 5)),
-    "3 x 3 filters, 2 x 2 cells": Design(kernels=SMALL, cells=2),
-    "3 x 3 filters, 4 x 4 cells": Design(kernels=SMALL, cells=4),
-    "3 x 3 filters, two layers": Design(kernels=SMALL[:2], widths=(32, 64)),
-    "3 x 3 filters, half as many": Design(kernels=SMALL, widths=(16, 32, 64)),
-    "3 x 3 filters, twice as many": Design(kernels=SMALL, widths=(64, 128, 256)),
+    "layers alike": Design(lengths=ALIKE),
+    "maps not evened": Design(evened=0),
+    "plain": PLAIN,
+    "plain, maps evened whole": replace(PLAIN, evened=2),
+    "plain, maps evened whole, floor 0.5": replace(PLAIN, evened=2, floor=0.5),
+    "plain, 3 x 3 filters": replace(PLAIN, kernels=SMALL),
+    "plain, 5 x 5 filters": replace(PLAIN, kernels=(5, 5, 5)),
+    "plain, 7 x 7 filters first": replace(PLAIN, kernels=(7, 3, 3)),
+    "plain, 3 x 3 filters, 2 x 2 cells": replace(PLAIN, kernels=SMALL, cells=2),
+    "plain, 3 x 3 filters, 4 x 4 cells": replace(PLAIN, kernels=SMALL, cells=4),
+    "plain, 3 x 3 filters, two layers": replace(PLAIN, kernels=SMALL[:2], widths=(32, 64)),
+    "plain, 3 x 3 filters, half as many": replace(PLAIN, kernels=SMALL, widths=(16, 32, 64)),
+    "plain, 3 x 3 filters, twice as many": replace(PLAIN, kernels=SMALL, widths=(64, 128, 256)),
 }
 CLOSINGS = {
     "as chosen": Parameters(width=128, images=20),

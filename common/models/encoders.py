@@ -88,12 +88,19 @@ def _noise_filters(channels: int, side: int) -> Encoder:
     return noise_filters(channels, side)
 
 
+def _layered(channels: int, side: int) -> Encoder:
+    from common.models.layered_convnet import LayeredConvnet  # noqa: PLC0415 (the same)
+
+    return LayeredConvnet(channels, side)
+
+
 FIXED = ("pixels", "noise-filters")
 """Encoders without a weight that could be trained."""
 
 ENCODERS: dict[str, Callable[[int, int], Encoder]] = {
     "convnet": convnet,
     "small-convnet": small_convnet,
+    "layered-convnet": _layered,
     "pixels": pixels,
     "noise-filters": _noise_filters,
     "resnet18": _resnet("resnet18"),

@@ -1,11 +1,12 @@
 """The encoder `noise-filters`: convolutions that no image has taught, and that are exact.
 
-Layers of convolutions (5×5, 3×3, 3×3), each followed by normalisation of all its maps together,
-ReLU and averaging over 2×2 pixels. Filters come in opposite pairs ±v, v the leading principal
+Layers of convolutions (5×5, 3×3, 3×3), each followed by normalisation, ReLU and averaging over 2×2
+pixels. Normalisation is half a layer's and half each map's own: with r a map's root mean square and
+R that of all maps of the layer, y is divided by √(R·(r + R/10)), so that weak maps count for more. Filters come in opposite pairs ±v, v the leading principal
 components of the patches that the layer sees in noise whose amplitude falls as 1/f, as that of
 photographs does (Field, J. Opt. Soc. Am. A 4, 1987). What *every* layer gives is added up in 3×3
-cells, and with the layer's sums s the features are √(s / Σs): unit length, side by side. So they
-depend on no data, and nothing about them has to be agreed on, averaged or kept from anyone.
+cells, and with the layer's sums s the features are √(s / Σs), side by side, the first layer 1.2
+times, the last .8 times as long as the second; of unit length all together. So they depend on no data, and nothing about them has to be agreed on, averaged or kept from anyone.
 
 **Exact.** A projection from sums is the same for any spread of the images only if an image has the
 same features in every batch and at every site. So every number here lies on a grid of powers of two
@@ -48,11 +49,15 @@ COLOUR = 0.35  # how much of their own the channels of noise have, beside what t
 @dataclass(frozen=True)
 class Design:
     """`widths`: filters of each layer, at most; `kernels`: their sides; `cells`: along a side of
-    the map, for each layer."""
+    the map, for each layer; `lengths` of the layers' features; `evened`: which share of the
+    normalisation is each map's own, in halves, beside `floor` of the layer's root mean square."""
 
     widths: tuple[int, ...] = (32, 64, 128)
     kernels: tuple[int, ...] = (5, 3, 3)
     cells: int = 3
+    lengths: tuple[float, ...] = (1.2, 1.0, 0.8)
+    evened: int = 1
+    floor: float = 0.1
 
 
 class NoiseFilters(Encoder):
@@ -71,7 +76,7 @@ class NoiseFilters(Encoder):
                 f"encoder noise-filters needs images of side {least} or more, not {side}"
             )
         super().__init__(nn.Identity(), width)
-        self.cells, self.shrink, self.depth = design.cells, shrink, len(layers)
+        self.design, self.shrink, self.depth = design, shrink, len(layers)
         for number, layer in enumerate(layers):
             self.register_buffer(f"filters_{number}", layer.clone())
 
@@ -83,11 +88,11 @@ class NoiseFilters(Encoder):
 
     def _features(self, images: Tensor) -> Tensor:
         maps = whole_pixels(images, self.shrink).contiguous(memory_format=torch.channels_last)
-        layers = []
-        for number in range(self.depth):
-            maps = layer_of(maps, self.get_buffer(f"filters_{number}"))
-            layers.append(relative(cell_sums(maps, self.cells)))
-        h = torch.cat(layers, dim=1) * len(layers) ** -0.5
+        layers, lengths = [], self.design.lengths[: self.depth]
+        for number, length in enumerate(lengths):
+            maps = layer_of(maps, self.get_buffer(f"filters_{number}"), self.design)
+            layers.append(relative(cell_sums(maps, self.design.cells)) * (length / norm(lengths)))
+        h = torch.cat(layers, dim=1)
         cut: Tensor = (h / FEATURE_STEP).floor() * FEATURE_STEP
         return cut.float()
 
@@ -101,18 +106,31 @@ def whole_pixels(images: Tensor, shrink: int) -> Tensor:
     return pixels - 128
 
 
-def layer_of(maps: Tensor, filters: Tensor) -> Tensor:
+def norm(lengths: Sequence[float]) -> float:
+    """Of all layers' features together."""
+    return math.sqrt(sum(length**2 for length in lengths))
+
+
+def layer_of(maps: Tensor, filters: Tensor, design: Design) -> Tensor:
     """One layer: `maps` (N, C, H, W) -> (N, 2P, H/2, W/2) for P `filters` v, first those of all v,
     then those of all -v."""
     responses = convolved(maps, filters)
-    count = responses[0].numel()
     # Of v and -v together the mean is 0, and the mean square that of v alone.
-    norm = torch.linalg.vector_norm(responses, dim=(1, 2, 3), keepdim=True, dtype=torch.float64)
-    scale = 1 / (norm / math.sqrt(count)).clamp_min(FLAT)
+    whole = root_mean_square(responses, (1, 2, 3)).clamp_min(FLAT)
+    own = root_mean_square(responses, (2, 3)) + design.floor * whole
+    scale = 1 / (whole.sqrt() ** (2 - design.evened) * own.sqrt() ** design.evened)
     steps = responses.mul_(scale.float()).mul_(1 / STEP).round_().mul_(STEP).clamp_(-MOST, MOST)
     of_both = F.avg_pool2d(steps, 2)
     of_v = F.avg_pool2d(steps.clamp_min_(0), 2)
     return torch.cat([of_v, of_v - of_both], dim=1)  # max(0, -x) = max(0, x) - x
+
+
+def root_mean_square(maps: Tensor, dims: tuple[int, ...]) -> Tensor:
+    """Over `dims`, which stay, float64: from an exact sum of squares."""
+    count = math.prod(maps.shape[dim] for dim in dims)
+    length = torch.linalg.vector_norm(maps, dim=dims, keepdim=True, dtype=torch.float64)
+    root: Tensor = length / math.sqrt(count)
+    return root
 
 
 def convolved(maps: Tensor, filters: Tensor) -> Tensor:
@@ -165,7 +183,7 @@ def filters(channels: int, design: Design) -> Sequence[Tensor]:
         step = FILTER_STEP if number else PIXEL_STEP
         rounded = (v / step).round() * step + 0.0  # of two zeros the one without a sign
         found.append(rounded.float().unflatten(1, (-1, kernel, kernel)))
-        maps = layer_of(maps, found[-1])
+        maps = layer_of(maps, found[-1], design)
     return tuple(found)
 
 
