@@ -8,6 +8,7 @@ from collections.abc import Callable
 from dataclasses import replace
 
 import torch
+from torch import Tensor
 
 from client.dataset import LEAST, SiteImages
 from client.storage.exclusions import Exclusions, Mark
@@ -24,7 +25,8 @@ Source = Callable[[Preparation], ImageData]
 class Holdings:
     """What a site holds. `data`: as it has joined, in the form that holds where a plan says
     nothing; `source`: reads the same files in another. Without one `data` itself is scaled and
-    recoloured. `exclusions`: what the site has taken back, looked at anew for each message."""
+    recoloured. `exclusions`: what the site has taken back, looked at anew for each message;
+    `forgotten`: such images, of a site without a list."""
 
     def __init__(
         self,
@@ -33,11 +35,13 @@ class Holdings:
         device: torch.device,
         source: Source | None = None,
         exclusions: Exclusions | None = None,
+        forgotten: ImageData | None = None,
     ) -> None:
         self._site = site
         self._device = device
         self._source = source or _shaping(data)
         self._exclusions = exclusions
+        self._forgotten = forgotten
         self._own = _form(data)
         self._from_files = data.account is not None
         self._count = len(data.images)
@@ -61,6 +65,16 @@ class Holdings:
             held = self._held = self._left_in(held.data)
             self._mark = mark
         return held
+
+    def taken_back(self, plan: Plan) -> Tensor:
+        """The images (m, C, H, W) uint8 that were taken back and that the site lets be unlearned,
+        as `plan` wants them; read for that alone, and not kept."""
+        wanted, found = self._wanted(plan), self._forgotten
+        if self._exclusions is not None:
+            found = self._exclusions.unlearnable_in(self._source(wanted))
+        if found is None:
+            return torch.empty(0, wanted.channels, wanted.side, wanted.side, dtype=torch.uint8)
+        return torch.from_numpy(found.shaped(wanted.channels, wanted.side).images)
 
     def _may_stay(self, mark: Mark) -> bool:
         """Whether nothing has been let in again since the images were read."""

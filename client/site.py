@@ -62,10 +62,11 @@ def open_site(
     min_count: int = 1,
     source: Source | None = None,
     exclusions: Exclusions | None = None,
+    forgotten: ImageData | None = None,
 ) -> Site:
     """The site called `name` with its images, what reads them in another form, and what it has
-    taken back of them; states, assignments and ledger in `folder`."""
-    trainer = Trainer(name, data, folder, workshop, min_count, source, exclusions)
+    taken back of them (a list of it, or the images); states, assignments and ledger in `folder`."""
+    trainer = Trainer(name, data, folder, workshop, min_count, source, exclusions, forgotten)
     return Site(trainer, folder / "left.jsonl")
 
 

@@ -25,7 +25,7 @@ from client.validation import check_parts, check_round, run_folder
 from client.workbench import Workshop
 from common.config.options import Plan
 from common.data import ImageData
-from common.protocol.declaration import Brings, Needs
+from common.protocol.declaration import Asks, Brings, Needs
 from common.protocol.messages import NOT_TAKEN, Instruction, Reply
 from common.utils.errors import plain
 
@@ -38,7 +38,7 @@ class Trainer:
     `data`: the site's images, which never leave it; `source`: reads them anew where a plan wants
     another form; `folder`: where its states and cluster assignments go; `min_count`: the site's own
     bound, below which it sends no centroid, count or sum of a cluster, whatever a plan says;
-    `exclusions`: what the site has taken back.
+    `exclusions`: what the site has taken back; `forgotten`: the same of a site without such a list.
     """
 
     def __init__(
@@ -50,9 +50,10 @@ class Trainer:
         min_count: int = 1,
         source: Source | None = None,
         exclusions: Exclusions | None = None,
+        forgotten: ImageData | None = None,
     ) -> None:
         self.site = site
-        self.holdings = Holdings(site, data, workshop.device, source, exclusions)
+        self.holdings = Holdings(site, data, workshop.device, source, exclusions, forgotten)
         self.folder = folder
         self.workshop = workshop
         self.min_count = min_count
@@ -96,6 +97,7 @@ class Trainer:
             store=store,
             memory=self.memory,
             kept=self.kept,
+            forgotten=self.holdings.taken_back(plan) if exchange.asks is Asks.TAKING else None,
             min_count=max(plan.min_count, self.min_count),
         )
         reply = TASKS[instruction.kind](task)

@@ -12,7 +12,7 @@ from client.storage.exclusions import FILE
 from client.workbench import Workbench
 from common.objectives.base import Objective
 from common.objectives.pooled import Pooled
-from common.protocol.declaration import Brings, Given, Needs, When
+from common.protocol.declaration import Asks, Brings, Given, Needs, When
 from common.protocol.exchanges import MOST_SENT
 from common.protocol.messages import ALL, MOST_CLASSES, Instruction
 from common.solvers.base import statistics_of, width_of
@@ -71,6 +71,8 @@ def check_parts(instruction: Instruction, bench: Workbench) -> None:
     _check_centroids(instruction, width)
     if instruction.learned and instruction.exchange.when is not When.FINISHED:
         raise UserError(f"{instruction.kind}: it brings what only the end of a run does")
+    if instruction.unlearning and instruction.exchange.asks is not Asks.TAKING:
+        raise UserError(f"{instruction.kind}: it brings what only unlearn does")
     if instruction.probe is not None:
         fitting = (width + 1, len(instruction.classes))
         if instruction.probe.shape != fitting:

@@ -37,6 +37,7 @@ from server.run.folder import RunFolder, timestamp
 from server.run.progress import JOIN, Progress
 from server.settling import settle_clusters, settle_window
 from server.strategy import CoveyStrategy
+from server.unlearning import unlearn
 
 LOG = logging.getLogger(__name__)
 LOG_FILE = "run.log"
@@ -119,6 +120,9 @@ def _run(grid: Grid, plan: Plan, folder: RunFolder, engine: str) -> None:
     if long:
         warn(long)
     strategy.summary()
+    if forgetting is not None:
+        taking = forgetting.images.keys() - set(forgetting.gone)
+        unlearn(strategy, grid, forgetting.method, forgetting.parameters, taking)
     strategy.run(grid)
     later = read_follow_up(folder.path)
     is_new = answer(later, strategy, grid) if later else True

@@ -24,10 +24,12 @@ Mark = tuple[int, int, int] | None
 
 @dataclass(frozen=True)
 class Withdrawal:
-    """When an image was taken back, and how it was chosen."""
+    """When an image was taken back, and how it was chosen; `unlearn`: whether it may be used once
+    more, to be unlearned."""
 
     time: str
     why: str
+    unlearn: bool = False
 
 
 @dataclass(frozen=True)
@@ -63,21 +65,34 @@ class Exclusions:
             read = [json.loads(line) for line in lines]
             return {
                 Identity(str(each["digest"]), int(each["size"])): Withdrawal(
-                    str(each["time"]), str(each["why"])
+                    str(each["time"]), str(each["why"]), each.get("unlearn") is True
                 )
                 for each in read
             }
         except (ValueError, KeyError, TypeError):
             raise self._damaged() from None
 
-    def add(self, images: Iterable[Identity], why: str) -> int:
-        """Take `images` back; how many of them were not before."""
+    def add(self, images: Iterable[Identity], why: str, unlearn: bool = False) -> int:
+        """Take `images` back, and let those be unlearned where `unlearn` says so; how many of them
+        were not taken back before."""
         known = self.read()
-        now = Withdrawal(time.strftime("%Y-%m-%dT%H:%M:%S%z"), why)
-        new = {each: now for each in images if each not in known}
-        if new:
-            self._write(known | new)
+        now = Withdrawal(time.strftime("%Y-%m-%dT%H:%M:%S%z"), why, unlearn)
+        listed = list(images)
+        new = {each: now for each in listed if each not in known}
+        let = {
+            each: replace(known[each], unlearn=True)
+            for each in listed
+            if unlearn and each in known and not known[each].unlearn
+        }
+        if new or let:
+            self._write(known | let | new)
         return len(new)
+
+    def unlearnable_in(self, data: ImageData) -> ImageData | None:
+        """Those of `data` that were taken back and may be unlearned; None where there are none."""
+        taken = [each for each, how in self.read().items() if how.unlearn]
+        rows = rows_of(self.spec, data.names, taken)
+        return data.subset(rows) if len(rows) else None
 
     def remove(self, images: Collection[Identity]) -> int:
         """Let `images` take part again; how many of them had been taken back."""
@@ -100,7 +115,8 @@ class Exclusions:
         return replace(data.subset(kept), withdrawn=withdrawn, account=account)
 
     def _write(self, images: Mapping[Identity, Withdrawal]) -> None:
-        lines = (json.dumps(asdict(each) | asdict(how)) for each, how in images.items())
+        told = (asdict(each) | asdict(how) for each, how in images.items())
+        lines = (json.dumps({k: v for k, v in one.items() if v is not False}) for one in told)
         write_atomic(self.path, "".join(f"{line}\n" for line in lines).encode(), mode=0o600)
 
     def _damaged(self) -> UserError:

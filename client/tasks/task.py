@@ -33,7 +33,8 @@ class Task:
     `bench`: the model, set up as the message wants it; `data`: the site's images; `state`: what it
     kept from its last round, `store`: where it keeps that; `memory`: its images as embedded for an
     earlier message; `kept`: a fixed encoder's outputs; `min_count`: the fewest images behind what
-    it sends. `seconds`: by phase, as they are spent.
+    it sends. `forgotten` (m, C, H, W) uint8: images that were taken back and may be unlearned, for
+    the exchange that does so and no other. `seconds`: by phase, as they are spent.
     """
 
     instruction: Instruction
@@ -44,6 +45,7 @@ class Task:
     memory: Memory
     kept: FeatureStore
     min_count: int
+    forgotten: Tensor | None = None
     seconds: dict[str, float] = field(default_factory=dict)
 
     @property

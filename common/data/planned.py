@@ -12,6 +12,8 @@ from common.record import follow_up, forgetting
 from common.utils.errors import UserError
 
 PARTITION = "partition.json"
+TAKEN = "taken-back.json"
+"""Of a run by a method that needs them once more: the images that leave, by site."""
 
 
 def planned_data(plan: Plan) -> ImageData:
@@ -45,6 +47,12 @@ def partition_in(folder: Path, plan: Plan, data: ImageData) -> Partition:
     partition = planned_partition(plan, data)
     partition.save(path)
     return partition
+
+
+def taken_in(folder: Path) -> Partition | None:
+    """The images that leave, of a run in `folder` that needs them once more."""
+    path = folder / TAKEN
+    return Partition.load(path) if path.exists() else None
 
 
 def remaining(folder: Path, data: ImageData) -> ImageData:

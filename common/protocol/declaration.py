@@ -27,6 +27,7 @@ class Asks(StrEnum):
 
     ALL = "all"
     SHARE = "participation"  # as many as the plan's option of that name says
+    TAKING = "those that take images back"  # every one of them, or it does not count
 
 
 class When(StrEnum):
@@ -38,6 +39,7 @@ class When(StrEnum):
     ENDING = "a stage ends"
     FINISHED = "the run has ended"
     LATER = "somebody asks, of a finished run"
+    FORGETTING = "images are taken back"
 
 
 class Brings(StrEnum):

@@ -8,7 +8,6 @@ log and the table in docs/design.md come from the declaration.
 
 from common.protocol.declaration import (
     CLASSES,
-    CLASSES_OR_NONE,
     CLUSTERS,
     EPOCHS,
     LANDMARKS,
@@ -16,7 +15,6 @@ from common.protocol.declaration import (
     SENT,
     SETS,
     WIDTH,
-    WIDTH_AND_ONE,
     Asks,
     Behind,
     Brings,
@@ -31,6 +29,7 @@ from common.protocol.declaration import (
 )
 from common.protocol.parts import (
     AFFINITY,
+    CLASS_MOMENTS,
     FACTS,
     GRAM,
     HEAD,
@@ -51,13 +50,7 @@ from common.protocol.parts import (
 )
 from common.record.metric import Metric
 
-__all__ = [
-    "EXCHANGES",
-    "MOST_SENT",
-    "MOST_SETS",
-    "Metric",
-    "declared",
-]  # a metric is what a declaration's figures are
+__all__ = ["EXCHANGES", "MOST_SENT", "MOST_SETS", "Metric", "declared"]  # figures are metrics
 
 MOST_SETS = 64  # of centroids in one step of Lloyd's algorithm
 MOST_SENT = 1 << 14  # centroids in one message, in sets of any sizes
@@ -72,6 +65,17 @@ EXCHANGES = declared(
         needs=Needs.NOTHING,
         tells=FACTS,
         call="query",
+    ),
+    Exchange(
+        kind="unlearn",
+        about="train the model away from images that the site has taken back",
+        doing="unlearning",
+        when=When.FORGETTING,
+        asks=Asks.TAKING,
+        brings=Brings.SHARED,
+        numbers=(IMAGES,),
+        robust=False,
+        call="train",
     ),
     Exchange(
         kind="prepare",
@@ -174,14 +178,7 @@ EXCHANGES = declared(
             HEAD,
             *SPREAD,
             GRAM,
-            Sum(
-                "cross",
-                "class moments",
-                "Σ h by class, for classes with `min-count` images",
-                (WIDTH_AND_ONE, CLASSES_OR_NONE),
-                norm=2**0.5,
-                behind=Behind.MIN_COUNT,
-            ),
+            CLASS_MOMENTS,
         ),
         numbers=(
             SOME_IMAGES,

@@ -54,7 +54,8 @@ class Instruction:
     the server does not take the site into the run. `learned`, with `deliver`: what is known of the
     model beside its numbers (`common/learned/facts.py`). `sets`: how many clusters each set of
     centroids has, or the site's own are to be, where those are not the plan's; `within`: only the
-    images of this cluster of the first set are meant (-1: all).
+    images of this cluster of the first set are meant (-1: all). `unlearning`, with
+    `unlearn`: by which method, as `common/unlearning/` writes it.
     """
 
     kind: Kind
@@ -72,6 +73,7 @@ class Instruction:
     steps: int = 0
     refusal: str = ""
     learned: str = ""
+    unlearning: str = ""
     sets: tuple[int, ...] = ()
     within: int = ALL
 
@@ -109,6 +111,7 @@ class Instruction:
                 "learned": self.learned,
                 "sets": list(self.sets),
                 "within": self.within,
+                "unlearning": self.unlearning,
             }
         )
         _put(record, "groups", self.groups)
@@ -140,6 +143,7 @@ class Instruction:
             learned=records.get(header, "learned", str),
             sets=records.get_numbers(header, "sets"),
             within=records.get(header, "within", int),
+            unlearning=records.get(header, "unlearning", str),
         )
 
 

@@ -5,6 +5,7 @@ h is an embedding of unit length, with a 1 appended where a shape says d+1.
 
 from common.protocol.declaration import (
     CLASSES,
+    CLASSES_OR_NONE,
     CLUSTERS,
     OWN,
     WIDTH,
@@ -123,4 +124,12 @@ AFFINITY = Sum(
 )
 LOSSES = Number(
     "loss.*", "the objective's losses", low=-LARGEST_LOSS, high=LARGEST_LOSS, counts=False
+)
+CLASS_MOMENTS = Sum(
+    "cross",
+    "class moments",
+    "Σ h by class, for classes with `min-count` images",
+    (WIDTH_AND_ONE, CLASSES_OR_NONE),
+    norm=2**0.5,
+    behind=Behind.MIN_COUNT,
 )

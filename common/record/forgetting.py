@@ -8,6 +8,7 @@ from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict, NonNegativeInt
 
+from common.config.given import Scalar
 from common.config.options import Plan
 from common.record.orders import read_note, write_note
 from common.utils.errors import UserError
@@ -22,12 +23,13 @@ class _Part(BaseModel):
 class Forgetting(_Part):
     """A run takes the place of the run `of`, by `method` (`server/forgetting/`). `images`: site ->
     how many were taken back there since that run; `gone`: sites that took part in it, and do not
-    any more."""
+    any more; `parameters`: the method's own."""
 
     of: str
     method: str
     images: dict[str, NonNegativeInt] = {}
     gone: tuple[str, ...] = ()
+    parameters: dict[str, Scalar] = {}
 
     @property
     def counts(self) -> str:

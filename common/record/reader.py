@@ -13,10 +13,10 @@ from typing import Any, TypeVar
 
 from pydantic import BaseModel, ValidationError
 
+from common.record.data_map import DataMap
 from common.record.earlier import Document, event_of_today, run_of_today
 from common.record.schema import (
     EVENT,
-    DataMap,
     DeliveredEvent,
     Event,
     PixelBaseline,
@@ -24,6 +24,7 @@ from common.record.schema import (
     RoundEvent,
     Run,
     StageEvent,
+    UnlearnedEvent,
     WarningEvent,
 )
 from common.utils.errors import UserError, plain
@@ -65,6 +66,11 @@ class RunRecord:
         """The stages that have ended."""
         found = {e.stage: e for e in self.events if isinstance(e, StageEvent)}
         return tuple(found[number] for number in sorted(found))
+
+    @cached_property
+    def unlearned(self) -> tuple[UnlearnedEvent, ...]:
+        """That sites have unlearned what they take back."""
+        return tuple(e for e in self.events if isinstance(e, UnlearnedEvent))
 
     @cached_property
     def delivered(self) -> DeliveredEvent | None:

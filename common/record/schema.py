@@ -10,12 +10,10 @@ from collections.abc import Mapping, Sequence
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import (
-    ConfigDict,
     Field,
     NonNegativeInt,
     PositiveInt,
     TypeAdapter,
-    model_validator,
 )
 
 from common.config.options import Plan
@@ -34,9 +32,9 @@ from common.record.forgetting import Forgetting
 from common.record.later import ChoiceEvent, SplitEvent
 
 __all__ = [
-    "EVENT", "FORMAT", "Change", "ChoiceEvent", "Counts", "DataMap", "DeliveredEvent", "Event",
+    "EVENT", "FORMAT", "Change", "ChoiceEvent", "Counts", "DeliveredEvent", "Event",
     "Figures", "FileCounts", "KeptState", "Number", "PixelBaseline", "ResumedEvent", "RoundEvent",
-    "Run", "SiteFacts", "SplitEvent", "Spread", "StageEvent", "WarningEvent",
+    "Run", "SiteFacts", "SplitEvent", "Spread", "StageEvent", "UnlearnedEvent", "WarningEvent",
 ]  # fmt: skip
 
 
@@ -171,6 +169,19 @@ class StageEvent(_Exchanged):
     table: tuple[Counts, ...] | None = None
 
 
+class UnlearnedEvent(Held):
+    """The sites that take images back have unlearned them, by the method that the run's record
+    names: those that `answered`."""
+
+    event: Literal["unlearned"] = "unlearned"
+
+    @property
+    def text(self) -> str:
+        """In words."""
+        names = ", ".join(self.answered)
+        return f"unlearned at {names}, {self.seconds['total']:.1f} s; trained on by all from here"
+
+
 class DeliveredEvent(Held):
     """The run has ended and its sites receive the model: those that `answered` have it."""
 
@@ -238,6 +249,7 @@ Event = (
     | StageEvent
     | SplitEvent
     | ChoiceEvent
+    | UnlearnedEvent
     | DeliveredEvent
     | WarningEvent
     | ResumedEvent
@@ -251,36 +263,3 @@ class PixelBaseline(Part):
 
     images: PositiveInt
     figures: Figures
-
-
-Address = Annotated[str, Field(pattern=r"^data:image/(png|webp);base64,[A-Za-z0-9+/=]*$")]
-
-
-class DataMap(Part):
-    """`map.json`: images as points in the plane, of a local federation alone; their clusters, and
-    their classes where there are labels. `images`: how many; `central`: by cluster, pictures
-    nearest to its centre, as `data:` addresses."""
-
-    model_config = ConfigDict(populate_by_name=True)
-
-    method: str
-    images: NonNegativeInt
-    x: tuple[Number, ...]
-    y: tuple[Number, ...]
-    cluster: Counts
-    classes: Counts | None = Field(default=None, alias="class")
-    central: tuple[tuple[Address, ...], ...] = ()
-
-    @model_validator(mode="after")
-    def _of_one_length(self) -> Self:
-        if not all(
-            len(column) == self.images
-            for column in (self.x, self.y, self.cluster, self.classes)
-            if column is not None
-        ):
-            raise ValueError("its columns are not of one length")
-        return self
-
-    def to_json(self) -> str:
-        """As the file has it."""
-        return self.model_dump_json(by_alias=True)

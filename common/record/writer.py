@@ -5,8 +5,9 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+from common.record.data_map import DataMap
 from common.record.reader import EVENTS, MAP, PIXELS, SETTINGS, Damaged, lines
-from common.record.schema import DataMap, Event, PixelBaseline, Run
+from common.record.schema import Event, PixelBaseline, Run
 from common.utils.files import append_line, write_atomic
 
 

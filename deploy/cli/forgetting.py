@@ -53,7 +53,9 @@ def forget_command(
         str,
         typer.Option(
             help=about(
-                "of a recipe that trains: exact-sums, fine-tune, not or retrain",
+                "of a recipe that trains: exact-sums, fine-tune, not, rollback, retrain; with the "
+                "images once more, at their site: gradient-ascent, contrastive-unlearning, "
+                "alignment-calibration",
                 default="exact-sums; of a recipe that trains nothing all is exact",
             ),
             metavar="METHOD",
@@ -185,6 +187,14 @@ def client_forget_command(
     ] = "",
     folder: SiteFolderOption = None,
     data: DataOption = "",
+    unlearn: Annotated[
+        bool,
+        typer.Option(
+            "--may-unlearn",
+            help="they may be used once more, here, by a method that unlearns them (covey forget "
+            "--method)",
+        ),
+    ] = False,
     yes: YesOption = False,
 ) -> None:
     """Take images back: they are in no run any more."""
@@ -192,9 +202,9 @@ def client_forget_command(
     from deploy.site.withdrawing import to_forget  # noqa: PLC0415
 
     wish = _wish(files, listed, cluster, everything)
-    withdrawing = to_forget(pick_folder(folder), wish, run, data)
+    withdrawing = to_forget(pick_folder(folder), wish, run, data, unlearn)
     confirm(withdrawing.lines(), yes)
-    new = withdrawing.exclusions.add(withdrawing.images, withdrawing.why)
+    new = withdrawing.exclusions.add(withdrawing.images, withdrawing.why, unlearn)
     say(f"asked: {new:,} images are in no run from the next message on")
     say(f"noted by digest in {withdrawing.exclusions.path}; covey client remember lets them in")
     say("what was learned with them before: ask the coordinator for `covey forget RUN`")

@@ -21,6 +21,7 @@ from client.app import build_app
 from client.site import Site, open_site
 from client.workbench import Workshop
 from common.data import ImageData
+from common.data.images import Indices
 from common.data.partition import Partition
 
 RUN_ID = 1
@@ -130,11 +131,20 @@ def grid_of(sites: Iterable[Site]) -> InProcessGrid:
     return InProcessGrid({site.trainer.site: app_of(site) for site in sites})
 
 
-def sites_of(data: ImageData, partition: Partition, folder: Path, workshop: Workshop) -> list[Site]:
+def sites_of(
+    data: ImageData,
+    partition: Partition,
+    folder: Path,
+    workshop: Workshop,
+    taken: Partition | None = None,
+) -> list[Site]:
     """The sites of a simulated federation that have images; all share one workshop, so one model is
-    in memory."""
-    return [
-        open_site(f"site-{i}", data.subset(part), folder / f"site-{i}", workshop)
-        for i, part in enumerate(partition.sites)
-        if len(part)
-    ]
+    in memory. `taken`: images that they have taken back, and let be unlearned."""
+
+    def site(index: int, part: Indices) -> Site:
+        forgotten = data.subset(taken.sites[index]) if taken else None
+        name = f"site-{index}"
+        own = data.subset(part)
+        return open_site(name, own, folder / name, workshop, forgotten=forgotten)
+
+    return [site(index, part) for index, part in enumerate(partition.sites) if len(part)]

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from client.workbench import Workshop, pick_device
 from common.config.options import Plan
-from common.data.planned import partition_in, planned_data
+from common.data.planned import partition_in, planned_data, taken_in
 from common.record.schema import Event
 from deploy.engines.in_process import grid_of, sites_of
 from server.app import run
@@ -30,7 +30,7 @@ def simulate(
     for line in data.account.lines() if data.account else ():
         say(line)
     partition = partition_in(folder, plan, data)
-    grid = grid_of(sites_of(data, partition, folder / "sites", workshop))
+    grid = grid_of(sites_of(data, partition, folder / "sites", workshop, taken_in(folder)))
     run_folder = RunFolder(folder, watch)
     with run_folder.held():
         run(grid, plan, run_folder, "in-process")

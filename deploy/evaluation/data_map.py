@@ -20,7 +20,7 @@ from common.clustering.kmeans import kmeans
 from common.data import ImageData
 from common.data.planned import planned_data, remaining
 from common.record import writer
-from common.record.schema import DataMap
+from common.record.data_map import DataMap
 from common.utils import seeds
 from common.utils.seeds import derive_seed
 from deploy.evaluation.trained import Trained, load_trained

@@ -15,7 +15,7 @@ from common.config.options import Plan
 from common.data import ImageData
 from common.data.images import Indices
 from common.data.partition import Partition
-from common.data.planned import PARTITION, planned_data
+from common.data.planned import PARTITION, TAKEN, planned_data
 from common.record.forgetting import FILE, Forgetting, Order, write_order
 from common.record.reader import has_run, read_settings
 from common.utils.errors import UserError, unknown
@@ -41,7 +41,8 @@ from server.run.folder import Checkpoint, RunFolder
 
 @dataclass(frozen=True)
 class Forgotten:
-    """What is to be done, before anything is: the run that is made, how, and in whose place."""
+    """What is to be done, before anything is: the run that is made, how, and in whose place.
+    `taken`: the images that leave, where the method needs them once more."""
 
     earlier: Earlier
     folder: Path
@@ -49,6 +50,7 @@ class Forgotten:
     partition: Partition
     start: Checkpoint | None
     begun: bool
+    taken: Partition | None = None
 
     def write_order(self, path: Path) -> None:
         """What the new folder is for, as a file in it."""
@@ -107,13 +109,16 @@ def plan_without(
     taken = {f"site-{i}": (len(had) - len(has), len(has)) for i, (had, has) in pairs if len(had)}
     images = {name: count for name, (count, _) in taken.items() if count}
     gone = tuple(name for name, (_, has) in taken.items() if not has)
-    forgetting = Forgetting(of=earlier.run.id, method=called, images=images, gone=gone)
+    forgetting = Forgetting(
+        of=earlier.run.id, method=called, images=images, gone=gone, parameters=how.parameters()
+    )
     key = hashlib.sha256(f"{called}/{partition.hash}".encode()).hexdigest()[:16]
     folder, begun = place_for(earlier, key)
     model = GlobalModel(plan, data.channels, data.side)
-    start = how.start(plan, earlier.past(images.keys()), model)
+    start = how.start(plan, earlier.past(images.keys(), gone), model)
     order = Order(plan=plan, forgetting=forgetting, key=key)
-    return Forgotten(earlier, folder, order, partition, start, begun)
+    wanted = _taken(before, left) if how.at_site else None
+    return Forgotten(earlier, folder, order, partition, start, begun, wanted)
 
 
 def forget_here(forgotten: Forgotten, console: Console) -> Path:
@@ -122,10 +127,13 @@ def forget_here(forgotten: Forgotten, console: Console) -> Path:
     with earlier.held():
         if not forgotten.begun:
             fill = {PARTITION: forgotten.partition.save, FILE: forgotten.write_order}
+            if forgotten.taken is not None:
+                fill[TAKEN] = forgotten.taken.save
             make(folder, forgotten.start, fill)
         plan = RunFolder(folder).plan()
         if not has_run(folder) or read_settings(folder).status != "finished":
             _carry_out(plan, folder, console)
+        (folder / TAKEN).unlink(missing_ok=True)  # whose images these were is nobody's any more
         supersede(earlier, folder)
     return folder
 
@@ -139,6 +147,13 @@ def _carry_out(plan: Plan, folder: Path, console: Console) -> None:
         unmake(folder)
         raise
     write_report(folder)
+
+
+def _taken(before: Partition, left: tuple[Indices, ...]) -> Partition:
+    """The images that leave, by site."""
+    pairs = zip(before.sites, left, strict=True)
+    rows = tuple(np.setdiff1d(had, has) for had, has in pairs)
+    return Partition(before.spec, before.seed, rows)
 
 
 def _index(site: str, partition: Partition) -> int:

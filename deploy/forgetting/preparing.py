@@ -36,9 +36,10 @@ class Earlier:
     run: Run
     reached: Checkpoint
 
-    def past(self, sites: Collection[str]) -> Past:
-        """What it has left, for a method by which these `sites` take images back."""
-        return Past(self.run, self.reached, RunFolder(self.folder).kept, sites)
+    def past(self, sites: Collection[str], gone: tuple[str, ...]) -> Past:
+        """What it has left, for a method by which these `sites` take images back, and those that
+        are `gone` all of them."""
+        return Past(self.run, self.reached, RunFolder(self.folder).kept, sites, gone)
 
     def held(self) -> AbstractContextManager[None]:
         """Inside, nobody else forgets in this run."""

@@ -77,15 +77,20 @@ def plan_served(run: Path, site: str, everything: bool, method: str = "") -> Ask
     shape = RunFolder(earlier.folder).shape()
     if shape is None:
         raise UserError(f"{earlier.folder} does not say what its sites' images look like")
-    past = earlier.past((site,))
-    start = how.start(plan, past, GlobalModel(plan, *shape))
     key = hashlib.sha256(f"{called}/{site}/{everything}".encode()).hexdigest()[:16]
     folder, begun = place_for(earlier, key)
     gone = (site,) if everything else ()
+    start = how.start(plan, earlier.past((site,), gone), GlobalModel(plan, *shape))
     images = {site: known[site].examples} if everything else {}
     order = Order(
         plan=plan,
-        forgetting=Forgetting(of=earlier.run.id, method=called, images=images, gone=gone),
+        forgetting=Forgetting(
+            of=earlier.run.id,
+            method=called,
+            images=images,
+            gone=gone,
+            parameters=how.parameters(),
+        ),
         key=key,
         asked=site,
         sites=asked,

@@ -24,13 +24,15 @@ from deploy.site.folder import SiteFolder
 @dataclass(frozen=True)
 class Withdrawing:
     """What is to be taken back, or let in again, before it is: so many `images`, of which `known`
-    had been taken back before; `left`: how many images of the data take part then."""
+    had been taken back before; `left`: how many images of the data take part then; `unlearn`:
+    whether they may be used once more, to be unlearned."""
 
     exclusions: Exclusions
     images: frozenset[Identity]
     known: int
     left: int
     why: str
+    unlearn: bool = False
 
     def lines(self) -> list[str]:
         """In words, of taking back."""
@@ -39,14 +41,19 @@ class Withdrawing:
         told.append(f"{self.left:,} images take part in runs from then on")
         if self.left < LEAST:
             told[-1] = "the site takes part in no run from then on (covey client leave ends it)"
+        if self.unlearn:
+            told.append("they may be used once more, here, to take the network away from them")
         return told
 
 
-def to_forget(home: SiteFolder, wish: Wish, run: str = "", data: str = "") -> Withdrawing:
+def to_forget(
+    home: SiteFolder, wish: Wish, run: str = "", data: str = "", unlearn: bool = False
+) -> Withdrawing:
     """What taking `wish` back would do; nothing is changed. `run`: whose clusters are meant (the
     one that the site has received a model of last); `data`: what the site has joined with, where
-    it has not yet. `UserError` for a file that is not of the site's data, a cluster that there is
-    not, what has been taken back before, and where too few would be left."""
+    it has not yet; `unlearn`: let them be used once more, to be unlearned. `UserError` for a file
+    that is not of the site's data, a cluster that there is not, what has been taken back before,
+    and where too few would be left."""
     spec = data or spec_of(home)
     why = "name"
     every = names_of(spec)
@@ -61,8 +68,9 @@ def to_forget(home: SiteFolder, wish: Wish, run: str = "", data: str = "") -> Wi
     names = _names(spec, chosen, every)
     images = frozenset(identities(spec, names))
     exclusions = Exclusions(home.path, spec)
-    taken = exclusions.read().keys()
-    if images <= taken:
+    listed = exclusions.read()
+    taken = listed.keys()
+    if images <= taken and not (unlearn and any(not listed[each].unlearn for each in images)):
         raise UserError(f"nothing to do: these {len(images):,} images have been taken back before")
     gone = images | taken
     left = sum(each not in gone for each in identities(spec, every))
@@ -71,7 +79,7 @@ def to_forget(home: SiteFolder, wish: Wish, run: str = "", data: str = "") -> Wi
             f"{left} of the site's {len(every):,} images would be left, too few to take part with: "
             "--all takes back all of them"
         )
-    return Withdrawing(exclusions, images, len(images & taken), left, why)
+    return Withdrawing(exclusions, images, len(images & taken), left, why, unlearn)
 
 
 def to_remember(home: SiteFolder, wish: Wish, data: str = "") -> frozenset[Identity]:

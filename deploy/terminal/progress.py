@@ -20,6 +20,7 @@ from common.record.schema import (
     RoundEvent,
     SplitEvent,
     StageEvent,
+    UnlearnedEvent,
     WarningEvent,
 )
 from common.record.stages import worse
@@ -50,7 +51,7 @@ def show_event(console: Console, event: Event | Damaged, rounds: int) -> None:
             _show_choice(console, event)
         case SplitEvent():
             console.print(escape(event.text), highlight=False)
-        case DeliveredEvent():
+        case DeliveredEvent() | UnlearnedEvent():
             console.print(f"[dim]{escape(printable(event.text))}[/]", highlight=False)
         case WarningEvent() | ResumedEvent() | Damaged():
             said = escape(printable(event.text))

@@ -36,7 +36,8 @@ LOOK = 1.0  # seconds between two looks whether sites are back
 class Question:
     """What is asked in training round `number`, or after it; `centroids` instead of the state's;
     `step` 1, 2, ... of a sequence of exchanges; `learned`: what `deliver` says of the model;
-    `sets`: sizes of sets that are not the plan's, `within`: the one cluster that is meant."""
+    `sets`: sizes of sets that are not the plan's, `within`: the one cluster that is meant;
+    `unlearning`: what `unlearn` does with the model, at these `sites`."""
 
     kind: Kind
     number: int
@@ -46,6 +47,8 @@ class Question:
     learned: str = ""
     sets: tuple[int, ...] = ()
     within: int = ALL
+    unlearning: str = ""
+    sites: frozenset[str] = frozenset()
 
 
 class Asking:
@@ -148,25 +151,32 @@ class Asking:
         end = time.monotonic() + self._plan.deadline
         warned = False
         while True:
-            there = len(self._roster.refresh())
-            wanted, least = self._wanted(question.kind, there)
+            online = self._roster.refresh()
+            there = len(question.sites & online.keys() if question.sites else online)
+            wanted, least = self._wanted(question, there)
             if min(there, wanted) >= least or time.monotonic() >= end:
                 return
             if not warned:
                 warned = True
+                away = ", ".join(sorted(question.sites - online.keys()))
+                few = f"{there} sites are there, too few for the quorum {self._plan.quorum:g}"
+                why = f"what {away} has taken back can be unlearned there alone" if away else few
                 self._warn(
-                    f"round {question.number}: {there} sites are there, too few for the quorum "
-                    f"{self._plan.quorum:g}: waiting up to {self._plan.deadline:g} s for more",
+                    f"round {question.number}: {why}: waiting up to {self._plan.deadline:g} s for "
+                    f"{away or 'more'}",
                     question.number,
                 )
                 self._progress.begin(Progress(WAIT))
             self._progress.count(there, math.ceil(least))
             self._roster.wait(LOOK)
 
-    def _wanted(self, kind: Kind, there: int) -> tuple[int, float]:
+    def _wanted(self, question: Question, there: int) -> tuple[int, float]:
         """With so many sites there: the answers that are wanted, and the quorum of them. Sites that
-        were to be there and are not count."""
-        share = self._plan.share if EXCHANGES[kind].asks is Asks.SHARE else int
+        were to be there and are not count. Of those that take images back all are needed."""
+        asks = EXCHANGES[question.kind].asks
+        if asks is Asks.TAKING:
+            return len(question.sites), float(len(question.sites))
+        share = self._plan.share if asks is Asks.SHARE else int
         expected = max(there, self._plan.expected_sites)
         return share(there), max(1.0, self._plan.quorum * share(expected))
 
@@ -175,10 +185,12 @@ class Asking:
         kind, stage = question.kind, state.closed
         online = self._roster.refresh()
         names = sorted(online)
-        wanted, least = self._wanted(kind, len(names))
+        wanted, least = self._wanted(question, len(names))
         if EXCHANGES[kind].asks is Asks.SHARE:
             step = 0 if EXCHANGES[kind].in_a_round else question.step
             names = self._roster.choose(question.number, names, step)
+        elif EXCHANGES[kind].asks is Asks.TAKING:
+            names = [name for name in names if name in question.sites]
         layout = self._model.layout(stage)
         asked = Instruction(
             kind=kind,
@@ -196,6 +208,7 @@ class Asking:
             learned=question.learned,
             sets=question.sets,
             within=question.within,
+            unlearning=question.unlearning,
         )
         width = self._model.width(stage, asked.asked)
         asked = replace(asked, centroids=question.centroids or of_width(state.centroids, width))

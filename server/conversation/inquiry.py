@@ -63,7 +63,10 @@ class Inquiry:
         self._defence = Defence.of(stage, asked.plan.byzantine)
         self.measured = Measurements(asked.clusters, len(asked.classes), whom.images, self._defence)
         brings, rule = asked.exchange.brings, stage.aggregation
-        ruled = brings is Brings.SHARED or (brings is Brings.PREPARED and rule in ROBUST)
+        in_a_round = asked.exchange.in_a_round
+        ruled = (brings is Brings.SHARED and in_a_round) or (
+            brings is Brings.PREPARED and rule in ROBUST
+        )
         self.update: Aggregation = aggregation(
             rule if ruled else "mean",
             expected.layout,
@@ -149,9 +152,10 @@ class Inquiry:
         Those are all, where they have their embeddings by this model, and all but what was
         prepared, where they have prepared it."""
         prepared, brings = self._expected.prepared, self.asked.exchange.brings
+        trained = self.asked.exchange.in_a_round and brings in (Brings.SHARED, Brings.GRADIENT)
         if self.asked.exchange.after:
             groups: Groups = {}
-        elif prepared and (brings in (Brings.SHARED, Brings.GRADIENT) or self.asked.step > 1):
+        elif prepared and (trained or self.asked.step > 1):
             sent = self.asked.groups.items()
             groups = {name: array for name, array in sent if module_of(name) == prepared}
         else:

@@ -6,7 +6,9 @@ A recipe without training has one: everything anew from what is left, which is e
 from collections.abc import Mapping
 
 from common.config.options import Plan
+from common.unlearning import UNLEARNING
 from common.utils.errors import UserError, unknown
+from server.forgetting.at_site import AtSite
 from server.forgetting.exact_sums import ExactSums
 from server.forgetting.fine_tune import FineTune
 from server.forgetting.method import Method, trains
@@ -15,7 +17,15 @@ from server.forgetting.retrain import Retrain
 from server.forgetting.rollback import Rollback
 
 METHODS: Mapping[str, Method] = {
-    each.name: each for each in (ExactSums(), FineTune(), Negate(), Rollback(), Retrain())
+    each.name: each
+    for each in (
+        ExactSums(),
+        FineTune(),
+        Negate(),
+        Rollback(),
+        Retrain(),
+        *map(AtSite, UNLEARNING.values()),
+    )
 }
 EXACT = "exact"
 """What a method is called in the record of a recipe without training."""

@@ -8,6 +8,7 @@ from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from typing import ClassVar
 
+from common.config.given import Scalar
 from common.config.options import Plan
 from common.record.schema import KeptState, Run
 from common.utils.errors import UserError
@@ -18,29 +19,37 @@ from server.run.folder import Checkpoint
 @dataclass(frozen=True)
 class Past:
     """What the earlier run has left: its record, the state that it has `reached`, what `read`s
-    those that it has kept on its way; and the `sites` that take images back."""
+    those that it has kept on its way; the `sites` that take images back, and those that are `gone`
+    with all of them."""
 
     run: Run
     reached: Checkpoint
     read: Callable[[KeptState], Checkpoint]
     sites: Collection[str]
+    gone: tuple[str, ...] = ()
 
 
 class Method(ABC):
     """One method. `name`: on the command line and in the record; `title`: a line about it;
     `exact`: whether nothing of the images is in what comes out; `before_the_site`: whether it goes
-    back to before the sites came, so that those whose images leave must be known beforehand."""
+    back to before the sites came, so that those whose images leave must be known beforehand;
+    `at_site`: whether it needs the images once more, where they are."""
 
-    name: ClassVar[str]
-    title: ClassVar[str]
+    name: str
+    title: str
     exact: ClassVar[bool] = False
     before_the_site: ClassVar[bool] = False
+    at_site: ClassVar[bool] = False
 
     @abstractmethod
     def start(self, plan: Plan, past: Past, model: GlobalModel) -> Checkpoint | None:
         """The state from which `plan` goes on over the images that are left; None: from the
         beginning. `past`: of the earlier run, which has ended; `model`: the plan's. `UserError`
         where the method cannot forget in such a run."""
+
+    def parameters(self) -> dict[str, Scalar]:
+        """The method's own, every one written out."""
+        return {}
 
 
 def trains(plan: Plan) -> bool:

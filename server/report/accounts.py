@@ -131,12 +131,14 @@ def _counted(record: RunRecord) -> str:
 def total_bytes(record: RunRecord) -> float:
     """Bytes of all rounds and stage ends, and of the model's way to the sites, both ways."""
     given = [e for e in record.events if isinstance(e, DeliveredEvent)]
-    return sum(e.bytes_down + e.bytes_up for e in (*record.rounds, *record.stages, *given))
+    held = (*record.rounds, *record.stages, *record.unlearned, *given)
+    return sum(e.bytes_down + e.bytes_up for e in held)
 
 
 def total_seconds(record: RunRecord) -> float:
-    """Wall time of all rounds and stage ends at the server."""
-    return sum(_positive(e.seconds.get("total")) for e in (*record.rounds, *record.stages))
+    """Wall time of all rounds and stage ends at the server, and of unlearning."""
+    held = (*record.rounds, *record.stages, *record.unlearned)
+    return sum(_positive(e.seconds.get("total")) for e in held)
 
 
 def _positive(value: Any) -> float:

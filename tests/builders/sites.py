@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+import numpy as np
 import torch
 
 from client.site import Site, open_site
@@ -18,8 +19,10 @@ CLASSES = tuple("0123456789")
 
 
 def trainer(folder: Path, images: int = 100, device: torch.device = CPU) -> Trainer:
-    """The trainer of a site called `ward` with so many digits."""
-    return Trainer("ward", load("digits", images=images), folder, Workshop(device))
+    """The trainer of a site called `ward` with so many digits, which has taken others back."""
+    forgotten = load("digits", images=images + 10).subset(np.arange(images, images + 10))
+    own = load("digits", images=images)
+    return Trainer("ward", own, folder, Workshop(device), forgotten=forgotten)
 
 
 def site(folder: Path, images: int = 60) -> Site:

@@ -21,6 +21,7 @@ from common.protocol.exchanges import EXCHANGES
 from common.protocol.messages import Instruction, Reply, decode, encode
 from common.record.reader import RunRecord
 from common.stages import build_stage
+from common.unlearning import build_unlearning, from_text, to_text
 from common.utils.errors import UserError, plain
 from server.conversation.guard import limited_memory
 from tests.builders.records import a_run
@@ -52,6 +53,7 @@ SYNCHRONOUS = {
     "synchronous": True,
     "normalisation": "layer",
 }
+UNLEARN = to_text(build_unlearning("contrastive-unlearning", {}))
 PREPARED = "train, prepared"  # what was prepared alone: the rest came before
 KINDS = sorted([*EXCHANGES, PREPARED], key=("prepare", PREPARED).__contains__)
 CHANGES = ("os.mkdir", "os.rename", "os.remove", "os.rmdir", "os.symlink", "os.link", "os.chmod")
@@ -140,6 +142,8 @@ def untrained(task):
         task.local_round("train")
     if task.instruction.kind == "deliver":
         checked_facts(task)
+    if task.instruction.kind == "unlearn":
+        from_text(task.instruction.unlearning)
     return Reply(task.instruction.kind, task.data.site, task.instruction.round)
 
 
@@ -185,6 +189,7 @@ def instruction(kind):
         learned=learned,
         sets=(4, 3, 3) if kind == "weigh" else (),
         within=2 if kind == "weigh" else -1,
+        unlearning=UNLEARN if kind == "unlearn" else "",
     )
 
 

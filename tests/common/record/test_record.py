@@ -9,11 +9,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from common.record.data_map import DataMap
 from common.record.metrics import FIGURES, METRICS
 from common.record.reader import EVENTS, MAP, SETTINGS, Damaged, Follower, read_run, read_settings
 from common.record.schema import (
     Change,
-    DataMap,
     ResumedEvent,
     Spread,
     StageEvent,
