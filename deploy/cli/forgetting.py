@@ -1,6 +1,7 @@
 """`covey forget`, `covey client forget` and `remember`: data taken back; the work is imported when
 it is asked for."""
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -36,7 +37,7 @@ def forget_command(
     site: Annotated[
         str,
         typer.Option(help="the site that takes images back", metavar="NAME", show_default=False),
-    ],
+    ] = "",
     files: Annotated[
         Path | None,
         typer.Option(
@@ -77,6 +78,12 @@ def forget_command(
             "--audit", help="then test whether it has forgotten, by runs without the images"
         ),
     ] = False,
+    remove: Annotated[
+        bool,
+        typer.Option(
+            "--delete", help="then delete RUN's folder; alone: of a run that is superseded"
+        ),
+    ] = False,
     yes: YesOption = False,
     json_file: JsonOption = None,
 ) -> None:
@@ -85,44 +92,80 @@ def forget_command(
     from deploy.forgetting.choosing import Wish, read_list  # noqa: PLC0415
     from deploy.forgetting.here import forget_here, plan_here  # noqa: PLC0415
 
+    if not site:
+        if not remove or files is not None or cluster is not None or everything:
+            raise UserError("which site takes images back? --site NAME")
+        _delete(_found(run, server), yes)
+        return
     if server is not None:
         if audit:
             raise UserError("--audit needs the images, which the site has: simulate the plan")
         if files is not None or cluster is not None:
             raise UserError(AT_THE_SITE)
-        write_json(json_file, _over_sites(server, run, site, everything, method, yes))
+        asked = _Asked(site, everything, method, remove, yes)
+        write_json(json_file, _over_sites(server, run, asked))
         return
     names = () if files is None else read_list(files)
     wish = Wish(names, cluster, everything)
     forgotten = plan_here(run, site, wish, method)
-    confirm(forgotten.lines(), yes)
+    confirm([*forgotten.lines(), *_to_be_deleted(run, remove)], yes)
     folder = forget_here(forgotten, console)
     figures = conclude(folder, console)
-    _say_where(run, folder)
     if audit:
         figures["audit"] = audited(run, folder)
+    _say_where(run, folder, remove)
     write_json(json_file, figures)
 
 
-def _over_sites(
-    folder: Path, run: Path, site: str, everything: bool, method: str, yes: bool
-) -> dict[str, object]:
+@dataclass(frozen=True)
+class _Asked:
+    site: str
+    everything: bool
+    method: str
+    remove: bool
+    yes: bool
+
+
+def _over_sites(folder: Path, run: Path, given: _Asked) -> dict[str, object]:
     from deploy.coordinator.folder import ServerFolder  # noqa: PLC0415
     from deploy.coordinator.run_list import find  # noqa: PLC0415
     from deploy.forgetting.served import forget_served, plan_served  # noqa: PLC0415 (torch)
 
     server = ServerFolder(folder.absolute())
     earlier = find(server, str(run))
-    asked = plan_served(earlier, site, everything, method)
-    confirm(asked.lines(), yes)
+    asked = plan_served(earlier, given.site, given.everything, given.method)
+    confirm([*asked.lines(), *_to_be_deleted(earlier, given.remove)], given.yes)
     figures = forget_served(server, asked, console)
-    _say_where(earlier, asked.folder)
+    _say_where(earlier, asked.folder, given.remove)
     return figures
 
 
-def _say_where(run: Path, folder: Path) -> None:
+def _found(run: Path, server: Path | None) -> Path:
+    from deploy.coordinator.folder import ServerFolder  # noqa: PLC0415
+    from deploy.coordinator.run_list import find  # noqa: PLC0415
+
+    return run if server is None else find(ServerFolder(server.absolute()), str(run))
+
+
+def _to_be_deleted(run: Path, remove: bool) -> list[str]:
+    """What is said before, of a run that is not superseded yet."""
+    return [f"then {run} is deleted; this cannot be undone"] * remove
+
+
+def _delete(run: Path, yes: bool) -> None:
+    from deploy.forgetting.deleting import delete, lines, to_delete  # noqa: PLC0415
+
+    folders = to_delete(run)
+    confirm(lines(folders), yes)
+    delete(folders)
+
+
+def _say_where(run: Path, folder: Path, remove: bool) -> None:
     say(f"in the place of {run}: {folder}")
-    say(f"{run} holds what was learned with them until its folder is deleted")
+    if remove:
+        _delete(run, yes=True)
+    else:
+        say(f"{run} holds what was learned with them until it is deleted: covey forget --delete")
 
 
 def confirm(lines: list[str], yes: bool) -> None:

@@ -134,5 +134,7 @@ def supersede(earlier: Earlier, by: Path) -> None:
 
 
 def _mark(folder: Path, run: Run, by: Path) -> None:
-    write_settings(folder, run.model_copy(update={"superseded": by.name}))
-    write_report(folder)
+    """The report first: a kill in between leaves no report that says less than the record."""
+    run = run.model_copy(update={"superseded": by.name})
+    write_report(folder, run)
+    write_settings(folder, run)

@@ -4,6 +4,7 @@ It loads nothing, runs no script (its content security policy forbids both) and 
 names of sites and classes come from others.
 """
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -22,11 +23,12 @@ from server.report.style import STYLE
 __all__ = ["fill", "render", "write_report"]
 
 
-def write_report(run_folder: Path) -> Path:
-    """Write `report.html` into a run's folder, whole or not at all; its path. `UserError` where
-    the folder holds no run."""
-    path = run_folder / "report.html"
-    write_atomic(path, render(read_run(run_folder)).encode(errors="backslashreplace"))
+def write_report(run_folder: Path, run: Run | None = None) -> Path:
+    """Write `report.html` into a run's folder, whole or not at all; its path. `run`: its settings
+    as they are about to be written. `UserError` where the folder holds no run."""
+    path, record = run_folder / "report.html", read_run(run_folder)
+    record = record if run is None else replace(record, run=run)
+    write_atomic(path, render(record).encode(errors="backslashreplace"))
     return path
 
 

@@ -123,12 +123,11 @@ def test_killed_at_any_step_the_same_command_goes_on(
     with monkeypatch.context() as patched, pytest.raises(Killed):
         patched.setattr(*KILLS[kill], killed)
         forget_here(asked(), QUIET)
-    late = kill == "before its report"
-    assert late or read_settings(before) == settings  # nothing has changed yet
+    assert read_settings(before) == settings  # nothing has changed yet
     after = before.parent / "before-without-1"
-    if not late:
-        assert forget_here(asked(), QUIET) == after
+    assert forget_here(asked(), QUIET) == after
     never = never_had(planned(QUICK, images=120), set(wish.names), tmp_path / "never")
     assert same(after, never)
     assert read_settings(before).superseded == after.name
+    assert after.name in (before / "report.html").read_text()
     assert sorted(path.name for path in before.parent.iterdir()) == ["before", after.name]

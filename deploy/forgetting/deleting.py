@@ -1,0 +1,53 @@
+"""`covey forget --delete`: the run that another one is in the place of, gone from the disk.
+
+What was learned with the images is in its model, its states and its tables. What sites have
+received of it is theirs to delete. A folder is renamed, then removed, so that a kill leaves no half
+of a run where runs are looked for; the next deletion takes away what is left.
+"""
+
+import shutil
+from pathlib import Path
+
+from common.record.reader import has_run, read_settings
+from common.utils.errors import UserError
+from common.utils.lock import is_locked
+from server.run.folder import LOCK
+
+GONE = ".deleted"
+
+
+def to_delete(folder: Path) -> tuple[Path, ...]:
+    """The superseded run in `folder`, after those that answer questions to it and so hold what it
+    had learned; `UserError` unless another run is in its place."""
+    folder = folder.absolute()
+    run = read_settings(folder)
+    if not run.superseded:
+        raise UserError(f"{folder}: no run is in its place: covey forget makes one first")
+    found = [*_answers(folder, run.id), folder]
+    busy = next((path for path in found if is_locked(path / LOCK)), None)
+    if busy is not None:
+        raise UserError(f"{busy} is going on: stop it first (covey stop)")
+    return tuple(found)
+
+
+def lines(folders: tuple[Path, ...]) -> list[str]:
+    """In words."""
+    told = [f"deleted: {path}, with its model, states, tables and report" for path in folders]
+    return [*told, "what sites have received of it stays theirs; this cannot be undone"]
+
+
+def delete(folders: tuple[Path, ...]) -> None:
+    """Remove them, and what a deletion that was killed has left beside them."""
+    for folder in folders:
+        folder.rename(folder.with_name(f".{folder.name}{GONE}"))
+        for left in folder.parent.glob(f".*{GONE}"):
+            shutil.rmtree(left)
+
+
+def _answers(folder: Path, of: str) -> list[Path]:
+    found = []
+    for path in sorted(folder.parent.iterdir()):
+        run = read_settings(path) if path != folder and has_run(path) else None
+        if run is not None and run.follow_up is not None and run.follow_up.of == of:
+            found += [*_answers(path, run.id), path]
+    return found
