@@ -28,7 +28,7 @@ __all__ = [
 ]
 
 RESNETS = ("resnet18", "resnet34", "resnet50")
-ENCODERS = ("convnet", "small-convnet", "pixels", "noise-filters", *RESNETS)
+ENCODERS = ("convnet", "small-convnet", "layered-convnet", "pixels", "noise-filters", *RESNETS)
 VIEWS = ("auto", "digits", "garments", "natural")
 MIN_COUNT = 5  # images behind a count, a sum or a centroid that may leave a site
 
