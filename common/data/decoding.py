@@ -26,7 +26,6 @@ WHOLE = Window(0, 65535)  # where all sampled values are the same: that of 16 bi
 BLOCK = 1024  # pictures that are decoded before it is said how far it is, or as many as are
 BLOCK_BYTES = 1 << 27  # of pixels
 Watch = Callable[[int, int], None]
-NO_HEADER = Header(0, 0, grey=False)
 
 
 @dataclass(frozen=True)
@@ -88,8 +87,11 @@ def _header(path: Path, largest: int) -> Header | LeftOut:
 
 def read_file(path: Path, how: Preparation) -> Pixels | None:
     """The first picture of a file as (C, side, side), with all of `how` given; None where it cannot
-    be used."""
-    found = _pixels(Found(path, "", "", 0, NO_HEADER), how, how.given_window, how.channels == 1)
+    be used, or is larger than `how` says."""
+    header = _header(path, how.largest)
+    if isinstance(header, LeftOut):
+        return None
+    found = _pixels(Found(path, "", "", 0, header), how, how.given_window, how.channels == 1)
     return None if isinstance(found, LeftOut) else found
 
 

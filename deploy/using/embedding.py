@@ -73,7 +73,7 @@ def say_unreadable(console: Console, unreadable: Collection[str]) -> None:
     names = sorted(unreadable)
     more = f" and {len(names) - SHOWN:,} more" if len(names) > SHOWN else ""
     listed = ", ".join(map(printable, names[:SHOWN]))
-    text = f"{len(names):,} cannot be read and are left out: {listed}{more}"
+    text = f"{len(names):,} cannot be read, or are too large, and are left out: {listed}{more}"
     console.print(text, style="yellow", highlight=False, markup=False, soft_wrap=True)
 
 

@@ -2,11 +2,13 @@
 
 import csv
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 from rich.console import Console
 
 import covey
@@ -36,7 +38,7 @@ def test_the_table_says_of_each_picture_what_predict_says(
         "--json", str(tmp_path / "told.json"), "--device", "cpu",
     )  # fmt: skip
     assert code == 0 and "table:" in out
-    assert "1 cannot be read and are left out: odd/broken.png" in err
+    assert "1 cannot be read, or are too large, and are left out: odd/broken.png" in err
     assert (table.parent / "table.unreadable.txt").read_text() == "odd/broken.png\n"
     found, model = rows(table), covey.load(run, "cpu")
     images = model.read(photographs)
@@ -207,3 +209,13 @@ def test_pictures_of_another_shape_and_none_at_all_are_one_line(opened, tmp_path
     with pytest.raises(UserError, match=r"none of the 1 images can be read: a\.png"):
         list(embedding.embedded(opened, only, QUIET))
     assert isinstance(next(iter(only.chunks()))[0], ImageData)
+
+
+def test_a_picture_beyond_the_bound_is_not_decoded(model, photographs, tmp_path, capsys) -> None:
+    folder = tmp_path / "scans"
+    shutil.copytree(photographs / "even", folder)
+    Image.new("1", (20_000, 20_000)).save(folder / "scan.tif", compression="group4")
+    table = tmp_path / "table.csv"
+    code, _, err = command(capsys, "assign", str(model), str(folder), "-o", str(table))
+    assert code == 0 and "1 cannot be read, or are too large, and are left out: scan.tif" in err
+    assert "scan.tif" not in table.read_text()

@@ -1,0 +1,107 @@
+"""Three folders of photographs, from joining to a table of named clusters, over real processes."""
+
+import csv
+import sys
+
+import pytest
+
+from common.learned.file import read_learned
+from common.record.reader import read_run, read_settings
+from deploy.processes.supervisor import free_port
+from tests.builders.attics import SHAPES, attic
+from tests.deploy.helpers import until
+from tests.deploy.machines import Covey
+
+pytestmark = [
+    pytest.mark.federation,
+    pytest.mark.timeout(600),
+    pytest.mark.skipif(sys.platform != "linux", reason="looks into /proc"),
+]
+SITES = ("east", "north", "west")  # the last one comes when the run is over
+
+
+def join(covey, name):
+    covey.start(name, "client", "join", f"{name}.covey", "--data", f"photos/{name}")
+    covey.until(name, "joined")
+
+
+@pytest.fixture
+def covey(tmp_path):
+    for seed, name in enumerate(SITES):
+        attic(tmp_path / "photos" / name, seed)
+    with Covey(tmp_path) as commands:
+        commands.run("server", "init", "server", "--address", f"127.0.0.1:{free_port()}")
+        for name in SITES:
+            commands.run("server", "invite", "server", name)
+        commands.start("server", "server", "start", "server")
+        commands.until("server", "ready")
+        for name in SITES[:2]:
+            join(commands, name)
+        yield commands
+
+
+def test_from_joining_to_a_table_of_named_clusters(covey, tmp_path):
+    said = covey.said("north")
+    assert "1 unreadable" in said and "cut.jpg" in said and "1 .txt" in said
+
+    runs = tmp_path / "server" / "runs"
+    over = ("--server", "server")
+    first = str(runs / "first")
+    covey.run(
+        "submit", "fedkmeans-pixels", *over, "--run-folder", first, "--side", "16",
+        "--clusters", "3", "--window", "0:4080",
+    )  # fmt: skip
+    run = read_run(runs / "first").run
+    assert {name: facts.examples for name, facts in run.sites.items()} == {"east": 50, "north": 50}
+    assert run.sites["north"].files.unreadable == 1 and run.sites["north"].files.copies == 1
+
+    said = covey.run("choose-k", "first", *over, "--range", "2:6", "--take", "4")
+    assert "clusters are suggested" in said
+    four = read_learned(tmp_path / "covey-site-north" / "first-choose-k" / "model.covey")
+    assert four.facts.clusters == 4
+
+    covey.interrupt("north")  # a site that goes and comes again gets what comes after that
+    join(covey, "north")
+    sizes = read_run(runs / "first").stages[-1].cluster_sizes
+    covey.run("split", "first", *over, "--cluster", str(sizes.index(max(sizes))))
+    record = split_run(runs)
+    split = [tmp_path / f"covey-site-{name}" / record.name / "model.covey" for name in SITES]
+    assert read_learned(split[0]).identity == read_learned(split[1]).identity
+    assert read_learned(split[0]).facts.clusters == 4
+
+    # A site that comes when it is over is handed what it missed.
+    assert not split[2].exists()
+    join(covey, "west")
+    covey.run("submit", *over, "--resume", str(record))
+    until(split[2].exists)
+    assert read_learned(split[2]).identity == read_learned(split[0]).identity
+    assert read_run(record).delivered.answered == ("east", "north", "west")
+    assert read_settings(record).status == "finished"
+
+    model, photos = str(split[2]), "photos/west"
+    covey.run("gallery", model, photos, "--output", "west.html")
+    page = (tmp_path / "west.html").read_text()
+    assert "Central" in page and "Doubtful" in page and "https://" not in page
+    found = rows(covey, model, photos, tmp_path)
+    names = {}
+    for row in found:  # each cluster is called after the shape that most of its pictures have
+        names.setdefault(row["cluster"], []).append(row["file"].partition("-")[0])
+    called = {k: max(set(shapes), key=shapes.count) for k, shapes in names.items()}
+    covey.run("name", model, *(f"{k}={shape}" for k, shape in called.items()))
+    found = [r for r in rows(covey, model, photos, tmp_path) if r["file"].startswith(SHAPES)]
+    right = sum(row["file"].startswith(row["name"]) for row in found)
+    assert len(found) == 48 and right >= 0.7 * len(found)
+    covey.run("export", model, "--to", "safetensors", "--output", "exported")
+    assert "disc" in (tmp_path / "exported" / "README.md").read_text()
+
+
+def split_run(runs):
+    (found,) = [path for path in runs.iterdir() if "-split-" in path.name]
+    return found
+
+
+def rows(covey, model, photos, folder):
+    covey.run("assign", model, photos, "--output", "west.csv")
+    assert (folder / "west.unreadable.txt").read_text() == "cut.jpg\n"
+    with (folder / "west.csv").open(newline="") as file:
+        return list(csv.DictReader(file))
