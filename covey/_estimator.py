@@ -133,5 +133,15 @@ class ClusterModel:
 
     def _fitted(self) -> Model:
         if not hasattr(self, "model_"):
-            raise UserError("this ClusterModel is not fitted yet: call fit(images) first")
+            raise _not_fitted("this ClusterModel is not fitted yet: call fit(images) first")
         return self.model_
+
+
+def _not_fitted(text: str) -> UserError:
+    """An `Error` that scikit-learn takes for its own."""
+    from sklearn.exceptions import NotFittedError  # noqa: PLC0415
+
+    class NotFitted(UserError, NotFittedError):  # type: ignore[misc]
+        pass
+
+    return NotFitted(text)

@@ -1,6 +1,7 @@
 """`covey submit`: one run on a running server, over the sites that have joined it."""
 
 import tempfile
+import time
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
@@ -11,6 +12,7 @@ from rich.console import Console
 from common.config import recipes
 from common.config.checks import OWN, check_plan
 from common.config.options import Plan
+from common.record.reader import Follower, has_run, read_settings
 from common.utils.errors import RunFailed, UserError
 from common.utils.names import portable
 from deploy.coordinator.folder import NOT_RUNNING, ServerFolder
@@ -19,7 +21,10 @@ from deploy.engines.run_locally import follow
 from deploy.engines.runs import absolute_recipe, conclude, new_folder, resumed, run_config, way_on
 from deploy.flower.bundle import write_bundle
 from deploy.flower.control import RUN_FOLDER, Control, UnreachableError
+from deploy.terminal.progress import show_event
 
+LOOK = 1.0  # seconds between two questions to the SuperLink
+ENDED, COMPLETED = "finished", "finished:completed"
 STOPPED = "finished:stopped"  # by `covey stop`, or Flower's own command
 PATIENCE = 30.0  # seconds for a SuperLink that is being restarted
 THEIRS = "each site's own"  # what the report calls data that is not the server's to name
@@ -63,9 +68,10 @@ def submit_run(folder: ServerFolder, order: Order, console: Console) -> dict[str
     control = folder.control(PATIENCE)
     if control is None:
         raise UserError(f"{NOT_RUNNING} {folder.path}")
-    online = _online(control, folder)
+    online, has_ended = _online(control, folder), False
     if order.resume:
         run, recipe, options = order.resume.absolute(), "", dict[str, str]()
+        has_ended = has_run(run) and read_settings(run).status == "finished"
         plan = resumed(run)
     else:
         recipe, options = absolute_recipe(order.recipe), _options(order, online, folder)
@@ -83,7 +89,11 @@ def submit_run(folder: ServerFolder, order: Order, console: Console) -> dict[str
         f"{plan.recipe} over {plan.expected_sites} sites, {online} of them online; run folder {run}"
     )
     console.print(what, style="dim", highlight=False, markup=False, soft_wrap=True)
-    _await_end(folder, run, plan, console, _Watch(control, run_id))
+    watch = _Watch(control, run_id)
+    if has_ended:
+        _await_delivery(run, plan, console, watch)
+    else:
+        _await_end(folder, run, plan, console, watch)
     return conclude(run, console)
 
 
@@ -110,6 +120,19 @@ def _online(control: Control, folder: ServerFolder) -> int:
         return list(control.sites().values()).count("online")
     except UnreachableError:
         raise UserError(f"the SuperLink does not answer (logs: {folder.logs})") from None
+
+
+def _await_delivery(run: Path, plan: Plan, console: Console, watch: _Watch) -> None:
+    """Of a run that had finished before: wait until its model is handed over to the sites that did
+    not have it, and show that."""
+    follower, status, details = Follower(run), "", ""
+    while not status.startswith(ENDED):
+        time.sleep(LOOK)
+        status, details = watch.status()
+        for event in follower.events():
+            show_event(console, event, plan.rounds)
+    if status != COMPLETED:
+        raise RunFailed(f"the model was not handed over: {details or status}")
 
 
 def _await_end(
