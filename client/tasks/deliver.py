@@ -77,6 +77,26 @@ def _keep(path: Path, model: LearnedModel) -> LearnedModel:
             return there
     except UserError:
         pass
+    model = _named_as_before(path, model)
     model.write(path)
     LOG.info("run %s: the model is in %s", model.facts.run, path)
     return model
+
+
+def _named_as_before(path: Path, model: LearnedModel) -> LearnedModel:
+    """The model of a run that was made from an earlier one (`covey split`: its name begins with
+    that one's), with the names that this site gave to clusters which are still the same."""
+    run, names = path.parent.name, list(model.facts.names)
+    points = model.part("centroids")["points"]
+    for other in sorted(path.parent.parent.glob(f"*/{FILE}")):
+        if not run.startswith(f"{other.parent.name}-"):
+            continue
+        try:
+            earlier = read_learned(other)
+        except UserError:
+            continue
+        before = earlier.part("centroids")["points"]
+        for number, name in enumerate(earlier.facts.names):
+            if number < len(names) and before[number].tobytes() == points[number].tobytes():
+                names[number] = name or names[number]
+    return model.with_facts(names=names)

@@ -189,7 +189,8 @@ def probed(
 def clustering(trained: Trained, z: Tensor, labels: Tensor, classes: int) -> dict[str, Any]:
     """Scores of pooled k-means on embeddings z (N, d), and of the federation's centroids where
     they fit."""
-    clusters = trained.plan.clusters or classes
+    found_by_run = None if trained.centroids is None else len(trained.centroids)
+    clusters = found_by_run or trained.plan.clusters or classes  # after a split not the plan's
     generator = seeds.generator(trained.device, trained.plan.seed, "evaluate")
     found = kmeans(z, clusters, spherical=True, generator=generator)
 

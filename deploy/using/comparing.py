@@ -82,6 +82,8 @@ def _flat(record: RunRecord) -> dict[str, str]:
                 found |= {f"stage {number}: {k}": _text(v) for k, v in value.items()}
             else:
                 found[f"stage {number}: {name}"] = _text(value)
+    if record.run.follow_up:
+        found["asked"] = record.run.follow_up.text
     found["images of the sites"] = formats.count(_images(record))
     prints = sorted(site.fingerprint or "" for site in record.run.sites.values())
     found["fingerprint of all images"] = hashlib.sha256("".join(prints).encode()).hexdigest()[:12]
@@ -122,7 +124,7 @@ def _behind(records: Sequence[RunRecord]) -> list[Row]:
     counted = [None if each is None else each[0] for each in found]
     largest = [None if each is None else each[1] for each in found]
     nobody = (False,) * len(records)
-    return [
+    rows = [
         Row(
             "images with labels",
             tuple(formats.count(n) for n in counted),
@@ -135,16 +137,13 @@ def _behind(records: Sequence[RunRecord]) -> list[Row]:
             nobody,
             "Its share of those images: what one cluster for everything gets as ACC.",
         ),
-        Row(
-            "NMI of k-means on pixels",
-            tuple(
-                formats.score(each.pixels.figures.get("nmi") if each.pixels else None)
-                for each in records
-            ),
-            nobody,
-            "What clusters without any learning get, where the images are on this machine.",
-        ),
     ]
+    if any(each.pixels for each in records):
+        nmi = [each.pixels.figures.get("nmi") if each.pixels else None for each in records]
+        about = "What clusters without any learning get, where the images are on this machine."
+        texts = tuple(map(formats.score, nmi))
+        rows.append(Row("NMI of k-means on pixels", texts, nobody, about))
+    return rows
 
 
 def _costs(records: Sequence[RunRecord]) -> list[Row]:

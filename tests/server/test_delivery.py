@@ -2,10 +2,12 @@
 
 import csv
 import json
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import pytest
+from rich.console import Console
 
 import covey
 from client.gallery import behind
@@ -14,9 +16,13 @@ from common.config import recipes
 from common.data import load
 from common.data.partition import Partition
 from common.learned.file import read_learned
+from common.record.follow_up import FollowUp
 from common.record.reader import read_run
 from common.utils.errors import UserError
+from deploy.engines import simulate as simulation
+from deploy.engines.in_process import sites_of
 from deploy.engines.simulate import simulate
+from deploy.questions.following import follow_here, plan_following
 from deploy.using.naming import Said, say
 from server import app
 from tests.deploy.helpers import until
@@ -38,6 +44,11 @@ def over_a_network(monkeypatch) -> None:
 def ran(folder: Path, **options: object) -> Path:
     simulate(recipes.load("fedsimclr").plan({**OPTIONS, **options}), folder)
     return folder
+
+
+def sites_in(home: Path, data, partition, _folder: Path, workshop):
+    """The sites of a simulation in folders that they have already."""
+    return sites_of(data, partition, home, workshop)
 
 
 def of_site(run: Path, site: str) -> Path:
@@ -129,3 +140,23 @@ def test_a_simulation_keeps_one_model_in_its_own_folder(tmp_path, monkeypatch) -
     run = ran(tmp_path / "run")
     assert (run / "model.covey").exists() and read_run(run).delivered is None
     assert not (of_site(run, "site-0") / "model.covey").exists()
+
+
+def test_after_a_split_a_site_keeps_the_names_of_clusters_that_are_the_same(
+    tmp_path, monkeypatch
+) -> None:
+    run = ran(tmp_path / "run", clusters=4)
+    given = {str(number): f"mine {number}" for number in range(4)}
+    said = Said.model_validate({"names": given})
+    say(of_site(run, "site-0") / "model.covey", said)
+    following = plan_following(run, FollowUp(of="run", kind="split", cluster=1))
+    monkeypatch.setattr(simulation, "sites_of", partial(sites_in, run / "sites"))
+    follow_here(following, Console(quiet=True))
+    home = run / "sites"
+    first, second = (
+        read_learned(home / site / following.folder.name / "model.covey") for site in SITES
+    )
+    names = list(first.facts.names)
+    assert names[0] == "mine 0" and names[2:4] == ["mine 2", "mine 3"]
+    assert names[1] != "mine 1" and len(names) == 5
+    assert "mine 0" not in second.facts.names
