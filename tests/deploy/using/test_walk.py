@@ -9,6 +9,7 @@ from common.learned.file import read_learned
 from common.record.reader import read_run, read_settings
 from deploy.processes.supervisor import free_port
 from tests.builders.attics import SHAPES, attic
+from tests.deploy.helpers import covey as command
 from tests.deploy.machines import Covey
 
 pytestmark = [
@@ -39,7 +40,7 @@ def covey(tmp_path):
         yield commands
 
 
-def test_from_joining_to_a_table_of_named_clusters(covey, tmp_path):
+def test_from_joining_to_a_table_of_named_clusters(covey, tmp_path, capsys):
     said = covey.said("north")
     assert "1 unreadable" in said and "cut.jpg" in said and "1 .txt" in said
 
@@ -77,21 +78,32 @@ def test_from_joining_to_a_table_of_named_clusters(covey, tmp_path):
     assert read_run(record).delivered.answered == ("east", "north", "west")
     assert read_settings(record).status == "finished"
 
-    model, photos = str(split[2]), "photos/west"
-    covey.run("gallery", model, photos, "--output", "west.html")
-    page = (tmp_path / "west.html").read_text()
+    use(str(split[2]), tmp_path / "photos/west", tmp_path, capsys)
+
+
+def use(model, photos, folder, capsys):
+    """Look at a site's photographs by its model, name the clusters, and hand the model on."""
+
+    def run(*arguments):
+        code, _, said = command(capsys, *arguments)
+        assert code == 0, said
+
+    run("gallery", model, str(photos), "--output", str(folder / "west.html"))
+    page = (folder / "west.html").read_text()
     assert "Central" in page and "Doubtful" in page and "https://" not in page
-    found = rows(covey, model, photos, tmp_path)
-    names = {}
-    for row in found:  # each cluster is called after the shape that most of its pictures have
-        names.setdefault(row["cluster"], []).append(row["file"].partition("-")[0])
-    called = {k: max(set(shapes), key=shapes.count) for k, shapes in names.items()}
-    covey.run("name", model, *(f"{k}={shape}" for k, shape in called.items()))
-    found = [r for r in rows(covey, model, photos, tmp_path) if r["file"].startswith(SHAPES)]
+    table = folder / "west.csv"
+    run("assign", model, str(photos), "--output", str(table))
+    assert (folder / "west.unreadable.txt").read_text() == "cut.jpg\n"
+    shapes = {}
+    for row in rows(table):  # each cluster is called after the shape that most of its pictures have
+        shapes.setdefault(row["cluster"], []).append(row["file"].partition("-")[0])
+    run("name", model, *(f"{k}={max(set(found), key=found.count)}" for k, found in shapes.items()))
+    run("assign", model, str(photos), "--output", str(table))
+    found = [row for row in rows(table) if row["file"].startswith(SHAPES)]
     right = sum(row["file"].startswith(row["name"]) for row in found)
     assert len(found) == 48 and right >= 0.7 * len(found)
-    covey.run("export", model, "--to", "safetensors", "--output", "exported")
-    assert "disc" in (tmp_path / "exported" / "README.md").read_text()
+    run("export", model, "--to", "safetensors", "--output", str(folder / "exported"))
+    assert "disc" in (folder / "exported" / "README.md").read_text()
 
 
 def split_run(runs):
@@ -99,8 +111,6 @@ def split_run(runs):
     return found
 
 
-def rows(covey, model, photos, folder):
-    covey.run("assign", model, photos, "--output", "west.csv")
-    assert (folder / "west.unreadable.txt").read_text() == "cut.jpg\n"
-    with (folder / "west.csv").open(newline="") as file:
+def rows(table):
+    with table.open(newline="") as file:
         return list(csv.DictReader(file))
