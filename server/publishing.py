@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from safetensors.numpy import save
 
 from common.learned.facts import facts_of
-from common.learned.file import FILE, LearnedModel, learned
+from common.learned.file import FILE, LearnedModel, kept_or, learned
 from common.protocol.messages import Floats
 from common.record.reader import read_run
 from common.utils.files import note
@@ -19,7 +19,8 @@ from server.strategy import CoveyStrategy
 def publish(strategy: CoveyStrategy, names: Sequence[str] = ()) -> LearnedModel | None:
     """Write `model.covey`, and its parts as `encoder.safetensors`, `centroids.safetensors` and,
     where the centroids lie in the projector's space, `projector.safetensors`. `names`: what the
-    first clusters are called already, "" where nothing.
+    first clusters are called already, "" where nothing; where the same model is there already, what
+    was said of its clusters stays.
 
     Returns the model; None, and no `model.covey`, where the run has diverged: it holds numbers
     alone.
@@ -52,6 +53,7 @@ def publish(strategy: CoveyStrategy, names: Sequence[str] = ()) -> LearnedModel 
     found = facts_of(read_run(folder.path))
     called = [old or new for old, new in zip_longest(names, found.names, fillvalue="")]
     model = learned(found.model_copy(update={"names": tuple(called)}), modules, state.centroids)
+    model = kept_or(folder.path / FILE, model)
     model.write(folder.path / FILE)
     return model
 

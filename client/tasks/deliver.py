@@ -11,7 +11,7 @@ from torch import nn
 from client.gallery import behind
 from client.tasks.task import Task
 from common.learned.facts import Facts, portable_plan, preprocessing_of
-from common.learned.file import FILE, LearnedModel, learned, read_learned
+from common.learned.file import FILE, LearnedModel, kept_or, learned, read_learned
 from common.protocol.messages import Floats, Reply
 from common.utils.errors import UserError
 
@@ -71,12 +71,9 @@ def _tensors(module: nn.Module) -> dict[str, NDArray[np.float32]]:
 def _keep(path: Path, model: LearnedModel) -> LearnedModel:
     """Write the file; where the same model is there already it stays, with the names that its
     clusters were given."""
-    try:
-        there = read_learned(path)
-        if there.identity == model.identity:
-            return there
-    except UserError:
-        pass
+    there = kept_or(path, model)
+    if there is not model:
+        return there
     model = _named_as_before(path, model)
     model.write(path)
     LOG.info("run %s: the model is in %s", model.facts.run, path)

@@ -103,6 +103,16 @@ def read_learned(path: Path) -> LearnedModel:
     return found
 
 
+def kept_or(path: Path, model: LearnedModel) -> LearnedModel:
+    """The model in the file `path`, with what was said of its clusters, where it is the same as
+    `model`; else `model`."""
+    try:
+        there = read_learned(path)
+    except UserError:
+        return model
+    return there if there.identity == model.identity else model
+
+
 def _facts(path: Path, about: Mapping[str, Any]) -> Facts:
     try:
         return Facts.from_json(json.dumps(about.get("facts")))

@@ -70,6 +70,37 @@ PAGE = """\
 </section>
 {% endif %}
 
+{% if later %}
+<section>
+  <h2>{{ "How many clusters?" if later.candidates else "Taken apart" }}</h2>
+  {% for text in later.told %}<p class="lead">{{ text }}.</p>{% endfor %}
+  {% if later.figures %}{{ figures(later.figures) }}{% endif %}
+  {% if later.candidates %}
+  <div class="card scroll tall-table" tabindex="0">
+  <table>
+    <thead><tr><th class="n">Clusters</th><th class="n">Silhouette</th>
+      <th class="n"><abbr title="how well two views of an image agree, beyond chance">Views</abbr>
+      </th>
+      <th class="n"><abbr title="how well clusterings from other starts agree, beyond chance">
+        Starts</abbr></th>
+      <th class="n">Merge cost</th>
+      <th class="n"><abbr title="what of all squared distances lies inside clusters">Spread</abbr>
+      </th></tr></thead>
+    <tbody>
+    {% for one in later.candidates %}
+    <tr><th scope="row" class="n">{{ one.clusters }}</th>
+      <td class="n">{{ "%.3f" | format(one.silhouette) }}</td>
+      <td class="n">{{ "%.3f" | format(one.views) }}</td>
+      <td class="n">{{ "%.3f" | format(one.restarts) }}</td>
+      <td class="n">{{ "%.4f" | format(one.merge_cost) }}</td>
+      <td class="n">{{ "%.3f" | format(one.spread) }}</td></tr>
+    {% endfor %}
+    </tbody>
+  </table>
+  </div>
+  {% endif %}
+</section>
+{% endif %}
 <section>
 {% if headline %}
   <h2>{{ headline.title }}</h2>
@@ -126,37 +157,6 @@ PAGE = """\
 {% endif %}
 </section>
 
-{% if later %}
-<section>
-  <h2>{{ "How many clusters?" if later.candidates else "Taken apart" }}</h2>
-  {% for text in later.told %}<p class="lead">{{ text }}.</p>{% endfor %}
-  {% if later.figures %}{{ figures(later.figures) }}{% endif %}
-  {% if later.candidates %}
-  <div class="card scroll tall-table" tabindex="0">
-  <table>
-    <thead><tr><th class="n">Clusters</th><th class="n">Silhouette</th>
-      <th class="n"><abbr title="how well two views of an image agree, beyond chance">Views</abbr>
-      </th>
-      <th class="n"><abbr title="how well clusterings from other starts agree, beyond chance">
-        Starts</abbr></th>
-      <th class="n">Merge cost</th>
-      <th class="n"><abbr title="what of all squared distances lies inside clusters">Spread</abbr>
-      </th></tr></thead>
-    <tbody>
-    {% for one in later.candidates %}
-    <tr><th scope="row" class="n">{{ one.clusters }}</th>
-      <td class="n">{{ "%.3f" | format(one.silhouette) }}</td>
-      <td class="n">{{ "%.3f" | format(one.views) }}</td>
-      <td class="n">{{ "%.3f" | format(one.restarts) }}</td>
-      <td class="n">{{ "%.4f" | format(one.merge_cost) }}</td>
-      <td class="n">{{ "%.3f" | format(one.spread) }}</td></tr>
-    {% endfor %}
-    </tbody>
-  </table>
-  </div>
-  {% endif %}
-</section>
-{% endif %}
 {% if learning %}
 <section><h2>Learning</h2>{{ figures(learning) }}</section>
 {% endif %}

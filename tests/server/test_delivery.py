@@ -25,6 +25,7 @@ from deploy.engines.simulate import simulate
 from deploy.questions.following import follow_here, plan_following
 from deploy.using.naming import Said, say
 from server import app
+from server.run.folder import RunFolder
 from tests.deploy.helpers import until
 
 OPTIONS = {
@@ -46,9 +47,9 @@ def ran(folder: Path, **options: object) -> Path:
     return folder
 
 
-def sites_in(home: Path, data, partition, _folder: Path, workshop):
+def sites_in(home: Path, data, partition, _folder: Path, *more):
     """The sites of a simulation in folders that they have already."""
-    return sites_of(data, partition, home, workshop)
+    return sites_of(data, partition, home, *more)
 
 
 def of_site(run: Path, site: str) -> Path:
@@ -109,6 +110,14 @@ def test_a_site_that_was_away_gets_it_when_the_run_is_gone_on_with(tmp_path, mon
     assert told is not None and told.answered == SITES and not told.refused and not told.missing
     assert asked(run, "site-0").count("deliver") == 1  # once
     assert (of_site(run, "site-1") / "model.covey").read_bytes() == before
+
+
+def test_names_that_the_coordinator_gave_stay_when_the_run_is_gone_on_with(tmp_path: Path) -> None:
+    run = ran(tmp_path / "run")
+    say(run / "model.covey", Said.model_validate({"names": {"2": "scratches"}, "split": [1]}))
+    simulate(RunFolder(run).plan(), run)
+    facts = read_learned(run / "model.covey").facts
+    assert facts.names[2] == "scratches" and facts.split == (1,)
 
 
 def test_names_that_a_site_gave_stay_when_the_model_comes_again(tmp_path: Path) -> None:
