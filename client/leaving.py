@@ -23,9 +23,10 @@ def check_leaving(reply: Reply, task: Task) -> None:
     exchange = asked.exchange
     if (reply.kind, reply.round) != (asked.kind, asked.round):
         raise MessageError(f"{reply.kind} of round {reply.round} was not asked for")
-    if reply.groups and exchange.brings is Brings.NOTHING:
+    brought = reply.groups or reply.packed
+    if brought and exchange.brings is Brings.NOTHING:
         raise MessageError("groups: not asked for")
-    if exchange.of_batch and reply.groups and reply.examples < task.min_count:
+    if exchange.of_batch and brought and reply.examples < task.min_count:
         raise MessageError(
             f"groups: {reply.examples} images, and none of fewer than {task.min_count} may leave"
         )

@@ -223,6 +223,20 @@ def test_steps_of_adamw_at_the_server_are_those_of_torch_on_pooled_images(
     assert np.mean(np.abs(got - expected) > 1e-5) < 0.01  # of steps of 1e-3
 
 
+@pytest.mark.parametrize(("form", "within"), [("int16", 1e-3), ("int8", 0.1)])
+def test_gradients_of_few_bits_lead_nearly_where_whole_ones_do(
+    form: str, within: float, tmp_path: Path
+) -> None:
+    options = OPTIONS | SGD | SPREADS["one class a site"] | {"learning-rate": 0.01}
+    the_plan = plan("fedsimclr", **options)
+    expected = change(the_plan, pooled(the_plan)[0])
+    got = run(tmp_path / "run", "fedsimclr", **options | {"gradients": form})
+    assert apart(change(the_plan, got), expected) < within
+    whole = 4 * len(expected) * 10
+    sent = events(tmp_path / "run", "round")[-1]["bytes_up"] - 4 * 10 * 64 * 64
+    assert sent < whole * (0.51 if form == "int16" else 0.28)
+
+
 # What a site sends, and when it does not
 
 

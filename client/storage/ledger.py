@@ -32,6 +32,7 @@ def parts(reply: Reply) -> dict[str, list[int]]:
     """Name -> shape of every array in a reply."""
     arrays: dict[str, NDArray[Any]] = {}
     arrays |= {f"parameters of {name}": array for name, array in reply.groups.items()}
+    arrays |= {f"parameters of {name}": each.mantissas for name, each in reply.packed.items()}
     for declared in reply.exchange.sums:
         given = getattr(reply, declared.part)
         if declared.name in given:

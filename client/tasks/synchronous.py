@@ -1,5 +1,8 @@
 """A site's part of one step on a batch of all sites' images: means of it, then its gradient."""
 
+from typing import Any
+
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -7,6 +10,8 @@ from client.tasks.task import Task
 from common.objectives.base import Objective
 from common.objectives.pooled import Pooled, part_of
 from common.protocol.messages import Reply
+from common.protocol.packing import pack
+from common.utils.seeds import derive_seed
 
 
 def statistics(task: Task) -> Reply:
@@ -33,9 +38,19 @@ def gradient(task: Task) -> Reply:
     return task.reply(
         {"seen": images, **{f"loss.{name}": float(total) for name, total in totals.items()}},
         examples=images,
-        groups=task.bench.gradient_groups(),
         layout=task.bench.layout.digest,
+        **in_form(task),
     )
+
+
+def in_form(task: Task) -> dict[str, Any]:
+    """The gradient as the stage wants it sent."""
+    groups, form = task.bench.gradient_groups(), task.stage.gradients
+    if form == "float32":
+        return {"groups": groups}
+    seed = derive_seed(task.plan.seed, task.data.site, task.instruction.round, "rounding")
+    rng = np.random.default_rng(seed)
+    return {"packed": {name: pack(values, form, rng) for name, values in groups.items()}}
 
 
 def add_gradients(objective: Objective, task: Task) -> dict[str, Tensor]:

@@ -48,6 +48,11 @@ class Stage(Options):
         description="each round is one step on a batch of all sites' images: the sites send its "
         "gradient, the server has the optimiser",
     )
+    gradients: Literal["float32", "int16", "int8"] = Field(
+        default="float32",
+        description="how a synchronous stage's sites send them: as they are, or as whole numbers "
+        "of so many bits with an exponent for each 64, rounded at random",
+    )
     batch_size: int = Field(
         default=128, ge=2, le=65_536, description="images in one step (each is seen in two views)"
     )

@@ -20,6 +20,7 @@ from common.config.options import Plan
 from common.protocol import records
 from common.protocol.declaration import Exchange
 from common.protocol.exchanges import EXCHANGES
+from common.protocol.packing import FORMS, Packed, unpack
 from common.protocol.records import HEADER, MessageError, decode, encode
 
 __all__ = ["Instruction", "Kind", "MessageError", "Reply", "decode", "encode", "wire_size"]
@@ -151,7 +152,8 @@ class Instruction:
 class Reply:
     """What a site answers.
 
-    `examples` is the number of images behind `groups`. `tables`, `vectors` and `moments` are the
+    `examples` is the number of images behind `groups`. Those in `packed` travel in fewer bits, and
+    arrive as `groups`. `tables`, `vectors` and `moments` are the
     sums that the kind declares: counts, and float64 of one and of two dimensions. `sums` are single
     numbers that are added up, `seconds` wall time by phase, `info` what `hello` tells.
     """
@@ -162,6 +164,7 @@ class Reply:
     examples: int = 0
     layout: str = ""
     groups: Groups = field(default_factory=dict)
+    packed: Mapping[str, Packed] = field(default_factory=dict)
     centroids: Centroids | None = None
     tables: Mapping[str, Counts] = field(default_factory=dict)
     moments: Mapping[str, NDArray[np.float64]] = field(default_factory=dict)
@@ -191,6 +194,7 @@ class Reply:
         record["seconds"] = ConfigRecord({k: float(v) for k, v in self.seconds.items()})
         record["info"] = ConfigRecord(cast(dict[str, Any], dict(self.info)))
         _put(record, "groups", self.groups)
+        _put_packed(record, self.packed)
         _put_centroids(record, self.centroids)
         _put(record, "tables", self.tables)
         _put(record, "vectors", self.vectors)
@@ -211,7 +215,7 @@ class Reply:
             round=records.get(header, "round", int),
             examples=records.get(header, "examples", int),
             layout=records.get(header, "layout", str),
-            groups=records.arrays(record, "groups", np.float32, 1),
+            groups=_groups(record),
             centroids=_centroids(record),
             tables=tables,
             moments=records.arrays(record, "moments", np.float64, 2),
@@ -242,6 +246,30 @@ def _put(record: RecordDict, key: str, arrays: Mapping[str, NDArray[Any]]) -> No
         record[key] = ArrayRecord(
             {name: records.pack_array(array) for name, array in arrays.items()}
         )
+
+
+def _put_packed(record: RecordDict, packed: Mapping[str, Packed]) -> None:
+    for form, kind in FORMS.items():
+        chosen = {n: each.mantissas for n, each in packed.items() if each.mantissas.dtype == kind}
+        _put(record, form, chosen)
+    _put(record, "exponents", {name: each.exponents for name, each in packed.items()})
+
+
+def _groups(record: RecordDict) -> dict[str, Floats]:
+    """A reply's groups, those that were packed among them."""
+    found: dict[str, Floats] = records.arrays(record, "groups", np.float32, 1)
+    exponents = records.arrays(record, "exponents", np.int8, 1)
+    for form, kind in FORMS.items():
+        for name, mantissas in records.arrays(record, form, kind, 1).items():
+            if name in found or name not in exponents:
+                raise MessageError(f"{form}.{name}: twice, or without exponents")
+            try:
+                found[name] = unpack(Packed(mantissas, exponents.pop(name)))
+            except ValueError as error:
+                raise MessageError(f"{form}.{name}: {error}") from None
+    if exponents:
+        raise MessageError("exponents: without numbers")
+    return found
 
 
 def _put_centroids(record: RecordDict, centroids: Centroids | None) -> None:
