@@ -20,6 +20,7 @@ from common.protocol import layout
 from common.protocol.declaration import Brings
 from common.protocol.layout import BUFFERS, Layout, digest_of, module_of
 from common.protocol.messages import NEEDS_MODEL, Floats, Groups, Instruction
+from common.protocol.packing import Packed, unpack
 from common.stages import build_stage
 from common.utils.errors import UserError
 
@@ -170,16 +171,26 @@ class Workshop:
         self._received = groups
 
     def whole(self, instruction: Instruction, prepared: str) -> Instruction:
-        """A message that brings the `prepared` module alone, with the other groups as they were
-        received; `UserError` where they are not there, or not the same."""
+        """A message that brings the `prepared` module (and running statistics) alone, with the
+        other groups as they were received, or as they are after its `changes`; `UserError` where
+        they are not there, or not the same."""
         groups = instruction.groups
-        alone = prepared and all(module_of(name) == prepared for name in groups)
+        alone = prepared and all(module_of(n) == prepared or n.endswith(BUFFERS) for n in groups)
         if instruction.exchange.brings is Brings.NOTHING or not alone:
             return instruction
         groups = {**self._received, **groups}
         if digest_of(groups) != instruction.state:
-            raise UserError(NEEDS_MODEL)
-        return replace(instruction, groups=groups)
+            groups |= self._changed(instruction.changes)
+            if digest_of(groups) != instruction.state:
+                raise UserError(NEEDS_MODEL)
+        return replace(instruction, groups=groups, changes={})
+
+    def _changed(self, changes: Mapping[str, Packed]) -> dict[str, Floats]:
+        """Of the received groups, those that have changed."""
+        for name, packed in changes.items():
+            if name not in self._received or self._received[name].shape != packed.mantissas.shape:
+                raise UserError(NEEDS_MODEL)
+        return {name: self._received[name] + unpack(packed) for name, packed in changes.items()}
 
 
 def check_size(plan: Plan, stage: int, channels: int, side: int) -> None:

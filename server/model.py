@@ -55,10 +55,14 @@ class GlobalModel:
         model = self.of(stage)
         return model.prepares if isinstance(model, Objective) else ""
 
-    def exchanges(self, stage: int) -> int:
-        """How many exchanges a round of the stage, which is synchronous, begins with."""
+    def preparations(self, stage: int) -> list[tuple[str, int]]:
+        """Kind and step of the exchanges that a round of the stage begins with."""
         model = self.of(stage)
-        return model.exchanges if isinstance(model, Pooled) else 0
+        if not self.prepares(stage):
+            return []
+        if self._plan.stages[stage].synchronous and isinstance(model, Pooled):
+            return [("statistics", number) for number in range(1, model.exchanges + 1)]
+        return [("prepare", 0)]
 
     def tracked(self, stage: int, groups: Groups, images: int) -> dict[str, Floats]:
         """The groups after running statistics have moved on by a synchronous step on so many

@@ -27,7 +27,7 @@ from common.solvers.base import Landmarks
 from common.utils.errors import UserError
 from common.utils.seeds import derive_seed
 from server.aggregation.optimisers import OPTIMISERS
-from server.aggregation.stepping import STEPS, step
+from server.aggregation.stepping import STEPS, step_as_told
 from server.clustering.rules import shared_landmarks
 from server.conversation.asking import Asking, Question
 from server.conversation.inquiry import Cost, Inquiry, account
@@ -129,14 +129,8 @@ class CoveyStrategy(Strategy):
     def _prepare(self, grid: Grid, number: int) -> list[Cost]:
         """Before a round of an objective that `prepares`: the mean of what the sites share first,
         from the model that all have received; what it cost."""
-        if not self.model.prepares(self.state.closed):
-            return []
-        asked = [("prepare", 0)]
-        if self.plan.stages[self.state.closed].synchronous:
-            last = self.model.exchanges(self.state.closed)
-            asked = [("statistics", each) for each in range(1, last + 1)]
         costs = []
-        for kind, each in asked:
+        for kind, each in self.model.preparations(self.state.closed):
             exchange = self._ask(grid, kind, number, step=each)
             if exchange.update.examples:
                 groups = {**self.state.groups, **exchange.update.result()}
@@ -175,11 +169,12 @@ class CoveyStrategy(Strategy):
         stage, state = self.plan.stages[index], self.state
         self._log_round(inquiry, spent, {}, ())
         groups, memory = dict(state.groups), dict(state.memory)
+        self.asking.changes = {}
         if inquiry.update.examples:
-            done = (stage_round - 1) / stage.rounds
-            gradient = inquiry.update.result()
-            groups, memory = step(stage, state.groups, gradient, state.memory, done)
-            groups = self.model.tracked(index, groups, inquiry.update.examples)
+            gradient, seed = inquiry.update.result(), derive_seed(self.plan.seed, "step", number)
+            taken = step_as_told(stage, state.groups, gradient, state.memory, stage_round, seed)
+            memory, self.asking.changes = taken.memory, taken.changes
+            groups = self.model.tracked(index, taken.groups, inquiry.update.examples)
         memory[STEPS] = np.array([inquiry.asked.steps], np.float32)
         self.advance(Checkpoint(number, state.closed, groups, state.centroids, memory))
 

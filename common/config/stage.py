@@ -50,8 +50,8 @@ class Stage(Options):
     )
     gradients: Literal["float32", "int16", "int8"] = Field(
         default="float32",
-        description="how a synchronous stage's sites send them: as they are, or as whole numbers "
-        "of so many bits with an exponent for each 64, rounded at random",
+        description="how gradients of a synchronous stage are sent, and what its steps change: as "
+        "they are, or as whole numbers of so many bits with an exponent for each 64",
     )
     batch_size: int = Field(
         default=128, ge=2, le=65_536, description="images in one step (each is seen in two views)"

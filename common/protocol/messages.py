@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any, cast
 
 import numpy as np
-from flwr.app import Array, ArrayRecord, ConfigRecord, RecordDict
+from flwr.app import Array, ConfigRecord, RecordDict
 from numpy.typing import NDArray
 
 from common.clustering.centroids import Centroids
@@ -20,8 +20,8 @@ from common.config.options import Plan
 from common.protocol import records
 from common.protocol.declaration import Exchange
 from common.protocol.exchanges import EXCHANGES
-from common.protocol.packing import FORMS, Packed, unpack
-from common.protocol.records import HEADER, MessageError, decode, encode
+from common.protocol.packing import Packed, put_packed, read_packed, unpack
+from common.protocol.records import HEADER, MessageError, decode, encode, put_arrays
 
 __all__ = ["Instruction", "Kind", "MessageError", "Reply", "decode", "encode", "wire_size"]
 
@@ -51,8 +51,9 @@ class Instruction:
     digest that the site's own model must have, `state` that of all groups: a message without them
     is about a state that the site has embedded its images with before, and `train` may bring what
     was prepared alone. `steps`: of a synchronous stage, in how many a pass over all sites' images
-    is made. `probe` is (d + 1, C): weights and a last row of biases. `refusal`, with `hello`: why
-    the server does not take the site into the run. `learned`, with `deliver`: what is known of the
+    is made; `changes`: what its step before has added to the groups that the site has, in few bits.
+    `probe` is (d + 1, C): weights and a last row of biases. `refusal`, with `hello`: why the server
+    does not take the site into the run. `learned`, with `deliver`: what is known of the
     model beside its numbers (`common/learned/facts.py`). `sets`: how many clusters each set of
     centroids has, or the site's own are to be, where those are not the plan's; `within`: only the
     images of this cluster of the first set are meant (-1: all). `unlearning`, with
@@ -67,6 +68,7 @@ class Instruction:
     layout: str = ""
     state: str = ""
     groups: Groups = field(default_factory=dict)
+    changes: Mapping[str, Packed] = field(default_factory=dict)
     centroids: Centroids | None = None
     probe: Floats | None = None
     classes: tuple[str, ...] = ()
@@ -115,10 +117,11 @@ class Instruction:
                 "unlearning": self.unlearning,
             }
         )
-        _put(record, "groups", self.groups)
+        put_arrays(record, "groups", self.groups)
+        put_packed(record, self.changes)
         _put_centroids(record, self.centroids)
         if self.probe is not None:
-            _put(record, "probe", {"weights": self.probe})
+            put_arrays(record, "probe", {"weights": self.probe})
         return record
 
     @classmethod
@@ -137,6 +140,7 @@ class Instruction:
             layout=records.get(header, "layout", str),
             state=records.get(header, "state", str),
             groups=records.arrays(record, "groups", np.float32, 1),
+            changes=read_packed(record),
             centroids=_centroids(record),
             probe=probe.get("weights"),
             classes=records.get_strings(header, "classes"),
@@ -193,12 +197,12 @@ class Reply:
         record["sums"] = ConfigRecord({k: float(v) for k, v in self.sums.items()})
         record["seconds"] = ConfigRecord({k: float(v) for k, v in self.seconds.items()})
         record["info"] = ConfigRecord(cast(dict[str, Any], dict(self.info)))
-        _put(record, "groups", self.groups)
-        _put_packed(record, self.packed)
+        put_arrays(record, "groups", self.groups)
+        put_packed(record, self.packed)
         _put_centroids(record, self.centroids)
-        _put(record, "tables", self.tables)
-        _put(record, "vectors", self.vectors)
-        _put(record, "moments", self.moments)
+        put_arrays(record, "tables", self.tables)
+        put_arrays(record, "vectors", self.vectors)
+        put_arrays(record, "moments", self.moments)
         return record
 
     @classmethod
@@ -241,41 +245,20 @@ def wire_size(record: RecordDict) -> int:
     return size
 
 
-def _put(record: RecordDict, key: str, arrays: Mapping[str, NDArray[Any]]) -> None:
-    if arrays:
-        record[key] = ArrayRecord(
-            {name: records.pack_array(array) for name, array in arrays.items()}
-        )
-
-
-def _put_packed(record: RecordDict, packed: Mapping[str, Packed]) -> None:
-    for form, kind in FORMS.items():
-        chosen = {n: each.mantissas for n, each in packed.items() if each.mantissas.dtype == kind}
-        _put(record, form, chosen)
-    _put(record, "exponents", {name: each.exponents for name, each in packed.items()})
-
-
 def _groups(record: RecordDict) -> dict[str, Floats]:
     """A reply's groups, those that were packed among them."""
     found: dict[str, Floats] = records.arrays(record, "groups", np.float32, 1)
-    exponents = records.arrays(record, "exponents", np.int8, 1)
-    for form, kind in FORMS.items():
-        for name, mantissas in records.arrays(record, form, kind, 1).items():
-            if name in found or name not in exponents:
-                raise MessageError(f"{form}.{name}: twice, or without exponents")
-            try:
-                found[name] = unpack(Packed(mantissas, exponents.pop(name)))
-            except ValueError as error:
-                raise MessageError(f"{form}.{name}: {error}") from None
-    if exponents:
-        raise MessageError("exponents: without numbers")
+    for name, packed in read_packed(record).items():
+        if name in found:
+            raise MessageError(f"groups.{name}: twice")
+        found[name] = unpack(packed)
     return found
 
 
 def _put_centroids(record: RecordDict, centroids: Centroids | None) -> None:
     if centroids is not None:
-        _put(record, "centroids", {"points": centroids.points})
-        _put(record, "counts", {"counts": centroids.counts})
+        put_arrays(record, "centroids", {"points": centroids.points})
+        put_arrays(record, "counts", {"counts": centroids.counts})
 
 
 def _centroids(record: RecordDict) -> Centroids | None:

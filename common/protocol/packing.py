@@ -10,11 +10,16 @@ Source: stochastic rounding: Gupta et al., "Deep Learning with Limited Numerical
 2015, section 3.1; blocks that share an exponent: Wilkinson, 1963.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from flwr.app import RecordDict
 from numpy.typing import NDArray
+
+from common.protocol import records
+from common.protocol.records import MessageError
 
 BLOCK = 64
 FORMS: dict[str, type] = {"int16": np.int16, "int8": np.int8}
@@ -42,15 +47,45 @@ def pack(values: NDArray[np.float32], form: str, rng: np.random.Generator) -> Pa
 
 
 def unpack(packed: Packed) -> NDArray[np.float32]:
-    """The numbers (N,). `ValueError` where mantissas and exponents do not fit."""
+    """The numbers (N,) of what `check` lets pass."""
     blocks = _blocks(packed.mantissas.astype(np.float32))
-    exponents = packed.exponents.astype(np.int32)
-    if len(exponents) != len(blocks):
-        raise ValueError(f"{len(exponents)} exponents for {len(blocks)} blocks of {BLOCK}")
-    if len(exponents) and not (exponents.min() >= LEAST and exponents.max() <= MOST):
-        raise ValueError(f"an exponent that is not within {LEAST} to {MOST}")
-    whole: NDArray[np.float32] = np.ldexp(blocks, exponents[:, None])
+    whole: NDArray[np.float32] = np.ldexp(blocks, packed.exponents.astype(np.int32)[:, None])
     return whole.ravel()[: len(packed.mantissas)]
+
+
+def check(packed: Packed) -> None:
+    """`ValueError` where mantissas and exponents do not fit."""
+    blocks = -(-len(packed.mantissas) // BLOCK)
+    if len(packed.exponents) != blocks:
+        raise ValueError(f"{len(packed.exponents)} exponents for {blocks} blocks of {BLOCK}")
+    if blocks and not (packed.exponents.min() >= LEAST and packed.exponents.max() <= MOST):
+        raise ValueError(f"an exponent that is not within {LEAST} to {MOST}")
+
+
+def put_packed(record: RecordDict, packed: Mapping[str, Packed]) -> None:
+    """Write arrays into `record`: mantissas under their form, exponents."""
+    for form, kind in FORMS.items():
+        chosen = {n: each.mantissas for n, each in packed.items() if each.mantissas.dtype == kind}
+        records.put_arrays(record, form, chosen)
+    records.put_arrays(record, "exponents", {n: each.exponents for n, each in packed.items()})
+
+
+def read_packed(record: RecordDict) -> dict[str, Packed]:
+    """The packed arrays of a record; `MessageError` says what does not fit."""
+    exponents = records.arrays(record, "exponents", np.int8, 1)
+    found: dict[str, Packed] = {}
+    for form, kind in FORMS.items():
+        for name, mantissas in records.arrays(record, form, kind, 1).items():
+            if name not in exponents:
+                raise MessageError(f"{form}.{name}: twice, or without exponents")
+            found[name] = Packed(mantissas, exponents.pop(name))
+            try:
+                check(found[name])
+            except ValueError as error:
+                raise MessageError(f"{form}.{name}: {error}") from None
+    if exponents:
+        raise MessageError("exponents: without numbers")
+    return found
 
 
 def _blocks(values: NDArray[np.float32]) -> NDArray[np.float32]:

@@ -142,6 +142,12 @@ def _name(kind: bytes) -> str:
         return "unknown numbers"
 
 
+def put_arrays(record: RecordDict, key: str, given: Mapping[str, NDArray[Any]]) -> None:
+    """Write arrays as the part `key`; no part where there are none."""
+    if given:
+        record[key] = ArrayRecord({name: pack_array(array) for name, array in given.items()})
+
+
 def arrays(record: RecordDict, key: str, dtype: type, ndim: int) -> dict[str, NDArray[Any]]:
     """The arrays of the part `key` (see `read_array`); none where there is no such part."""
     if key not in record:

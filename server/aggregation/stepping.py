@@ -12,6 +12,7 @@ Source: Loshchilov and Hutter, "Decoupled Weight Decay Regularization", ICLR 201
 """
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -20,9 +21,11 @@ from torch import Tensor
 from common.config.options import Stage
 from common.optimisers import learning_rate
 from common.protocol.messages import Floats, Groups
+from common.protocol.packing import Packed, pack, unpack
 
 Memory = Mapping[str, Floats]
 STEPS = "steps"  # what the memory calls the number of steps in a pass over all sites' images
+REACHED = "reached/"  # ... a group as the steps have led it, where the sites' is rounded
 TAKEN = "taken"  # ... and how many of them have been taken
 BETAS, EPSILON = (0.9, 0.999), 1e-8
 
@@ -44,6 +47,39 @@ def step(
         new[name] = w.numpy()
         kept |= {f"{n}/{name}": m.numpy() for n, m in zip(names, moments, strict=True)}
     return new, kept
+
+
+@dataclass(frozen=True)
+class Taken:
+    """After a step: the groups as the sites get to know them, the optimiser's memory, and what was
+    added to the groups, where the sites are told of it in few bits."""
+
+    groups: dict[str, Floats]
+    memory: dict[str, Floats]
+    changes: dict[str, Packed]
+
+
+def step_as_told(
+    stage: Stage, sent: Groups, gradient: Groups, memory: Memory, number: int, seed: int
+) -> Taken:
+    """The stage's step `number`, from 1. Where numbers travel in few bits, the sites are told the
+    difference between where the step leads and what they have, rounded; what rounding leaves out
+    is in the next difference, since where the steps lead is remembered as it is. The last step
+    ends there. `seed`: of the rounding."""
+    done = (number - 1) / stage.rounds
+    if stage.gradients == "float32":
+        return Taken(*step(stage, sent, gradient, memory, done), {})
+    reached = {name: memory.get(REACHED + name, sent[name]) for name in gradient}
+    new, kept = step(stage, {**sent, **reached}, gradient, memory, done)
+    if number == stage.rounds:
+        return Taken(new, kept, {})
+    rng = np.random.default_rng(seed)
+    changes = {
+        name: pack(new[name] - sent[name], stage.gradients, rng) for name in sorted(gradient)
+    }
+    told = {name: sent[name] + unpack(packed) for name, packed in changes.items()}
+    kept |= {REACHED + name: new[name] for name in gradient}
+    return Taken({**new, **told}, kept, changes)
 
 
 def _recalled(memory: Memory, name: str, like: Tensor) -> Tensor:

@@ -6,7 +6,7 @@ gone goes on when they are back.
 
 import math
 import time
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, replace
 
 from flwr.app import Message
@@ -18,6 +18,7 @@ from common.protocol.declaration import Asks
 from common.protocol.exchanges import EXCHANGES
 from common.protocol.layout import digest_of
 from common.protocol.messages import ALL, Floats, Groups, Instruction, Kind
+from common.protocol.packing import Packed
 from common.utils.errors import UserError
 from server.aggregation.stepping import STEPS
 from server.conversation.closing import Closing
@@ -68,6 +69,7 @@ class Asking:
         self._roster, self._model = roster, model
         self._warn = warn
         self._digested: tuple[Groups, str] = ({}, "")
+        self.changes: Mapping[str, Packed] = {}  # of the state since it was last sent, if so known
 
     def hold(self, grid: Grid, state: Checkpoint, question: Question) -> Inquiry:
         """One exchange with quorum: asks again, a few times, while too few answer, then raises
@@ -224,6 +226,7 @@ class Asking:
                 self._model.landmarks_of(stage, asked.asked),
             ),
             Closing(wanted, least, frozenset(self._roster.tardy)),
+            self.changes if EXCHANGES[kind].of_batch and question.step == 1 else None,
         )
 
     def _steps(self, state: Checkpoint) -> int:

@@ -15,8 +15,9 @@ from flwr.serverapp import Grid
 
 from common.config.byzantine import answers_needed
 from common.protocol.declaration import Brings
-from common.protocol.layout import module_of
+from common.protocol.layout import BUFFERS, module_of
 from common.protocol.messages import NEEDS_MODEL, Groups, Instruction, Reply, wire_size
+from common.protocol.packing import Packed
 from server.aggregation import ROBUST, Aggregation, aggregation
 from server.aggregation.robust import Defence
 from server.conversation.closing import Closing
@@ -45,7 +46,8 @@ class Participants:
 
 class Inquiry:
     """Asks `whom` the same thing, `asked`; answers must fit `expected`. `closing`: when it is over
-    before the plan's deadline (None: when all have answered)."""
+    before the plan's deadline (None: when all have answered). `changes`: what has been added to the
+    groups that the sites have, so that they need not be sent."""
 
     def __init__(
         self,
@@ -53,11 +55,13 @@ class Inquiry:
         whom: Participants,
         expected: Expected,
         closing: Closing | None = None,
+        changes: Mapping[str, Packed] | None = None,
     ) -> None:
         self.asked = asked
         self.whom = whom
         self.closing = closing or Closing(len(whom.nodes), len(whom.nodes))
         self._expected = expected
+        self._changes = changes or {}
         self._reminded: set[str] = set()
         stage = asked.plan.stages[asked.stage]
         self._defence = Defence.of(stage, asked.plan.byzantine)
@@ -150,17 +154,20 @@ class Inquiry:
     def _lean(self) -> Instruction:
         """What is asked, without the groups that the sites should have from the message before.
         Those are all, where they have their embeddings by this model, and all but what was
-        prepared, where they have prepared it."""
+        prepared, where they have prepared it, or know all changes since."""
         prepared, brings = self._expected.prepared, self.asked.exchange.brings
         trained = self.asked.exchange.in_a_round and brings in (Brings.SHARED, Brings.GRADIENT)
         if self.asked.exchange.after:
             groups: Groups = {}
-        elif prepared and (trained or self.asked.step > 1):
-            sent = self.asked.groups.items()
-            groups = {name: array for name, array in sent if module_of(name) == prepared}
+        elif prepared and (trained or self.asked.step > 1 or self._changes):
+            groups = {
+                name: array
+                for name, array in self.asked.groups.items()
+                if module_of(name) == prepared or (self._changes and name.endswith(BUFFERS))
+            }
         else:
             return self.asked
-        return replace(self.asked, groups=groups)
+        return replace(self.asked, groups=groups, changes=self._changes)
 
     @cached_property
     def _whole(self) -> RecordDict:
