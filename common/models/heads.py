@@ -7,13 +7,14 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 
-def mlp(*widths: int, last_norm: bool = False) -> nn.Sequential:
+def mlp(*widths: int, last_norm: bool = False, last_bias: bool = True) -> nn.Sequential:
     """Linear layers with BatchNorm and ReLU between them; `last_norm`: BatchNorm without affine
-    parameters after the last (as SimCLR's and SimSiam's projectors have)."""
+    parameters after the last (as SimCLR's and SimSiam's projectors have). `last_bias`: False for a
+    loss that no shift of the projections changes, and that has nothing to teach a bias."""
     layers: list[nn.Module] = []
     for index, (inner, outer) in enumerate(pairwise(widths)):
         last = index == len(widths) - 2
-        layers.append(nn.Linear(inner, outer, bias=last and not last_norm))
+        layers.append(nn.Linear(inner, outer, bias=last and last_bias and not last_norm))
         if not last:
             layers += [nn.BatchNorm1d(outer), nn.ReLU(inplace=True)]
         elif last_norm:

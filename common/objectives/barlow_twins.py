@@ -39,9 +39,8 @@ class BarlowTwins(Pooled):
         super().__init__()
         self.redundancy_weight = parameters.redundancy_weight
         self.encoder = encoder
-        self.projector = mlp(
-            encoder.feature_dim, parameters.hidden, parameters.hidden, parameters.width
-        )
+        hidden, width = parameters.hidden, parameters.width
+        self.projector = mlp(encoder.feature_dim, hidden, hidden, width, last_bias=False)
 
     def terms(self, seen: Representations) -> dict[str, Tensor]:
         return self._by_correlation(cross_correlation(seen.z_a, seen.z_b))

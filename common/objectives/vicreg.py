@@ -53,9 +53,8 @@ class VICReg(Pooled):
         super().__init__()
         self.weights = parameters
         self.encoder = encoder
-        self.projector = mlp(
-            encoder.feature_dim, parameters.hidden, parameters.hidden, parameters.width
-        )
+        hidden, width = parameters.hidden, parameters.width
+        self.projector = mlp(encoder.feature_dim, hidden, hidden, width, last_bias=False)
 
     def terms(self, seen: Representations) -> dict[str, Tensor]:
         a, b = seen.z_a, seen.z_b
