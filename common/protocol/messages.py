@@ -68,7 +68,6 @@ class Instruction:
     layout: str = ""
     state: str = ""
     groups: Groups = field(default_factory=dict)
-    changes: Mapping[str, Packed] = field(default_factory=dict)
     centroids: Centroids | None = None
     probe: Floats | None = None
     classes: tuple[str, ...] = ()
@@ -84,6 +83,8 @@ class Instruction:
     def clusters(self) -> int:
         """How many clusters it is about."""
         return self.sets[0] if self.sets else self.plan.clusters
+
+    changes: Mapping[str, Packed] = field(default_factory=dict)
 
     @property
     def asked(self) -> str:
@@ -168,7 +169,6 @@ class Reply:
     examples: int = 0
     layout: str = ""
     groups: Groups = field(default_factory=dict)
-    packed: Mapping[str, Packed] = field(default_factory=dict)
     centroids: Centroids | None = None
     tables: Mapping[str, Counts] = field(default_factory=dict)
     moments: Mapping[str, NDArray[np.float64]] = field(default_factory=dict)
@@ -176,6 +176,7 @@ class Reply:
     sums: Mapping[str, float] = field(default_factory=dict)
     seconds: Mapping[str, float] = field(default_factory=dict)
     info: Mapping[str, str | int | list[str] | list[int]] = field(default_factory=dict)
+    packed: Mapping[str, Packed] = field(default_factory=dict)
 
     @property
     def exchange(self) -> Exchange:
