@@ -25,6 +25,7 @@ OPTIONS = {
     "encoder": "small-convnet",
     "partition": "p-skew(1.0)",
     "parameters": ",,landmarks=30",
+    "gradients": "int8",
     "device": "cpu",
 }
 
