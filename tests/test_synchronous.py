@@ -5,8 +5,7 @@ What differs between two spreads is in which order the same float32 numbers are 
 site by the order of its images, over sites exactly. SGD keeps such a difference as small as it is,
 some 1e-7 of the largest number. AdamW divides by the gradient's own size, so that where a gradient
 is next to nothing, rounding decides the step's direction: there two runs may be apart by a few
-steps of the learning rate. Of Barlow Twins, whose correlations are differences of nearly equal
-numbers, that is so in a tenth of the numbers.
+steps of the learning rate, as two pooled runs are that add up in another order.
 """
 
 import hashlib
