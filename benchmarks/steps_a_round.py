@@ -13,14 +13,16 @@ probe on them, of the encoder's outputs; beside them NMI on the sites' images. M
 ways, of the training.
 """
 
+import statistics
 import tempfile
 import time
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
 import torch
 import typer
-from _table import read_csv, save_csv, show
+from _table import read_csv, save_csv
 from rich.console import Console
 
 from common.config import recipes
@@ -35,6 +37,17 @@ SETTING = ("dataset", "images", "sites", "encoder", "steps", "batch", "objective
 KEY = (*SETTING, "partition", "arm", "seed")
 FIGURES = ("rounds", "exchanges", "MB", "NMI", "ACC", "linear", "own NMI", "loss", "CPU s")
 SPOTS = ("arm", "partition", "seed", *FIGURES)
+SCORES = ("NMI", "ACC", "linear", "own NMI")
+HEAD = (
+    "images of",
+    "images, steps × batch",
+    "partition",
+    "arm",
+    "seeds",
+    "exchanges",
+    "MB",
+    *SCORES,
+)
 Row = dict[str, Any]
 
 
@@ -70,12 +83,37 @@ def main(
                 rows = [*(read_csv(csv) if csv else rows), row]
                 if csv:
                     save_csv(csv, (*KEY, *FIGURES), sorted(rows, key=lambda r: [r[k] for k in KEY]))
-    kept = [row for row in rows if all(row[name] == str(setting[name]) for name in SETTING)]
-    show(
-        f"{dataset}, {images:,} images, {steps} steps of {batch}, {encoder}, {objective} {options}",
-        SPOTS,
-        [tuple(row[column] for column in SPOTS) for row in kept],
-    )
+    print("\n".join(table(rows)))
+
+
+def table(rows: Sequence[Row]) -> Iterator[str]:
+    """As Markdown: mean ± standard deviation (n - 1) over the seeds of each setting and arm."""
+    yield f"| {' | '.join(HEAD)} |"
+    yield f"|{'---|' * len(HEAD)}"
+    groups: dict[tuple[str, ...], list[Row]] = {}
+    for row in rows:
+        groups.setdefault(tuple(row[name] for name in KEY if name != "seed"), []).append(row)
+    for key, runs in sorted(groups.items(), key=lambda item: place(item[1][0])):
+        of = dict(zip(KEY, key, strict=False))
+        what = ", ".join(filter(None, (of["arm"], of["objective"], of["with"])))
+        scale = f"{int(of['images']):,}, {of['steps']} × {of['batch']}"
+        spread = [scores([float(run[name]) for run in runs]) for name in SCORES]
+        cells = (of["dataset"], scale, of["partition"], what, len(runs), runs[0]["exchanges"])
+        yield f"| {' | '.join(map(str, (*cells, runs[0]['MB'], *spread)))} |"
+
+
+def place(row: Row) -> tuple[Any, ...]:
+    """By setting, then from no exchange to the most."""
+    order = (row["arm"] != "none", row["arm"] == "pooled", int(row["exchanges"]), row["objective"])
+    return (row["dataset"], int(row["images"]), row["partition"], *order, row["with"])
+
+
+def scores(values: Sequence[float]) -> str:
+    """Mean ± standard deviation; of one run, its value."""
+    mean = f"{statistics.fmean(values):.3f}".lstrip("0")
+    if len(values) < 2:
+        return mean
+    return f"{mean}±{statistics.stdev(values):.3f}".replace("±0", "±")
 
 
 def planned(key: Row) -> Plan:
@@ -126,7 +164,7 @@ def measured(key: Row) -> Row:
         "ACC": round(figures["centroids_held_out"]["acc"], 4),
         "linear": round(figures["linear"], 4),
         "own NMI": round(record.stages[-1].figures["nmi"], 4),
-        "loss": round(rounds[-1].loss["loss"], 3) if rounds else "–",
+        "loss": round(rounds[-1].loss["loss"], 3) if rounds and not alone else "–",
         "CPU s": round(spent),
     }
 
