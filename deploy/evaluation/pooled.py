@@ -24,6 +24,7 @@ from client.statistics import measure
 from client.statistics.clusters import nearest
 from common import metrics
 from common.clustering.kmeans import kmeans
+from common.config.checks import OWN
 from common.data import ImageData, Preparation, load, load_test
 from common.data.planned import remaining
 from common.utils import seeds
@@ -78,6 +79,11 @@ def evaluate_run(folder: Path, asked: Asked, console: Console) -> dict[str, Any]
     trained = load_trained(folder, asked.device)
     if trained.untrained:
         raise UserError(f"{folder}: its encoder is untrained (the weights are the initial ones)")
+    if trained.plan.partition == OWN and not asked.dataset:
+        raise UserError(
+            f"{folder}: its sites hold their own images: --dataset FOLDER names some of yours with "
+            "labels (subfolders are classes); the sites' own scores are in report.html"
+        )
     figures: dict[str, Any] = {
         "run": folder.name,
         "dataset": asked.dataset or trained.plan.dataset,

@@ -62,6 +62,7 @@ def narrower(found: dict) -> None:
         (settle(plan={"encoder": "convnet"}), "is a small-convnet, the run's plan says convnet"),
         (settle(plan={"normalisation": "group"}), "does not fit the run's plan"),
         (settle(plan={"seed": -1}), "run.json: seed"),
+        (settle(plan={"partition": "own"}), "its sites hold their own images: --dataset FOLDER"),
         (settle(status="running"), "has not finished, it is running"),
         (settle(status="failed"), "has not finished, it is failed"),
         (tensors(narrower), "network.0.weight is (16, 1, 4, 4), expected (32, 1, 4, 4)"),
