@@ -34,7 +34,7 @@ COSTS = {
     "pixels": Cost(0.0, 0.0),
     "noise-filters": Cost(0.8e-3, 0.02e-3),  # two forwards: none of its own weights is trained
     "small-convnet": Cost(0.7e-3, 0.05e-3),
-    "layered-convnet": Cost(1.6e-3, 0.06e-3),
+    "layered-convnet": Cost(2.3e-3, 0.06e-3),
     "convnet": Cost(2.2e-3, 0.055e-3),
     "resnet18": Cost(60e-3, 0.14e-3),
     "resnet34": Cost(113e-3, 0.27e-3),
