@@ -1,6 +1,7 @@
 """The run that answers a question to an earlier one: a new folder beside it, which begins where
 that one ended, and the run in it, in this process or over the sites of a server."""
 
+import shutil
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
@@ -13,7 +14,7 @@ from common.data.planned import PARTITION
 from common.learned.file import FILE as MODEL
 from common.learned.file import read_learned
 from common.record.follow_up import FILE, FollowUp, Order, write_order
-from common.record.reader import EVENTS, lines
+from common.record.reader import EVENTS, has_run, lines, read_settings
 from common.record.schema import ChoiceEvent, RoundEvent, SplitEvent, StageEvent
 from common.utils.errors import RunFailed, UserError
 from deploy.coordinator.folder import ServerFolder
@@ -21,7 +22,7 @@ from deploy.coordinator.submit import Order as Submission
 from deploy.coordinator.submit import submit_run
 from deploy.engines.runs import conclude
 from deploy.engines.simulate import simulate
-from deploy.forgetting.preparing import Earlier, earlier_run, make, unmake
+from deploy.forgetting.preparing import Earlier, earlier_run, make
 from deploy.terminal.live import live_line
 from deploy.terminal.progress import show_event
 from server.questions.splitting import check_split
@@ -73,7 +74,7 @@ def follow_here(following: Following, console: Console) -> dict[str, object]:
         with live_line(folder, console):
             simulate(plan, folder, lambda event: show_event(console, event, plan.rounds))
     except UserError:
-        unmake(folder)
+        shutil.rmtree(folder, ignore_errors=True)  # nothing is lost: it can be asked again
         raise
     return conclude(folder, console)
 
@@ -93,8 +94,20 @@ def follow_served(
     try:
         return submit_run(server, Submission("", {}, resume=folder), console)
     except (UserError, RunFailed):
-        unmake(folder)
+        why = _discard(folder)
+        if why:
+            raise RunFailed(why) from None
         raise
+
+
+def _discard(folder: Path) -> str:
+    """Remove the folder of a run that has failed, or not begun, and return why it failed. It holds
+    nothing that the earlier run does not, and can be asked for again. A stopped one stays."""
+    run = read_settings(folder) if has_run(folder) else None
+    if run is not None and run.status != "failed":
+        return ""
+    shutil.rmtree(folder, ignore_errors=True)  # its logs, a link, stay
+    return run.reason or "" if run else ""
 
 
 def _make(following: Following, files: Mapping[str, bytes]) -> None:

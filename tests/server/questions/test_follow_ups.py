@@ -157,7 +157,7 @@ def test_networks_that_sites_did_not_keep_cannot_be_asked(tmp_path: Path) -> Non
         plan_following(folder, SPLIT)
 
 
-@pytest.mark.parametrize("bound", [5, 40])
+@pytest.mark.parametrize("bound", [5, 40, 60])
 def test_a_site_tells_nothing_of_fewer_images_than_its_bound(
     before: Path, bound: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -175,8 +175,10 @@ def test_a_site_tells_nothing_of_fewer_images_than_its_bound(
     options = {"images": 300, "clusters": 2, "rounds": "", "encoder": "", "min-count": bound}
     simulate(plan("fedkmeans-pixels", **options), folder)
     smallest.clear()
+    following = plan_following(folder, SPLIT)
     try:
-        follow(folder, SPLIT)
+        follow_here(following, QUIET)
     except UserError as error:
         assert "tell of no fewer than min-count" in str(error)
+        assert not following.folder.exists()  # it can be asked again
     assert smallest and min(smallest) >= bound
