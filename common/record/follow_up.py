@@ -1,6 +1,7 @@
 """What a finished run is asked later: `follow-up.json` in the folder of the run that answers it,
 and a part of `run.json`."""
 
+import shlex
 from pathlib import Path
 from typing import Literal
 
@@ -36,6 +37,15 @@ class FollowUp(_Part):
             return f"cluster {self.cluster} of {self.of} taken apart into {self.parts}"
         taken = f"; then {self.take} clusters" if self.take else ""
         return f"how many clusters {self.of} has, tried from {self.low} to {self.high}{taken}"
+
+    @property
+    def command(self) -> list[str]:
+        """As it is typed, option by option."""
+        start = shlex.join(["covey", self.kind, self.of])
+        if self.kind == "split":
+            return [start, f"--cluster {self.cluster}", f"--into {self.parts}"]
+        taken = [f"--take {self.take}"] if self.take else []
+        return [start, f"--range {self.low}:{self.high}", *taken]
 
 
 class Order(_Part):

@@ -168,9 +168,9 @@ PAGE = """\
   <h2>Pictures</h2>
   <p class="lead">Nearest to each cluster's centre, of a sample of the images. They are on this
     machine, and this page holds them: whoever has it sees them.</p>
-  <div class="card strips">
+  <div class="card">
   {% for number, shown in pictures %}
-  <div class="strip"><b>{{ number }}</b>
+  <div class="near"><b>{{ number }}</b>
     {%- for address in shown %}<img src="{{ address }}" alt="" loading="lazy">{% endfor %}</div>
   {% endfor %}
   </div>

@@ -85,7 +85,11 @@ def versions(record: RunRecord) -> list[tuple[str, str]]:
 
 def command(record: RunRecord) -> list[str]:
     """The command line that repeats the run, option by option: the recipe, and every option that is
-    not as the recipe says; the main options where the recipe is not one of ours."""
+    not as the recipe says; the main options where the recipe is not one of ours. Of a run that
+    answers a question to another one, the question."""
+    if record.run.follow_up is not None:
+        server = ["--server DIR"] if record.run.engine == "server" else []
+        return [*record.run.follow_up.command, *server]
     plan = record.run.plan
     recipe = record.run.recipe
     start = [*COMMANDS.get(record.run.engine, ("covey", "run")), recipe]

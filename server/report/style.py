@@ -153,10 +153,10 @@ summary { cursor: pointer; font-weight: 560; }
 footer { margin-top: 40px; padding-top: 16px; border-top: 1px solid var(--rule); }
 footer p { max-width: 78ch; font-size: 13px; color: var(--muted); }
 
-.strip { display: flex; flex-wrap: wrap; align-items: center; gap: 6px; padding: 6px 0; }
-.strip + .strip { border-top: 1px solid var(--rule); }
-.strip b { width: 34px; font-weight: 620; }
-.strip img { width: 64px; height: 64px; border-radius: 5px; object-fit: cover; }
+.near { display: flex; flex-wrap: wrap; align-items: center; gap: 6px; padding: 6px 0; }
+.near + .near { border-top: 1px solid var(--rule); }
+.near b { width: 34px; font-weight: 620; }
+.near img { width: 64px; height: 64px; border-radius: 5px; object-fit: cover; }
 @media (max-width: 820px) {
   body { padding: 24px 16px 32px; }
   .grid { grid-template-columns: minmax(0, 1fr); }

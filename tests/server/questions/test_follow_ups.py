@@ -77,7 +77,8 @@ def test_a_split_is_k_means_of_the_pooled_images_of_that_cluster(before: Path) -
     assert new.facts.names[1] == "thin" and new.facts.names[0] != "round"
     assert sum(new.facts.sizes) == 300 and new.facts.clusters == 5
     assert covey.load(after, "cpu").predict(load("digits").images[:9]).max() <= 4
-    assert "split of 0" in (after / "report.html").read_text()
+    page = (after / "report.html").read_text()
+    assert "split of 0" in page and "covey split before" in page and "--into 2" in page
 
 
 def test_a_split_run_can_be_split_again(before: Path) -> None:
