@@ -1,14 +1,14 @@
 """The encoder `noise-filters`: convolutions that no image has taught, and that are exact.
 
-Layers of convolutions (5×5, 3×3, 3×3), each followed by normalisation, ReLU and averaging over 2×2
-pixels. Normalisation is half a layer's and half each map's own: with r a map's root mean square and
-R that of all maps of the layer, y is divided by √(R·(r + R/10)), so that weak maps count for more.
-Filters come in opposite pairs ±v, v the leading principal components of the patches that the layer
-sees in noise whose amplitude falls as 1/f, as that of photographs does (Field, J. Opt. Soc. Am. A
-4, 1987). What *every* layer gives is added up in 3×3 cells, and with the layer's sums s the
-features are √(s / Σs), side by side, the first layer's 1.2 times, the last one's .8 times as long as
-the second's; of unit length all together. So they depend on no data, and nothing about them has to
-be agreed on, averaged or kept from anyone.
+Layers of convolutions (5×5, 3×3, 3×3), each followed by normalisation, ReLU and averaging over
+2×2 pixels. Normalisation is half a layer's and half each map's own: with r a map's root mean
+square and R that of all maps of the layer, y is divided by √(R·(r + R/10)), so that weak maps
+count for more. Filters come in opposite pairs ±v, v the leading principal components of the
+patches that the layer sees in noise whose amplitude falls as 1/f, as that of photographs does
+(Field, J. Opt. Soc. Am. A 4, 1987). What *every* layer gives is added up in 3×3 cells, and with
+the layer's sums s the features are √(s / Σs), side by side, the first layer's 1.2 times, the last
+one's .8 times as long as the second's; of unit length all together. So they depend on no data,
+and nothing about them has to be agreed on, averaged or kept from anyone.
 
 **Exact.** A projection from sums is the same for any spread of the images only if an image has the
 same features in every batch and at every site. So every number here lies on a grid of powers of two
