@@ -71,7 +71,12 @@ class Features:
 
     @torch.no_grad()
     def other_views(self) -> Iterator[tuple[Tensor, Tensor]]:
-        """h (n, d) of two other views of each, by which nothing is solved; computed each time."""
+        """h (n, d) of two other views of each, by which nothing is solved: kept where sums are,
+        for images that may leave, else computed each time."""
+        if self.store.keeps_sums:
+            both = self._pairs([self._kept(name) for name in AGREEMENT])
+            yield from ((one * STEP, other * STEP) for one, other in both)
+            return
         for index in self._forwards():
             a, b = (self._computed(name, index) for name in AGREEMENT)
             yield self._scaled(a), self._scaled(b)

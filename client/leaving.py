@@ -30,7 +30,8 @@ def check_leaving(reply: Reply, task: Task) -> None:
         raise MessageError(
             f"groups: {reply.examples} images, and none of fewer than {task.min_count} may leave"
         )
-    check_reply(reply, exchange, _sizes(asked, task), len(task.data.images))
+    images = len(task.data.images)
+    check_reply(reply, exchange, _sizes(asked, task), images, properties=False)
     for each in exchange.sums_in("tables").values():
         if each.behind is Behind.MIN_COUNT and each.name in reply.tables:
             _check_counts(f"tables.{each.name}", reply.tables[each.name], task.min_count)

@@ -59,7 +59,7 @@ class FeatureStore:
         self._folder = folder
         self.data = data
         self._in_memory = in_memory
-        self._keep_sums = keep_sums
+        self.keeps_sums = keep_sums
         self._kept: dict[str, tuple[str, Rows]] = {}
         self._summed: _Summed | None = None
 
@@ -86,7 +86,7 @@ class FeatureStore:
         self, names: tuple[str, ...], key: str, whole: Callable[[], Sequence[Rows]], add: Add
     ) -> Sums:
         """What `add` makes of the `whole` rows of `names`, made as `key` says."""
-        if not self._keep_sums:
+        if not self.keeps_sums:
             return add(whole())
         kept = self._summed
         if kept is None or (kept.names, kept.key) != (names, key):
@@ -102,7 +102,7 @@ class FeatureStore:
     def followed_by(self, data: ImageData) -> "FeatureStore":
         """A store of `data`, with the rows that are there already where all its images are; all
         else is let go."""
-        store = FeatureStore(self._folder, data, self._in_memory, self._keep_sums)
+        store = FeatureStore(self._folder, data, self._in_memory, self.keeps_sums)
         if not self._kept:
             return store
         places = {digest.tobytes(): row for row, digest in enumerate(self.digests)}

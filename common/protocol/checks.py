@@ -26,9 +26,13 @@ SLACK = 0.001  # rounding of float32, relative to the largest that a number can 
 ROUGHNESS = 0.02  # rounding of products in bfloat16, relative to the largest they can be
 
 
-def check_reply(reply: Reply, exchange: Exchange, sizes: Sizes, images: int) -> None:
+def check_reply(
+    reply: Reply, exchange: Exchange, sizes: Sizes, images: int, properties: bool = True
+) -> None:
     """`MessageError` unless `reply` has the sums, numbers, lists and seconds that `exchange`
-    declares, for a site of so many `images`. The groups of parameters are not looked at."""
+    declares, for a site of so many `images`. The groups of parameters are not looked at.
+    `properties`: whether what a sum of matrices must be is, too, which costs most: a site need not
+    ask that of the sums that it has made itself."""
     own = 0 if reply.centroids is None else len(reply.centroids.counts)
     sizes = replace(sizes, own=own)
     for part in ("tables", "vectors", "moments"):
@@ -36,7 +40,7 @@ def check_reply(reply: Reply, exchange: Exchange, sizes: Sizes, images: int) -> 
         given: dict[str, NDArray[Any]] = dict(getattr(reply, part))
         check_names(part, given, (), declared)
         for name, values in given.items():
-            _check_sum(f"{part}.{name}", values, declared[name], sizes, images)
+            _check_sum(f"{part}.{name}", values, declared[name], sizes, images, properties)
         check_names(part, given, [n for n, each in declared.items() if not each.optional], declared)
     _check_list(reply, exchange, sizes, images)
     _check_numbers(reply, exchange, sizes, images)
@@ -55,7 +59,14 @@ def check_names(
             raise MessageError(f"{part}.{name}: missing")
 
 
-def _check_sum(where: str, values: NDArray[Any], declared: Sum, sizes: Sizes, images: int) -> None:
+def _check_sum(
+    where: str,
+    values: NDArray[Any],
+    declared: Sum,
+    sizes: Sizes,
+    images: int,
+    properties: bool,
+) -> None:
     shapes = declared.shapes(sizes)
     if values.shape not in shapes:
         raise MessageError(f"{where}: shape {values.shape} instead of {shapes[0]}")
@@ -69,7 +80,7 @@ def _check_sum(where: str, values: NDArray[Any], declared: Sum, sizes: Sizes, im
     most = images * declared.bound
     if np.abs(values).max() > most * (1 + SLACK):
         raise MessageError(f"{where}: larger than a sum over {images} images can be")
-    for each in declared.properties:
+    for each in declared.properties if properties else ():
         _check_property(where, values, each, most)
 
 

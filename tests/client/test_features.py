@@ -48,6 +48,17 @@ def test_an_images_features_and_views_do_not_depend_on_who_else_is_there(tmp_pat
     assert len({part.numpy().tobytes() for part in whole}) == 5
 
 
+def test_of_images_that_may_leave_all_views_are_kept_and_are_the_same(tmp_path: Path) -> None:
+    found = features(tmp_path, keep_sums=True)
+    whole = joined(features(tmp_path))
+    assert all(map(torch.equal, joined(found), whole))
+    order = np.arange(10, 90)
+    store = found.store.followed_by(DIGITS.subset(order))
+    left = Features(found.bench, PLAN, torch.from_numpy(DIGITS.images[order]), store)
+    left.bench.model.encoder.forward = None  # nothing is computed again
+    assert all(torch.equal(part, of[order]) for part, of in zip(joined(left), whole, strict=True))
+
+
 def test_they_are_what_the_encoder_says_of_plain_images_and_of_views(tmp_path: Path) -> None:
     found = features(tmp_path)
     with torch.no_grad():
