@@ -165,7 +165,7 @@ def _say_where(run: Path, folder: Path, remove: bool) -> None:
     if remove:
         _delete(run, yes=True)
     else:
-        say(f"{run} holds what was learned with them until it is deleted: covey forget --delete")
+        say(f"{run} holds what was learned with them: covey forget {run} --delete removes it")
 
 
 def confirm(lines: list[str], yes: bool) -> None:

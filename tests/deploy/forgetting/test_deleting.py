@@ -42,7 +42,7 @@ def test_it_is_deleted_with_the_new_run_or_later_and_is_asked_for(
     assert "covey forget makes one first" in covey("forget", before, "--delete", expect=2)
     assert "this cannot be undone" in covey(*forget, "--delete", say="n\n", expect=1)
     assert read_settings(before).superseded is None
-    assert "until it is deleted: covey forget --delete" in covey(*forget, "--yes")
+    assert f"covey forget {before} --delete removes it" in covey(*forget, "--yes")
     covey("forget", before, "--delete", say="n\n", expect=1)
     assert before.exists()
     assert "its model, states, tables and report" in covey("forget", before, "--delete", say="y\n")
