@@ -112,7 +112,10 @@ def test_a_site_that_was_away_gets_it_when_the_run_is_gone_on_with(tmp_path, mon
     assert (of_site(run, "site-1") / "model.covey").read_bytes() == before
 
 
-def test_names_that_the_coordinator_gave_stay_when_the_run_is_gone_on_with(tmp_path: Path) -> None:
+def test_names_that_the_coordinator_gave_stay_when_the_run_is_gone_on_with(
+    tmp_path: Path, monkeypatch
+) -> None:
+    monkeypatch.setattr(behind, "draw", lambda *_: None)
     run = ran(tmp_path / "run")
     say(run / "model.covey", Said.model_validate({"names": {"2": "scratches"}, "split": [1]}))
     simulate(RunFolder(run).plan(), run)
@@ -154,6 +157,7 @@ def test_a_simulation_keeps_one_model_in_its_own_folder(tmp_path, monkeypatch) -
 def test_after_a_split_a_site_keeps_the_names_of_clusters_that_are_the_same(
     tmp_path, monkeypatch
 ) -> None:
+    monkeypatch.setattr(behind, "draw", lambda *_: None)  # nobody waits for these pages here
     run = ran(tmp_path / "run", clusters=4)
     given = {str(number): f"mine {number}" for number in range(4)}
     said = Said.model_validate({"names": given})
