@@ -12,7 +12,8 @@ from common.augmentations import Augmentation
 from common.config.options import Plan
 from common.models.model import Model
 
-CHUNK = 1024  # images in one forward; rows in one block of similarities
+CHUNK = 1024  # images in one forward, at most; rows in one block of similarities
+CHUNK_BYTES = 2**27  # of float32 pixels in one forward: 1024 images of side 104 in colour
 
 
 @dataclass(frozen=True)
@@ -99,7 +100,7 @@ def outputs(
 ) -> Iterator[Tensor]:
     """Encoder outputs of the `rows` of images in evaluation mode, chunk by chunk."""
     model.eval()
-    for chunk in rows.to(images.device).split(CHUNK):
+    for chunk in rows.to(images.device).split(in_one_forward(images)):
         plain = augmentation.plain(take(images, chunk, device))
         yield model.encoder(plain.contiguous(memory_format=torch.channels_last))
 
@@ -113,9 +114,14 @@ def view_outputs(
 ) -> Iterator[Tensor]:
     """The same of two views of each, the second ones after all the first ones of a chunk."""
     model.eval()
-    for chunk in rows.to(images.device).split(CHUNK):
+    for chunk in rows.to(images.device).split(in_one_forward(images)):
         batch = take(images, chunk, generator.device)
         yield model.encoder(torch.cat(augmentation.pair(batch, generator)))
+
+
+def in_one_forward(images: Tensor) -> int:
+    """How many of `images` (N, C, H, W) are forwarded together."""
+    return max(1, min(CHUNK, CHUNK_BYTES // (4 * images[0].numel())))
 
 
 def _embedded(model: Model, h: Tensor, embedding: str) -> Embedded:

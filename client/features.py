@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from client.dataset import take
+from client.embedding import in_one_forward
 from client.storage.features import FeatureStore, Rows, Sums
 from client.workbench import Workbench
 from common.augmentations.seeded import mixed
@@ -25,7 +26,7 @@ from common.protocol.layout import digest_of
 from common.utils.seeds import derive_seed
 
 STEP = 2.0**-14  # what one unit of a row stands for
-CHUNK = 1024  # images in one forward
+CHUNK = 1024  # rows that are summed up at once
 PLAIN, VIEWS, AGREEMENT = "plain", ("view-a", "view-b"), ("agreement-a", "agreement-b")
 
 
@@ -84,7 +85,7 @@ class Features:
     def _forwards(self) -> list[NDArray[np.int64]]:
         """All images' indices, as many at once as are forwarded together."""
         count = len(self.images)
-        return np.array_split(np.arange(count), -(-count // CHUNK))
+        return np.array_split(np.arange(count), -(-count // in_one_forward(self.images)))
 
     def _kept(self, name: str) -> Rows:
         def made() -> Iterator[Rows]:
@@ -98,6 +99,8 @@ class Features:
         encoder = self.bench.model.encoder
         weights = {key: tensor.numpy(force=True) for key, tensor in encoder.state_dict().items()}
         made = [self.plan.encoder, str(self.bench.device.type), self.plan.precision]
+        if self.plan.network is not None:  # no part of the state: all have them from a file
+            made += [self.plan.weights, self.plan.network.model_dump_json()]
         if name != PLAIN:
             made += [repr(self.bench.augmentation.preset), str(self.plan.seed)]
         text = "/".join([digest_of({k: w.ravel() for k, w in weights.items()}), *made])

@@ -15,6 +15,7 @@ from client.merge import MERGES, Memory, Merging
 from common.augmentations import Augmentation, build_augmentation
 from common.config.options import Plan, Stage
 from common.models.model import Model
+from common.models.pretrained.store import WeightStore
 from common.objectives.base import Objective
 from common.protocol import layout
 from common.protocol.declaration import Brings
@@ -130,10 +131,11 @@ class Workbench:
 
 class Workshop:
     """Builds workbenches and keeps the last one, and the last model that came with a `prepare`,
-    which the same round's `train` need not bring again."""
+    which the same round's `train` need not bring again. `weights`: of pretrained encoders."""
 
-    def __init__(self, device: torch.device) -> None:
+    def __init__(self, device: torch.device, weights: WeightStore | None = None) -> None:
         self.device = device
+        self.weights = weights or WeightStore()
         self._key: tuple[str, int, int, int, str] | None = None
         self._bench: Workbench | None = None
         self._received: Groups = {}
@@ -146,7 +148,7 @@ class Workshop:
         key = (plan.to_json(), stage, channels, side, kind)
         if self._bench is None or key != self._key:
             check_size(plan, stage, channels, side)
-            model = build_stage(plan, stage, channels, side, plan.clusters)
+            model = build_stage(plan, stage, channels, side, plan.clusters, self.weights)
             model.to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
             self._bench = Workbench(
                 model=model,

@@ -10,9 +10,11 @@ import torch
 
 from common.config.images import kebab
 from common.config.options import Plan, Stage
-from common.models.encoders import Encoder, build_encoder
+from common.models.encoders import Encoder
 from common.models.model import Model
 from common.models.normalisation import normalise
+from common.models.pretrained.settle import encoder_of
+from common.models.pretrained.store import WeightStore
 from common.objectives import build_objective, nested
 from common.objectives.pooled import Pooled
 from common.solvers import build_solver, solver_parameters
@@ -24,10 +26,18 @@ def build_model(stage: Stage, encoder: Encoder, clusters: int) -> Model:
     return build(stage, encoder, clusters)
 
 
-def build_stage(plan: Plan, index: int, channels: int, side: int, clusters: int) -> Model:
+def build_stage(
+    plan: Plan,
+    index: int,
+    channels: int,
+    side: int,
+    clusters: int,
+    weights: WeightStore | None = None,
+) -> Model:
     """The model of stage `index` with a new encoder, initialised from the plan's seed alone; the
-    global random state is left as it was."""
-    encoder = build_encoder(plan.encoder, channels, side, plan.seed)
+    global random state is left as it was. A pretrained encoder's are looked for in `weights`; where
+    that is None, it has a shape and can be asked nothing."""
+    encoder = encoder_of(plan, channels, side, weights)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(plan.seed + 1 + index)
         model = build_model(plan.stages[index], encoder, clusters)

@@ -47,7 +47,7 @@ def simulate(
     that holds a run is not taken. `Error` for an option, a recipe or data that are none.
     """
     from deploy.engines.runs import (  # noqa: PLC0415 (slow)
-        absolute_dataset,
+        absolute_places,
         new_folder,
         spread_as_can_be,
         unless_empty,
@@ -65,7 +65,7 @@ def simulate(
         if data is not None and not isinstance(data, str | Path):
             given["dataset"] = str(_keep(data, place, plan.preparation.given_window))
         say = _say if progress else _say_nothing
-        plan = _plan(recipe, spread_as_can_be(str(recipe), absolute_dataset(given), say))
+        plan = _plan(recipe, spread_as_can_be(str(recipe), absolute_places(given), say))
         with _saying(plan, place, progress) as watch:
             carry_out(plan, place, watch, say)
     _write_report(place)
@@ -73,11 +73,9 @@ def simulate(
 
 
 def _plan(recipe: str | Path, given: Mapping[str, str]) -> Plan:
-    from common.config.checks import check_plan  # noqa: PLC0415 (torch)
+    from deploy.engines.runs import checked  # noqa: PLC0415 (slow)
 
-    plan = recipes.load(str(recipe)).plan(given)
-    check_plan(plan)
-    return plan
+    return checked(recipes.load(str(recipe)).plan(given))
 
 
 def _text(value: Option) -> str:

@@ -16,6 +16,8 @@ from common.config import recipes
 from common.config.checks import check_plan
 from common.config.options import Plan
 from common.data.partition import Partition
+from common.models.pretrained.settle import settle_encoder
+from common.models.pretrained.store import WeightStore
 from common.record.follow_up import read_order as read_follow_up
 from common.record.forgetting import Forgetting, read_order
 from common.record.schema import Run, SiteFacts, Spread, WarningEvent
@@ -35,7 +37,7 @@ from server.report import write_report
 from server.run import estimate
 from server.run.folder import RunFolder, timestamp
 from server.run.progress import JOIN, Progress
-from server.settling import settle_clusters, settle_window
+from server.settling import say_grey, settle_clusters, settle_window
 from server.strategy import CoveyStrategy
 from server.unlearning import unlearn
 
@@ -79,6 +81,7 @@ def plan_of(config: Mapping[str, Any], folder: RunFolder) -> Plan:
 def run(grid: Grid, plan: Plan, folder: RunFolder, engine: str) -> None:
     """Run `plan` over the sites of `grid`, from the folder's checkpoint if it has one; the log of
     it is in the folder, too."""
+    plan = settle_encoder(plan, WeightStore())
     check_plan(plan)
     with kept_in(folder.path / LOG_FILE):
         try:
@@ -114,6 +117,7 @@ def _run(grid: Grid, plan: Plan, folder: RunFolder, engine: str) -> None:
     clusters = settle_clusters(plan, roster.sites.values(), folder.clusters(), warn)
     plan = plan.model_copy(update={"clusters": clusters})
     plan = settle_parameters(plan)
+    say_grey(plan, roster.sites.values(), warn)
     strategy = CoveyStrategy(plan, folder, roster)
     folder.begin(_facts(strategy, engine, settled, forgetting))
     long = estimate.warning(plan, roster.sites, engine, strategy.state.round)

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from common.clustering.centroids import Centroids
 from common.config.options import Plan
 from common.models.model import Model
+from common.models.pretrained.store import WeightStore
 from common.objectives.base import Objective
 from common.objectives.pooled import Pooled
 from common.protocol import layout
@@ -24,16 +25,21 @@ from common.utils.threads import threads
 class GlobalModel:
     """The modules of the plan's stages for images of `channels` × `side` × `side`."""
 
-    def __init__(self, plan: Plan, channels: int, side: int) -> None:
+    def __init__(
+        self, plan: Plan, channels: int, side: int, weights: WeightStore | None = None
+    ) -> None:
         self._plan = plan
         self._channels, self._side = channels, side
+        # Of a frozen encoder there is nothing to send: its shape is enough.
+        self._weights = (weights or WeightStore()) if plan.train_from else None
         self._built: tuple[int, Model] | None = None
 
     def of(self, stage: int) -> Model:
         """The stage's modules, initialised from the plan's seed."""
         if self._built is None or self._built[0] != stage:
             plan = self._plan
-            built = build_stage(plan, stage, self._channels, self._side, plan.clusters)
+            shape = self._channels, self._side
+            built = build_stage(plan, stage, *shape, plan.clusters, self._weights)
             self._built = (stage, built)
         return self._built[1]
 

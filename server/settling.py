@@ -29,6 +29,12 @@ def settle_clusters(
     return DEFAULT_CLUSTERS
 
 
+def say_grey(plan: Plan, sites: Iterable[SiteInfo], warn: Callable[[str], None]) -> None:
+    """Say it where a network that was trained with colours gets grey images."""
+    if plan.network is not None and any(site.channels == 1 for site in sites):
+        warn(f"the images are grey: {plan.encoder} sees each in three equal channels")
+
+
 def settle_window(
     plan: Plan, sites: Iterable[SiteInfo], warn: Callable[[str], None]
 ) -> tuple[Plan, tuple[str, ...]]:

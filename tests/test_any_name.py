@@ -25,7 +25,7 @@ from common.record.reader import read_run
 from common.utils.errors import UserError
 from common.utils.names import label, original, place, portable, printable, write_out, written
 from deploy.coordinator.run_list import RunLine, show_runs
-from deploy.engines.runs import absolute_dataset
+from deploy.engines.runs import absolute_places
 from deploy.engines.simulate import simulate
 from deploy.identity.certificates import private_folder
 from deploy.site.checks import describe
@@ -104,7 +104,7 @@ def test_images_of_any_name_in_classes_of_any_name_are_read_and_found_again(
         for name in classes:
             images_in(folder / os.fsdecode(name), files)
         (folder / os.fsdecode(classes[0]) / "broken\x1b[2J.png").write_text("x")
-        spec = absolute_dataset({"dataset": str(folder)})["dataset"]
+        spec = absolute_places({"dataset": str(folder)})["dataset"]
         spec.encode()
         data = load(spec)
         assert len(data.images) == len(classes) * len(files)
@@ -184,7 +184,7 @@ def test_a_whole_run_with_hard_names_everywhere(tmp_path: Path) -> None:
     folder = tmp_path / os.fsdecode(b"jos\xe9 [x]")
     for name in (b"=cat", b"caf\xe9\n"):
         images_in(folder / os.fsdecode(name), [b"%d\xff" % i for i in range(8)])
-    spec = absolute_dataset({"dataset": str(folder)})["dataset"]
+    spec = absolute_places({"dataset": str(folder)})["dataset"]
     options = {"dataset": spec, "sites": 2, "rounds": 2, "partition": "iid", "min-count": 1}
     plan = recipes.load("fedema").plan({**options, "encoder": "small-convnet", "clusters": 2})
     run = tmp_path / os.fsdecode(b".r\xff")

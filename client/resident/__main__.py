@@ -19,6 +19,7 @@ from client.storage.exclusions import Exclusions
 from client.workbench import Workshop, pick_device
 from common.config.preparation import Preparation
 from common.data.cache import cache_of
+from common.models.pretrained.store import WEIGHTS, WeightStore
 from common.utils.errors import UserError
 from common.utils.logs import set_up
 
@@ -53,7 +54,7 @@ def main(
             load_site_data, dataset, images, seed, partition, index, cache=cache_of(folder)
         )
         data = source(how)
-        workshop = Workshop(pick_device(device))
+        workshop = Workshop(pick_device(device), WeightStore((folder / WEIGHTS,)))
         exclusions = Exclusions(folder, dataset)
         handle = open_site(site, data, folder, workshop, min_count, source, exclusions).handle
         warm_up(workshop.device)

@@ -7,8 +7,8 @@ from common.config.byzantine import check_byzantine
 from common.config.options import Plan, Stage
 from common.config.synchronous import check_synchronous
 from common.data.partition import parse
-from common.models.encoders import build_encoder
 from common.models.model import Model
+from common.models.pretrained.settle import encoder_of
 from common.objectives import OBJECTIVES
 from common.objectives.base import Objective
 from common.solvers.base import Moments, Patches, Solver, statistics_of, unit
@@ -25,7 +25,7 @@ def check_plan(plan: Plan) -> None:
     augmentation or partition, or asks for what its number of sites does not allow."""
     check_byzantine(plan)
     _ = plan.preparation  # its window, background and pages are checked as it is made
-    encoder = build_encoder(plan.encoder, channels=1, side=32, seed=0)
+    encoder = encoder_of(plan, channels=1, side=32, store=None)
     for stage in plan.stages:
         model = build_model(stage, copy.copy(encoder), clusters=2)
         if stage.features == "kept":

@@ -10,9 +10,10 @@ written to `run.json`. This file imports no torch: the command line and the clie
 
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, ValidationError
+from pydantic import Field, ValidationError, model_validator
 
-from common.config.images import ImageOptions, kebab
+from common.config.encoder import DIGEST, ENCODERS, EncoderOptions, Network
+from common.config.images import kebab
 from common.config.stage import Stage
 from common.utils.errors import UserError
 
@@ -27,14 +28,12 @@ __all__ = [
     "one_line",
 ]
 
-RESNETS = ("resnet18", "resnet34", "resnet50")
-ENCODERS = ("convnet", "small-convnet", "layered-convnet", "pixels", "noise-filters", *RESNETS)
 VIEWS = ("auto", "digits", "garments", "natural")
 MIN_COUNT = 5  # images behind a count, a sum or a centroid that may leave a site
 
 
-class RunOptions(ImageOptions):
-    """The options that hold for a whole run: those of its images, and these."""
+class RunOptions(EncoderOptions):
+    """The options that hold for a whole run: those of its images, its encoder, and these."""
 
     sites: int = Field(default=4, ge=1, le=100_000, description="sites of a local federation")
     alone: int = Field(
@@ -52,7 +51,6 @@ class RunOptions(ImageOptions):
         default=0.0, ge=0, description="Dirichlet parameter of the sites' sizes; 0: equal sizes"
     )
     seed: int = Field(default=0, ge=0, lt=2**31, description="decides every random choice")
-    encoder: str = Field(default="convnet", description=f"the network: {', '.join(ENCODERS)}")
     views: str = Field(
         default="auto",
         description="augmentation of the two views: digits, garments, natural; auto: by data set",
@@ -120,6 +118,14 @@ class Plan(RunOptions):
 
     recipe: str
     stages: Annotated[tuple[Stage, ...], Field(min_length=1)]
+    network: Network | None = None
+    """Of a pretrained encoder: settled with its file, whose SHA-256 is `weights` then."""
+
+    @model_validator(mode="after")
+    def _of_weights(self) -> "Plan":
+        if self.network is not None and not DIGEST.fullmatch(self.weights):
+            raise UserError("a pretrained encoder is settled, and weights is no SHA-256")
+        return self
 
     @property
     def rounds(self) -> int:

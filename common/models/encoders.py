@@ -10,6 +10,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
+from common.config.encoder import library_of
 from common.utils.errors import UserError, unknown
 
 SMALL_SIDE = 64
@@ -112,6 +113,8 @@ ENCODERS: dict[str, Callable[[int, int], Encoder]] = {
 def build_encoder(name: str, channels: int, side: int, seed: int) -> Encoder:
     """The encoder called `name` for square images, initialised from `seed` alone (the global
     generator is left as it was). `UserError` for an unknown name or an impossible size."""
+    if library_of(name)[0]:
+        raise UserError(f"encoder {name} needs --weights FILE.safetensors: nothing is fetched")
     if name not in ENCODERS:
         raise unknown("encoder", name, ENCODERS)
     if channels not in (1, 3):

@@ -34,6 +34,8 @@ def without_batch_norm(
     """Replace every BatchNorm inside `module`, in place: of maps by GroupNorm with up to so many
     groups, of vectors (the heads) by LayerNorm. Scale and shift start anew at 1 and 0; they are
     trained where the BatchNorm's are. What is inside modules of the type `but` stays."""
+    if getattr(module, "keeps_its_norms", False):  # weights that were trained with others
+        return
     for name, child in module.named_children():
         if but is not None and isinstance(child, but):
             continue

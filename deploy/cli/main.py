@@ -31,6 +31,7 @@ from deploy.cli.completion import complete_dataset, complete_recipe
 from deploy.cli.forgetting import add_to as add_forgetting
 from deploy.cli.json_option import JsonOption, write_json
 from deploy.cli.later import add_to as add_later
+from deploy.cli.lists import add_to as add_lists
 from deploy.cli.run_options import with_run_options
 from deploy.cli.using import PANEL, add_to
 
@@ -147,28 +148,6 @@ def simulate_command(
     _conclude(folder, json_file)
 
 
-@app.command("recipes", rich_help_panel=LISTS)
-def recipes_command(
-    everything: Annotated[
-        bool,
-        typer.Option("--all", help="all of them, what their sites share, the published protocols"),
-    ] = False,
-    json_file: JsonOption = None,
-) -> None:
-    """List the recipes: those to start with, or all."""
-    from deploy.cli.recipes import list_recipes  # noqa: PLC0415
-
-    write_json(json_file, list_recipes(console, everything))
-
-
-@app.command("datasets", rich_help_panel=LISTS)
-def datasets_command(json_file: JsonOption = None) -> None:
-    """List the data sets, and which of them are on this machine."""
-    from deploy.cli.datasets import list_datasets  # noqa: PLC0415
-
-    write_json(json_file, list_datasets(console))
-
-
 @app.command("evaluate", rich_help_panel=HERE)
 def evaluate_command(
     run: RunArgument,
@@ -221,6 +200,7 @@ def report_command(run: RunArgument) -> None:
 
 add_to(app)
 add_later(app, PANEL)
+add_lists(app, LISTS)
 add_forgetting(app, client_app, HERE)
 add_auditing(app, HERE)
 app.add_typer(server_app, name="server", rich_help_panel=APART)

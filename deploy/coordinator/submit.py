@@ -10,7 +10,7 @@ from pathlib import Path
 from rich.console import Console
 
 from common.config import recipes
-from common.config.checks import OWN, check_plan
+from common.config.checks import OWN
 from common.config.options import Plan
 from common.record.reader import Follower, has_run, read_settings
 from common.utils.errors import RunFailed, UserError
@@ -18,7 +18,16 @@ from common.utils.names import portable
 from deploy.coordinator.folder import NOT_RUNNING, ServerFolder
 from deploy.coordinator.options import NOT_OF_SUBMIT
 from deploy.engines.run_locally import follow
-from deploy.engines.runs import absolute_recipe, conclude, new_folder, resumed, run_config, way_on
+from deploy.engines.runs import (
+    absolute_places,
+    absolute_recipe,
+    checked,
+    conclude,
+    new_folder,
+    resumed,
+    run_config,
+    way_on,
+)
 from deploy.flower.bundle import write_bundle
 from deploy.flower.control import RUN_FOLDER, Control, UnreachableError
 from deploy.terminal.progress import show_event
@@ -75,8 +84,7 @@ def submit_run(folder: ServerFolder, order: Order, console: Console) -> dict[str
         plan = resumed(run)
     else:
         recipe, options = absolute_recipe(order.recipe), _options(order, online, folder)
-        plan = recipes.load(recipe).plan(options)
-        check_plan(plan)
+        plan = checked(recipes.load(recipe).plan(options))
         run = new_folder(folder.runs, plan.recipe, order.run_folder)
         if not (run / "logs").exists():  # where a local run has its logs, too
             (run / "logs").symlink_to(folder.logs, target_is_directory=True)
@@ -112,7 +120,8 @@ def _options(order: Order, online: int, folder: ServerFolder) -> dict[str, str]:
             f"no site is online: see covey server sites {folder.path}, "
             "or say with --sites how many to wait for"
         )
-    return {"sites": str(online), **order.options, "dataset": THEIRS, "partition": OWN}
+    own = {"dataset": THEIRS, "partition": OWN}
+    return {"sites": str(online), **absolute_places(order.options), **own}
 
 
 def _online(control: Control, folder: ServerFolder) -> int:

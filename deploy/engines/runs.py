@@ -72,11 +72,20 @@ def prepared(
             raise UserError("--resume takes no other options: a run goes on as it began")
         return resumed(resume), resume.absolute(), options
     options = spread_as_can_be(recipe, options, say)
-    plan = recipes.load(recipe).plan(absolute_dataset(options))
-    from common.config.checks import check_plan  # noqa: PLC0415 (torch, after the cheap checks)
-
-    check_plan(plan)
+    plan = recipes.load(recipe).plan(absolute_places(options))
+    plan = checked(plan)
     return plan, new_folder(Path("runs"), plan.recipe, run_folder), options
+
+
+def checked(plan: Plan) -> Plan:
+    """The plan with its encoder settled; `UserError` for whatever cannot be run."""
+    from common.config.checks import check_plan  # noqa: PLC0415 (torch, after the cheap checks)
+    from common.models.pretrained.settle import settle_encoder  # noqa: PLC0415
+    from common.models.pretrained.store import WeightStore  # noqa: PLC0415
+
+    plan = settle_encoder(plan, WeightStore())
+    check_plan(plan)
+    return plan
 
 
 def spread_as_can_be(
@@ -111,7 +120,7 @@ def config_of(
     places = {"run-folder": portable(str(folder)), "engine": engine}
     if resume:
         return run_config("", {}, **places)
-    return run_config(absolute_recipe(recipe), absolute_dataset(options), **places)
+    return run_config(absolute_recipe(recipe), absolute_places(options), **places)
 
 
 def resumed(folder: Path) -> Plan:
@@ -139,12 +148,13 @@ def absolute_recipe(recipe: str) -> str:
     return portable(str(place(recipe).absolute())) if recipe.endswith(".toml") else recipe
 
 
-def absolute_dataset(options: Mapping[str, str]) -> dict[str, str]:
-    """`options` with the path of a data set made whole."""
+def absolute_places(options: Mapping[str, str]) -> dict[str, str]:
+    """`options` with the paths of a data set and of an encoder's weights made whole."""
     absolute = dict(options)
-    given = options.get("dataset")
-    if given and given not in DATASETS and place(given).exists():
-        absolute["dataset"] = portable(str(place(given).absolute()))
+    for name in ("dataset", "weights"):
+        given = options.get(name)
+        if given and given not in DATASETS and place(given).exists():
+            absolute[name] = portable(str(place(given).absolute()))
     return absolute
 
 

@@ -18,6 +18,7 @@ from common.data import ImageData
 from common.learned.file import LearnedModel
 from common.models.encoders import Encoder
 from common.models.model import Model
+from common.models.pretrained.store import WEIGHTS, WeightStore
 from common.stages import build_stage
 from common.utils import seeds
 from common.utils.errors import UserError
@@ -123,7 +124,7 @@ def load_networks(learned: LearnedModel, path: Path, device: str = "auto") -> Ne
     channels, side = facts.preprocessing.channels, facts.preprocessing.side
     last = len(plan.stages) - 1
     check_size(plan, last, channels, side)
-    model = build_stage(plan, last, channels, side, plan.clusters)
+    model = build_stage(plan, last, channels, side, plan.clusters, weights_near(path))
     fill(model.encoder, as_tensors(learned.part("encoder")), path)
     if facts.space == "projector":
         fill(model.projector, as_tensors(learned.part("projector")), path)
@@ -144,6 +145,12 @@ def load_networks(learned: LearnedModel, path: Path, device: str = "auto") -> Ne
     )
     # Each site's centroids are of its own statistics, and those are not here.
     return replace(found, centroids=None) if found.local_statistics() else found
+
+
+def weights_near(path: Path) -> WeightStore:
+    """Where the weights of a model in the file `path` are looked for, too: beside it, and in the
+    folder of the site that it was sent to."""
+    return WeightStore((path.absolute().parent, path.absolute().parent.parent / WEIGHTS))
 
 
 def as_tensors(arrays: Mapping[str, Any]) -> dict[str, Tensor]:

@@ -20,7 +20,7 @@ from common.record.schema import Run
 from common.stages import build_stage
 from common.utils.errors import UserError
 from common.utils.files import read_note, utf8_path
-from deploy.evaluation.networks import Networks, check_centroids, fill
+from deploy.evaluation.networks import Networks, check_centroids, fill, weights_near
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,7 +57,8 @@ def load_trained(folder: Path, device: str = "auto") -> Trained:
         raise UserError(f"{path} does not say for which images its encoder is") from None
     if name != plan.encoder:
         raise UserError(f"{path} is a {name}, the run's plan says {plan.encoder}")
-    model = build_stage(plan, len(plan.stages) - 1, channels, side, plan.clusters)
+    last = len(plan.stages) - 1
+    model = build_stage(plan, last, channels, side, plan.clusters, weights_near(path))
     initial = {key: p.detach().clone() for key, p in model.encoder.named_parameters()}
     fill(model.encoder, tensors, path)
     if plan.stages[-1].embedding == "projector":

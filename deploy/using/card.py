@@ -1,5 +1,6 @@
 """The model card of an exported model: what it is, what it takes and gives, what is known of it."""
 
+from common.config.options import Plan
 from common.record.metrics import FIGURES
 from deploy.using.model import Opened
 
@@ -87,9 +88,19 @@ cluster: nothing says that a picture belongs to none but a small cosine.
 |---|---|---|
 {clusters}
 Encoder `{plan.encoder}`, normalisation `{plan.normalisation}`, {plan.rounds} training rounds,
-seed {plan.seed}.
+seed {plan.seed}.{_weights(plan)}
 The file `{name}` is derived from `model.covey`, identity `{opened.identity}`.
 """
+
+
+def _weights(plan: Plan) -> str:
+    """Whose weights are in the file, for an encoder that others have trained."""
+    if plan.network is None:
+        return ""
+    return (
+        f"\nThe encoder's weights are those of a file with the SHA-256\n`{plan.weights}`:\n"
+        "they are inside, and their own licence holds for them."
+    )
 
 
 def _cell(text: str) -> str:

@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
+from common.models.pretrained.encoder import Pretrained
 from common.utils.errors import UserError, unknown
 from common.utils.files import write_atomic
 from deploy.using.card import card
@@ -27,7 +28,8 @@ class Embedder(nn.Module):
     def __init__(self, opened: Opened) -> None:
         super().__init__()
         networks = opened.networks
-        self.encoder = networks.model.encoder
+        encoder = networks.model.encoder
+        self.encoder = encoder.as_one() if isinstance(encoder, Pretrained) else encoder
         self.projector = networks.model.projector if networks.space == "projector" else None
         self.register_buffer("centroids", F.normalize(opened.centroids().float(), dim=1))
 

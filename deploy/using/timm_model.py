@@ -13,7 +13,7 @@ from typing import Any
 from safetensors.torch import save_file
 from torch import nn
 
-from common.config.options import RESNETS
+from common.config.encoder import RESNETS
 from common.learned.facts import Preprocessing
 from common.models.encoders import SMALL_SIDE
 from common.utils.errors import UserError

@@ -68,7 +68,7 @@ def warning(plan: Plan, sites: Mapping[str, SiteInfo], engine: str, done: int) -
 
 
 def _of_site(plan: Plan, site: SiteInfo, images: int, engine: str, done: int) -> float:
-    cost = COSTS[plan.encoder]
+    cost = COSTS.get(plan.encoder, Cost(0.0, 0.0))  # of a pretrained one nothing is known
     pixels = site.side**2 / SIDE**2
     if plan.encoder.startswith("resnet") and site.side > SMALL_SIDE:
         pixels /= STEM

@@ -1,0 +1,94 @@
+"""From `--encoder timm:NAME --weights FILE` to what all sites agree on, and to the encoder."""
+
+import torch
+
+from common.config.encoder import RESNETS, Network, library_of
+from common.config.options import Plan
+from common.models.encoders import Encoder, build_encoder
+from common.models.pretrained.encoder import Pretrained
+from common.models.pretrained.library import Architecture, architecture
+from common.models.pretrained.store import (
+    VARIABLE,
+    WEIGHTS,
+    Found,
+    WeightStore,
+    digest_of_file,
+    remember,
+)
+from common.models.pretrained.weights import fill_from
+from common.utils.errors import UserError
+
+OWN = ("train_from", "encoder_side", "encoder_crop")  # options of a pretrained encoder alone
+
+
+def settle_encoder(plan: Plan, store: WeightStore) -> Plan:
+    """The plan with the digest of its encoder's weights, and with how images are given to it. As it
+    is where it has no pretrained encoder, or is settled. `UserError` where the file is missing or
+    holds other weights."""
+    if not plan.is_pretrained or plan.network is not None:
+        _check_own(plan)
+        return plan
+    name = f"torchvision:{plan.encoder}" if plan.encoder in RESNETS else plan.encoder
+    if not library_of(name)[0]:
+        raise UserError(f"encoder {name} takes no weights: timm:NAME and torchvision:NAME do")
+    if not plan.weights:
+        build_encoder(name, 1, 1, 0)  # which says so
+    built, found = architecture(name), store.given(plan.weights)
+    side = plan.encoder_side or built.side
+    if built.fixed and side != built.side:
+        raise UserError(f"encoder-side {side}: {name} takes images of side {built.side} alone")
+    how = Network(
+        size=found.size,
+        side=side,
+        mean=built.mean,
+        std=built.std,
+        interpolation=built.interpolation,
+        crop=plan.encoder_crop,
+    )
+    settled = plan.model_copy(update={"encoder": name, "weights": found.digest, "network": how})
+    _filled(settled, built, found, str(found.path))
+    remember(found, name)
+    return settled
+
+
+def encoder_of(plan: Plan, channels: int, side: int, store: WeightStore | None) -> Encoder:
+    """The plan's encoder for images of `channels` and `side`; a pretrained one with the weights
+    from `store`, or as a mere shape where that is None. `UserError` where they are not there."""
+    if plan.network is None:
+        return build_encoder(plan.encoder, channels, side, plan.seed)
+    found = wanted(plan, store) if store else None  # before anything is built
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(plan.seed)
+        built = architecture(plan.encoder)
+    if found is None:
+        return Pretrained(built, plan.network, plan.train_from)
+    return _filled(plan, built, found, "the file of that SHA-256")
+
+
+def wanted(plan: Plan, store: WeightStore) -> Found:
+    """The file with the weights of a settled plan; `UserError` that names what is missing, and no
+    place: a site's goes to the server."""
+    assert plan.network is not None
+    found = store.find(plan.weights, plan.network.size)
+    if found is None:
+        raise UserError(
+            f"the weights of {plan.encoder} (SHA-256 {plan.weights[:12]}…, "
+            f"{plan.network.size / 1e6:.1f} MB) are not here: the file belongs into ${VARIABLE} "
+            f"or {WEIGHTS}/ of a site's folder"
+        )
+    return found
+
+
+def _filled(plan: Plan, built: Architecture, found: Found, called: str) -> Pretrained:
+    assert plan.network is not None
+    encoder = Pretrained(built, plan.network, plan.train_from)
+    if digest_of_file(found.path) != found.digest:
+        raise UserError(f"{called} has changed since it was found")
+    fill_from(encoder, found.path, plan.encoder, built.classifier, called)
+    return encoder
+
+
+def _check_own(plan: Plan) -> None:
+    for name in OWN:
+        if plan.network is None and getattr(plan, name) != Plan.model_fields[name].default:
+            raise UserError(f"{name.replace('_', '-')} is an option of pretrained encoders alone")
