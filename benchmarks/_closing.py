@@ -23,7 +23,7 @@ from common.data import ImageData
 from common.models.encoders import Encoder
 from common.solvers.landmark_spectral import LandmarkSpectral, Parameters
 from common.utils.seeds import derive_seed, generator
-from server.clustering.rules import shared_landmarks
+from server.clustering.landmarks import shared_landmarks
 
 CPU = torch.device("cpu")
 MIN_COUNT = 5

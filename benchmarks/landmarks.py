@@ -38,7 +38,7 @@ from common.solvers.landmark_spectral import LandmarkSpectral, Parameters
 from common.utils.seeds import derive_seed, generator
 from deploy.audit.attack import auc, calibrated, tpr
 from deploy.audit.looking import nearest_landmark
-from server.clustering.rules import shared_landmarks
+from server.clustering.landmarks import shared_landmarks
 
 UNSEEN = 2000  # test images that the attack is tried on; the others are scored
 STEPS = 3  # of Lloyd's algorithm after each split

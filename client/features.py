@@ -22,6 +22,7 @@ from client.storage.features import FeatureStore, Rows, Sums
 from client.workbench import Workbench
 from common.augmentations.seeded import mixed
 from common.config.options import Plan
+from common.models.pretrained.encoder import Pretrained
 from common.protocol.layout import digest_of
 from common.utils.seeds import derive_seed
 
@@ -73,8 +74,9 @@ class Features:
     @torch.no_grad()
     def other_views(self) -> Iterator[tuple[Tensor, Tensor]]:
         """h (n, d) of two other views of each, by which nothing is solved: kept where sums are,
-        for images that may leave, else computed each time."""
-        if self.store.keeps_sums:
+        for images that may leave, and of a pretrained encoder, which takes long; else computed
+        each time."""
+        if self.store.keeps_sums or isinstance(self.bench.model.encoder, Pretrained):
             both = self._pairs([self._kept(name) for name in AGREEMENT])
             yield from ((one * STEP, other * STEP) for one, other in both)
             return

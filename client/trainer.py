@@ -102,7 +102,7 @@ class Trainer:
         )
         reply = TASKS[instruction.kind](task)
         check_leaving(reply, task)
-        return reply
+        return reply.compact() if task.stage.wire == "compact" else reply
 
     def _introduce(self, plan: Plan) -> Reply:
         data = self.images_for(plan).data

@@ -17,7 +17,7 @@ from common.objectives.base import Objective
 from common.objectives.pooled import Pooled
 from common.protocol import layout
 from common.protocol.messages import Floats, Groups
-from common.solvers.base import Landmarks, Statistic, statistics_of, width_of
+from common.solvers.base import Landmarks, Solver, Statistic, statistics_of, width_of
 from common.stages import build_stage
 from common.utils.threads import threads
 
@@ -85,6 +85,16 @@ class GlobalModel:
     def statistics(self, stage: int) -> Mapping[str, Statistic]:
         """What the stage's solver asks the sites for; nothing of a stage that is trained."""
         return statistics_of(self.of(stage))
+
+    def skips(self, stage: int, asked: str) -> bool:
+        """Whether the stage's solver needs a statistic no more."""
+        model = self.of(stage)
+        return isinstance(model, Solver) and model.skips(asked)
+
+    def said(self, stage: int) -> str:
+        """What the stage's solver has chosen, if it chooses."""
+        model = self.of(stage)
+        return model.said() if isinstance(model, Solver) else ""
 
     def landmarks_of(self, stage: int, asked: str) -> Callable[[int], int] | None:
         """How many landmarks a site with so many images may send; None where it sends others."""

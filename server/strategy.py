@@ -19,16 +19,13 @@ from flwr.serverapp.strategy import Strategy
 
 from common import metrics
 from common.config.options import Plan
-from common.protocol.exchanges import EXCHANGES
 from common.protocol.layout import digest_of
 from common.protocol.messages import Kind
-from common.record.schema import RoundEvent, WarningEvent
-from common.solvers.base import Landmarks
+from common.record.schema import NoteEvent, RoundEvent, WarningEvent
 from common.utils.errors import UserError
 from common.utils.seeds import derive_seed
 from server.aggregation.optimisers import OPTIMISERS
 from server.aggregation.stepping import STEPS, step_as_told
-from server.clustering.rules import shared_landmarks
 from server.conversation.asking import Asking, Question
 from server.conversation.inquiry import Cost, Inquiry, account
 from server.conversation.roster import Roster
@@ -36,6 +33,7 @@ from server.ending import Ending
 from server.measurements import clusterer, clustering, sizes_of
 from server.model import GlobalModel
 from server.run.folder import Checkpoint, RunFolder
+from server.solving import scores_of, sums_for
 
 LOG = logging.getLogger(__name__)
 
@@ -113,18 +111,19 @@ class CoveyStrategy(Strategy):
         self.state = replace(self.state, groups=groups, memory={})
         self._solved = []
         for asked, statistic in self.model.statistics(index).items():
+            if self.model.skips(index, asked):
+                continue
             kind, _, step = asked.partition(".")
-            exchange = self._ask(grid, kind, self.state.round, step=int(step or 0))
-            if isinstance(statistic, Landmarks):
-                seed, most = derive_seed(self.plan.seed, "landmarks", index), statistic.in_all
-                sums = {"points": shared_landmarks(exchange.measured.centroids, most, seed)}
-            else:
-                totals = exchange.measured.totals
-                found = {each.name: totals.sum(each.name) for each in EXCHANGES[kind].sums}
-                sums = {name: total for name, total in found.items() if total is not None}
+            given = scores_of(statistic)
+            number = self.state.round
+            exchange = self._ask(grid, kind, number, step=int(step or 0), centroids=given)
+            seed = derive_seed(self.plan.seed, "landmarks", index)
+            sums = sums_for(statistic, exchange.measured, seed)
             groups = self.model.solve(index, self.state.groups, asked, sums)
             self.state = replace(self.state, groups=groups)
             self._solved.append(exchange.cost)
+        if chosen := self.model.said(index):
+            self.note(f"stage {self.plan.stages[index].name!r}: {chosen}", self.state.round)
 
     def _prepare(self, grid: Grid, number: int) -> list[Cost]:
         """Before a round of an objective that `prepares`: the mean of what the sites share first,
@@ -278,6 +277,11 @@ class CoveyStrategy(Strategy):
         for stage in self.plan.stages:
             rounds = f"{stage.rounds} rounds" if stage.rounds else "no training"
             LOG.info("%s: %s, %s", stage.name, stage.method, rounds)
+
+    def note(self, text: str, number: int) -> None:
+        """Say it, and write it into the run's metrics: nothing is wrong."""
+        LOG.info("%s", text)
+        self.folder.log(NoteEvent(round=number, text=text))
 
     def warn(self, text: str, number: int) -> None:
         """Say it, and write it into the run's metrics."""

@@ -103,6 +103,13 @@ class Totals:
             return None
         return self._exact[name].total().reshape(self._shapes[name])
 
+    def added(self, declared: Sum) -> Sums | None:
+        """What was declared, over the sites, counts as numbers, too; None where no site sent it."""
+        if not declared.counts:
+            return self.sum(declared.name)
+        table = self.table(declared.name)
+        return None if table is None or table.cells is None else table.cells.astype(np.float64)
+
     def table(self, name: str) -> Table | None:
         """Counts over the sites; None where no site sent any."""
         return self._tables.get(name)

@@ -140,3 +140,18 @@ def affinity_of(
     kept = near >= min_count
     total *= kept[:, None] & kept
     return ((total + total.T) / 2).cpu().numpy()
+
+
+def agreements(
+    pairs: Iterable[tuple[Tensor, Tensor]], scores: Tensor, clusters: int
+) -> NDArray[np.int64]:
+    """Counts (R·K, K) of images by the clusters of `pairs` of views (n, d), for each of R ways; a
+    view's cluster is the row with the largest product, of the K `scores` (R·K, d) of a way."""
+    ways = len(scores) // clusters
+    total = np.zeros((ways, clusters, clusters), np.int64)
+    for both in pairs:
+        with torch.autocast(scores.device.type, enabled=False):
+            found = [(x @ scores.T).unflatten(1, (ways, clusters)).argmax(dim=2) for x in both]
+        one, other = (each.cpu().numpy() for each in found)
+        np.add.at(total, (np.arange(ways), one, other), 1)
+    return total.reshape(ways * clusters, clusters)

@@ -8,7 +8,15 @@ from client.statistics import exact, solving
 from client.statistics.clusters import local_clusters
 from client.tasks.task import Task
 from common.protocol.messages import Reply
-from common.solvers.base import Affinity, Landmarks, Moments, Patches, Statistic, statistics_of
+from common.solvers.base import (
+    Affinity,
+    Landmarks,
+    Moments,
+    Patches,
+    Statistic,
+    Trial,
+    statistics_of,
+)
 
 Kind = TypeVar("Kind", bound=Statistic)
 
@@ -44,6 +52,16 @@ def landmarks(task: Task) -> Reply:
     with task.phase("cluster"):
         found = local_clusters(points, k, task.min_count, task.generator("landmarks"))
     return task.reply(centroids=found.centroids if len(found.centroids.counts) else None)
+
+
+def trial(task: Task) -> Reply:
+    """Two views of each image, by which nothing is solved, in the clusters of several ways."""
+    statistic, scores = _asked(task, Trial), task.centroids()
+    with task.phase("embed"), torch.no_grad():
+        views = task.features().other_views()
+        pairs = ((statistic.points(a), statistic.points(b)) for a, b in views)
+        found = solving.agreements(pairs, scores, task.plan.clusters)
+    return task.reply(tables={"views": found})
 
 
 def affinity(task: Task) -> Reply:

@@ -11,7 +11,7 @@ from common.models.model import Model
 from common.models.pretrained.settle import encoder_of
 from common.objectives import OBJECTIVES
 from common.objectives.base import Objective
-from common.solvers.base import Moments, Patches, Solver, statistics_of, unit
+from common.solvers.base import Moments, Patches, Solver, Trial, statistics_of, unit
 from common.stages import build_model
 from common.utils.errors import UserError, unknown
 
@@ -30,6 +30,8 @@ def check_plan(plan: Plan) -> None:
         model = build_model(stage, copy.copy(encoder), clusters=2)
         if stage.features == "kept":
             _check_kept(stage, model)
+        elif any(isinstance(each, Trial) for each in statistics_of(model).values()):
+            raise UserError(f"stage {stage.name!r}: {stage.method} needs features = 'kept'")
         if stage.rounds and not isinstance(model, Objective):
             raise UserError(
                 f"stage {stage.name!r}: {stage.method} is solved, not trained: rounds must be 0, "

@@ -127,6 +127,11 @@ class Stage(Options):
         description="encoder outputs that a solver sums up: anew for each exchange; or kept: made "
         "once, rounded so that sums are exact, with views drawn by image",
     )
+    wire: Literal["exact", "compact"] = Field(
+        default="exact",
+        description="sums over all sites as they travel: exact: float64; compact: half of what is "
+        "symmetric, in float32",
+    )
     parameters: dict[str, Scalar] = Field(
         default_factory=dict,
         description="the method's own parameters, as 'temperature=0.2 momentum=0.99'",

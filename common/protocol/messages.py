@@ -8,7 +8,7 @@ format, never pickled). Imports no torch: the client's shim reads this file.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, cast
 
 import numpy as np
@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from common.clustering.centroids import Centroids
 from common.config.options import Plan
 from common.protocol import records
+from common.protocol.compact import compactable, halved
 from common.protocol.declaration import Exchange
 from common.protocol.exchanges import EXCHANGES
 from common.protocol.packing import Packed, put_packed, read_packed, unpack
@@ -159,7 +160,8 @@ class Reply:
 
     `examples` is the number of images behind `groups`. Those in `packed` travel in fewer bits, and
     arrive as `groups`. `tables`, `vectors` and `moments` are the
-    sums that the kind declares: counts, and float64 of one and of two dimensions. `sums` are single
+    sums that the kind declares: counts, and float64 of one and of two dimensions. `halves`: of
+    those moments that travel in few bytes (`common/protocol/compact.py`). `sums` are single
     numbers that are added up, `seconds` wall time by phase, `info` what `hello` tells.
     """
 
@@ -173,6 +175,7 @@ class Reply:
     tables: Mapping[str, Counts] = field(default_factory=dict)
     moments: Mapping[str, NDArray[np.float64]] = field(default_factory=dict)
     vectors: Mapping[str, NDArray[np.float64]] = field(default_factory=dict)
+    halves: Mapping[str, Floats] = field(default_factory=dict)
     sums: Mapping[str, float] = field(default_factory=dict)
     seconds: Mapping[str, float] = field(default_factory=dict)
     info: Mapping[str, str | int | list[str] | list[int]] = field(default_factory=dict)
@@ -182,6 +185,13 @@ class Reply:
     def exchange(self) -> Exchange:
         """What is declared of this kind."""
         return EXCHANGES[self.kind]
+
+    def compact(self) -> "Reply":
+        """The same with its symmetric moments as halves."""
+        which = compactable(self.exchange) & self.moments.keys()
+        halves = {name: halved(self.moments[name]) for name in sorted(which)}
+        left = {name: array for name, array in self.moments.items() if name not in which}
+        return replace(self, moments=left, halves=halves)
 
     def to_record(self) -> RecordDict:
         """As Flower's RecordDict."""
@@ -204,6 +214,7 @@ class Reply:
         put_arrays(record, "tables", self.tables)
         put_arrays(record, "vectors", self.vectors)
         put_arrays(record, "moments", self.moments)
+        put_arrays(record, "halves", self.halves)
         return record
 
     @classmethod
@@ -224,6 +235,7 @@ class Reply:
             centroids=_centroids(record),
             tables=tables,
             moments=records.arrays(record, "moments", np.float64, 2),
+            halves=records.arrays(record, "halves", np.float32, 1),
             vectors=records.arrays(record, "vectors", np.float64, 1),
             sums=records.floats(record, "sums"),
             seconds=records.floats(record, "seconds"),

@@ -7,7 +7,10 @@ from common.protocol.declaration import (
     CLASSES,
     CLASSES_OR_NONE,
     CLUSTERS,
+    LANDMARKS,
     OWN,
+    SENT,
+    SETS,
     WIDTH,
     WIDTH_AND_ONE,
     Behind,
@@ -55,6 +58,13 @@ OWN_CENTROIDS = List(
     "centroids",
     "unit-length centres of the site's own clusters, with counts",
     "the sites' clusters have to be found in each other before anything can be added up",
+)
+LANDMARK_LIST = List(
+    "centroids",
+    "centroids",
+    "unit-length centres of many small clusters of the site's own, with counts",
+    "all images' weights are over the same landmarks, which nobody has before",
+    most=LANDMARKS,
 )
 GRAM = Sum(
     "gram",
@@ -121,6 +131,15 @@ AFFINITY = Sum(
     (WIDTH, WIDTH),
     behind=Behind.MIN_COUNT,
     properties=(*SECOND_MOMENT, Property.NON_NEGATIVE),
+)
+TRIED = Sum(
+    "views",
+    "table of views",
+    "images by (cluster of one view, cluster of another), for each way",
+    (SENT, CLUSTERS),
+    behind=Behind.ONE,
+    repeats=SETS,
+    counts=True,
 )
 LOSSES = Number(
     "loss.*", "the objective's losses", low=-LARGEST_LOSS, high=LARGEST_LOSS, counts=False

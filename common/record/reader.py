@@ -19,6 +19,7 @@ from common.record.schema import (
     EVENT,
     DeliveredEvent,
     Event,
+    NoteEvent,
     PixelBaseline,
     ResumedEvent,
     RoundEvent,
@@ -82,6 +83,12 @@ class RunRecord:
     def warnings(self) -> tuple[WarningEvent, ...]:
         """What the coordinator was warned of."""
         return tuple(e for e in self.events if isinstance(e, WarningEvent))
+
+    @cached_property
+    def notes(self) -> tuple[NoteEvent, ...]:
+        """What was decided while it went on, the last of each round and text."""
+        found = {(e.round, e.text): e for e in self.events if isinstance(e, NoteEvent)}
+        return tuple(found.values())
 
     @cached_property
     def resumed(self) -> tuple[ResumedEvent, ...]:

@@ -33,8 +33,8 @@ from common.record.later import ChoiceEvent, SplitEvent
 
 __all__ = [
     "EVENT", "FORMAT", "Change", "ChoiceEvent", "Counts", "DeliveredEvent", "Event",
-    "Figures", "FileCounts", "KeptState", "Number", "PixelBaseline", "ResumedEvent", "RoundEvent",
-    "Run", "SiteFacts", "SplitEvent", "Spread", "StageEvent", "UnlearnedEvent", "WarningEvent",
+    "Figures", "FileCounts", "KeptState", "NoteEvent", "Number", "PixelBaseline", "ResumedEvent",
+    "RoundEvent", "Run", "SiteFacts", "SplitEvent", "Spread", "StageEvent", "UnlearnedEvent", "WarningEvent",
 ]  # fmt: skip
 
 
@@ -208,6 +208,13 @@ class WarningEvent(RecordedEvent):
     text: str
 
 
+class NoteEvent(RecordedEvent):
+    """Something that was decided while the run went on."""
+
+    event: Literal["note"] = "note"
+    text: str
+
+
 class Change(Part):
     """What is not as it was when the run was stopped: of `site` ("": of the federation), `what`,
     before and now (None: not there)."""
@@ -252,6 +259,7 @@ Event = (
     | UnlearnedEvent
     | DeliveredEvent
     | WarningEvent
+    | NoteEvent
     | ResumedEvent
 )
 EVENT: TypeAdapter[Event] = TypeAdapter(Annotated[Event, Field(discriminator="event")])

@@ -70,6 +70,17 @@ class Landmarks(OfOutputs):
 
 
 @dataclass(frozen=True)
+class Trial(OfOutputs):
+    """`views` (R·K, K): of R ways to cluster, images by the clusters of two views of each. A way is
+    K rows of `scores` (R·K, d), which are sent: x is in the cluster whose row has the largest
+    product with it."""
+
+    kind = "trial"
+
+    scores: Callable[[], Tensor]
+
+
+@dataclass(frozen=True)
 class Affinity(OfOutputs):
     """`affinity` (d, d): Σ ½(x_a x_bᵀ + x_b x_aᵀ) over two views. x is not negative, of sum 1."""
 
@@ -83,6 +94,14 @@ class Solver(Model):
         """What is asked of the sites when a stage begins, in that order, by the exchange's kind, or
         "<kind>.1", "<kind>.2", ... where there are several of one."""
         return {}
+
+    def skips(self, asked: str) -> bool:
+        """Whether a statistic is not needed any more, by what was solved before it."""
+        return False
+
+    def said(self) -> str:
+        """What was chosen while it was solved, for who reads the run's record; "" for nothing."""
+        return ""
 
 
 def unit(h: Tensor) -> Tensor:

@@ -16,6 +16,7 @@ from common.record.schema import (
     ChoiceEvent,
     DeliveredEvent,
     Event,
+    NoteEvent,
     ResumedEvent,
     RoundEvent,
     SplitEvent,
@@ -51,7 +52,7 @@ def show_event(console: Console, event: Event | Damaged, rounds: int) -> None:
             _show_choice(console, event)
         case SplitEvent():
             console.print(escape(event.text), highlight=False)
-        case DeliveredEvent() | UnlearnedEvent():
+        case DeliveredEvent() | UnlearnedEvent() | NoteEvent():
             console.print(f"[dim]{escape(printable(event.text))}[/]", highlight=False)
         case WarningEvent() | ResumedEvent() | Damaged():
             said = escape(printable(event.text))

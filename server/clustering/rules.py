@@ -8,13 +8,10 @@ of them.
 
 from collections.abc import Callable, Sequence
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 
 from common.clustering.centroids import Centroids, unit
 from common.clustering.kmeans import kmeans
-from common.utils.errors import UserError
 from common.utils.seeds import generator
 from server.clustering.kfed import merge_k_fed
 from server.clustering.merging import Members, Merged, Points, merge_by
@@ -44,29 +41,6 @@ def merge_centroids(
         return unit(found.centroids.numpy()), found.labels.numpy()
 
     return merge_by(k_means, local, previous, k)
-
-
-def shared_landmarks(
-    local: Sequence[tuple[str, Centroids]], most: int, seed: int
-) -> NDArray[np.float64]:
-    """The sites' landmarks (m, d) as everybody's: all of them, or where there are more than `most`,
-    so many centroids of them, each counted as its images. `UserError` where there are none."""
-    sites = sorted(local, key=lambda item: item[0])
-    counts = np.concatenate([np.zeros(0, np.int64), *(c.counts for _, c in sites)])
-    if not counts.any():
-        raise UserError("no site has enough images for one landmark")
-    points = np.concatenate([centroids.points for _, centroids in sites])[counts > 0]
-    if len(points) > most:
-        found = kmeans(
-            torch.from_numpy(points),
-            most,
-            weights=torch.from_numpy(counts[counts > 0]),
-            restarts=1,
-            generator=generator("cpu", seed),
-            spherical=True,
-        )
-        points = found.centroids.numpy()
-    return unit(points).astype(np.float64)
 
 
 CENTROID_RULES: dict[

@@ -6,11 +6,12 @@ how large it must be follows from the server's own plan and model, never from wh
 """
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from flwr.app import Message
 
 from common.protocol.checks import check_names, check_reply
+from common.protocol.compact import expanded
 from common.protocol.declaration import Brings, Sizes
 from common.protocol.layout import BUFFERS, Layout, module_of
 from common.protocol.messages import Groups, Instruction, MessageError, Reply
@@ -72,7 +73,10 @@ def read_reply(
     try:
         reply = Reply.from_record(message.content)
         _check_sender(reply, site, asked, images)
-        check_reply(reply, asked.exchange, expected.sizes(asked, images), images)
+        sizes = expected.sizes(asked, images)
+        whole = expanded(reply.halves, asked.exchange, sizes)
+        reply = replace(reply, moments={**reply.moments, **whole}, halves={})
+        check_reply(reply, asked.exchange, sizes, images)
         brought = expected.brought_back(asked) if reply.examples else {}
         _check_groups(reply, asked, {name: len(array) for name, array in brought.items()})
     except MessageError as error:

@@ -48,6 +48,7 @@ STARTED = {
     "encoder": "small-convnet",
     "parameters": "hidden=16 width=8,widest=600",
 }
+TRIED = {"solver": ",chosen-spectral", "features": "anew,kept"}
 SYNCHRONOUS = {
     "objective": "spectral-contrastive",
     "synchronous": True,
@@ -152,7 +153,7 @@ def instruction(kind):
     stage, number, recipe, more = 0, 1, "fedsimclr", {}
     if kind != PREPARED and EXCHANGES[kind].solves:
         stage, number, recipe = 1, 2, "fedsimclr-projection"
-        more = SOLVED | (STARTED if kind == "patches" else {})
+        more = SOLVED | {"patches": STARTED, "trial": TRIED}.get(kind, {})
     elif kind in ("prepare", PREPARED):
         more = {"objective": "spectral-contrastive"}
     elif EXCHANGES[kind].of_batch:
@@ -166,6 +167,9 @@ def instruction(kind):
     groups = layout.flatten(shared)
     width = 64
     centroids = {
+        "trial": Centroids(
+            np.tile(np.eye(10, width + 1, dtype=np.float32), (8, 1)), np.ones(80, int)
+        ),
         "lloyd": Centroids(np.tile(np.eye(10, width, dtype=np.float32), (8, 1)), np.ones(80, int)),
         "score": Centroids(np.eye(10, width, dtype=np.float32), np.ones(10, int)),
         "train": Centroids(np.eye(10, width, dtype=np.float32), np.ones(10, int)),

@@ -9,6 +9,8 @@ import torch
 
 from common.clustering.centroids import Centroids
 from common.config import recipes
+from common.metrics import nmi
+from common.protocol.exchanges import EXCHANGES
 from common.protocol.layout import Layout
 from common.protocol.messages import Instruction, MessageError, Reply, decode, encode
 from common.solvers.landmark_spectral import solve_spectrum
@@ -16,7 +18,7 @@ from common.solvers.patch_pca import leading
 from common.utils.errors import UserError
 from deploy.engines.in_process import InProcessGrid
 from server.clustering import lloyd
-from server.clustering.rules import shared_landmarks
+from server.clustering.landmarks import near_their_own, shared_landmarks
 from server.conclusions import CONCLUSIONS
 from server.conversation.guard import limited_memory
 from server.conversation.inquiry import Inquiry, Participants, account
@@ -31,8 +33,9 @@ LAYOUT = Layout({"encoder": (("weight", (4,)),)})
 EXPECTED = Expected(LAYOUT, WIDTH, landmarks_of=lambda images: images // 10)
 SETS = lloyd.KEPT
 CENTROIDS = {
-    "lloyd": Centroids(
-        np.tile(np.eye(2, WIDTH, dtype=np.float32), (SETS, 1)), np.ones(2 * SETS, int)
+    **dict.fromkeys(
+        ("lloyd", "trial"),
+        Centroids(np.tile(np.eye(2, WIDTH, dtype=np.float32), (SETS, 1)), np.ones(2 * SETS, int)),
     ),
     "score": Centroids(np.eye(2, WIDTH, dtype=np.float32), np.array([5, 5])),
     "weigh": Centroids(np.tile(np.eye(2, WIDTH, dtype=np.float32), (2, 1)), np.ones(4, int)),
@@ -63,6 +66,10 @@ PARTS = {
     "patches": {"moments": {"gram": GRAM}, "sums": {"images": 10.0}},
     "moments": {"moments": {"gram": GRAM, "within": np.eye(WIDTH)}, "sums": {"images": 10.0}},
     "landmarks": {"centroids": OWN["centroids"], "sums": {"images": 10.0}},
+    "trial": {
+        "tables": {"views": np.full((2 * SETS, CLUSTERS), 2)},
+        "sums": {"images": 10.0},
+    },
     "affinity": {"moments": {"affinity": np.eye(WIDTH)}, "sums": {"images": 10.0}},
     "lloyd": {
         "moments": {"sums": np.ones((2 * SETS, WIDTH))},
@@ -165,6 +172,10 @@ def conclude(kind, opened):
             figures.append(clustering(measured.assigned("centroids", merged)))
     if kind == "landmarks":
         figures.append(shared_landmarks(measured.centroids, 3, 0))
+        figures.append(near_their_own(measured.centroids))
+    if kind == "trial":
+        views = measured.totals.added(EXCHANGES[kind].sums[0])
+        figures += [nmi(table) for table in np.split(views.astype(np.int64), SETS)]
     if kind == "patches":
         figures.append(leading(torch.from_numpy(measured.totals.sum("gram")), 2).numpy())
     if kind == "affinity":

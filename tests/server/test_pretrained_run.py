@@ -49,11 +49,12 @@ def options(lite0: Path) -> dict[str, str]:
 
 @pytest.fixture(scope="module")
 def folder(home: Path, lite0: Path) -> Path:
-    """A run of `covey-exact` with it."""
+    """A run of `covey-pretrained` with it, at two sites of different digits."""
     before = dict(os.environ)
     os.environ |= {"COVEY_HOME": str(home), "COVEY_WEIGHTS": str(home / "weights")}
-    given = {**OPTIONS, "weights": str(lite0), "rounds": "", "parameters": "width=32 images=5"}
-    simulate(checked(plan("covey-exact", **given)), home / "run")
+    given = {**OPTIONS, "weights": str(lite0), "rounds": "", "partition": "p-skew(1.0)"}
+    given["parameters"] = "width=16 dimensions=16 landmarks=40 images=6"
+    simulate(checked(plan("covey-pretrained", **given)), home / "run")
     os.environ.clear()
     os.environ |= before
     return home / "run"
@@ -66,7 +67,11 @@ def test_the_run_says_whose_weights_it_has_and_sends_none_of_them(folder: Path) 
     groups = load_file(folder / "checkpoint.safetensors")
     assert not any("encoder" in name for name in groups)
     assert any("three equal channels" in each.text for each in read_run(folder).warnings)
+    (note,) = read_run(folder).notes
+    assert "chosen without labels: ridge" in note.text and "no projection 0." in note.text
     stage = read_run(folder).stages[-1]
+    half = 2 * 4 * 1280 * 1281 / 2  # two symmetric matrices a site, in float32
+    assert 2 * half < stage.bytes_up < 2 * half + 200_000
     assert stage.figures["nmi"] > 0.5  # of random features of this side: below .3
 
 
