@@ -157,7 +157,8 @@ def main(
         known = {name: found[name] for name in ("labels", "labels of others")}
         h = {name: rounded(torch.from_numpy(found[name])).float() * STEP for name in NAMES}
     rows = [row for each in partitions.split(";") for row in look(h, known, each, sites, seed)]
-    what = f"{encoder}, {len(known['labels'])} images of {dataset}, {sites} sites, seed {seed}"
+    count = len(known["labels"])
+    what = f"{features_file.name}, {count} images of {dataset}, {sites} sites, seed {seed}"
     columns = ["way", *(name for name in rows[0] if name != "way")]
     show(what, columns, [[row[name] for name in columns] for row in rows])
     if json:

@@ -34,7 +34,8 @@ from common.record.later import ChoiceEvent, SplitEvent
 __all__ = [
     "EVENT", "FORMAT", "Change", "ChoiceEvent", "Counts", "DeliveredEvent", "Event",
     "Figures", "FileCounts", "KeptState", "NoteEvent", "Number", "PixelBaseline", "ResumedEvent",
-    "RoundEvent", "Run", "SiteFacts", "SplitEvent", "Spread", "StageEvent", "UnlearnedEvent", "WarningEvent",
+    "RoundEvent", "Run", "SiteFacts", "SplitEvent", "Spread", "StageEvent", "UnlearnedEvent",
+    "WarningEvent",
 ]  # fmt: skip
 
 

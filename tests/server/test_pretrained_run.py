@@ -71,7 +71,7 @@ def test_the_run_says_whose_weights_it_has_and_sends_none_of_them(folder: Path) 
     assert "chosen without labels: ridge" in note.text and "no projection 0." in note.text
     stage = read_run(folder).stages[-1]
     half = 2 * 4 * 1280 * 1281 / 2  # two symmetric matrices a site, in float32
-    assert 2 * half < stage.bytes_up < 2 * half + 200_000
+    assert 2 * half < stage.bytes_up < 2 * half + 500_000
     assert stage.figures["nmi"] > 0.5  # of random features of this side: below .3
 
 
