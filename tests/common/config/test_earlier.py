@@ -43,6 +43,7 @@ def test_a_plan_of_0_1_is_the_same_plan_with_the_names_of_today() -> None:
         kept = stage.model_dump(mode="json", by_alias=True)
         names = {"objective", "solver"}
         since = {"features": "anew", "local-steps": 0, "synchronous": False}  # as 0.1 had it
+        since |= {"gradients": "float32", "wire": "exact"}
         assert {k: v for k, v in kept.items() if k not in names} == {
             **{k: v for k, v in written.items() if k not in names},
             **since,
