@@ -13,7 +13,7 @@ from common.config.images import ImageOptions
 
 RESNETS = ("resnet18", "resnet34", "resnet50")
 ENCODERS = ("convnet", "small-convnet", "layered-convnet", "pixels", "noise-filters", *RESNETS)
-LIBRARIES = ("timm", "torchvision", "onnx")
+LIBRARIES = ("timm", "torchvision")
 """Whose networks take their weights from a file: `--encoder timm:NAME --weights FILE`."""
 
 LARGEST_SIDE = 1024  # pixels that a network takes
@@ -28,11 +28,11 @@ class EncoderOptions(ImageOptions):
     encoder: str = Field(
         default="convnet",
         description=f"the network: {', '.join(ENCODERS)}; or, with --weights, timm:NAME, "
-        "torchvision:NAME, onnx:NAME",
+        "torchvision:NAME",
     )
     weights: str = Field(
         default="",
-        description="the file (.safetensors, .onnx) with the weights of a pretrained encoder, or "
+        description="the safetensors file with the weights of a pretrained encoder, or "
         "its SHA-256; nothing is ever fetched",
     )
     train_from: str = Field(

@@ -19,7 +19,7 @@ from common.utils.files import write_atomic
 from common.utils.home import covey_home
 
 VARIABLE = "COVEY_WEIGHTS"
-SUFFIXES = (".safetensors", ".onnx")
+SUFFIXES = (".safetensors",)
 WEIGHTS = "weights"  # the folder of a site in which it keeps its own
 INDEX = "weights.json"  # in `$COVEY_HOME`
 
