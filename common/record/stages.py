@@ -23,8 +23,8 @@ def worse(record: RunRecord) -> tuple[str, ...]:
         if not lower:
             continue
         higher = [k for k in both if change[k] >= LEAST]
-        text = f"After stage {now.stage + 1}, {now.stage_name}, lower: {_told(lower, before, now)}"
-        text += f"; higher: {_told(higher, before, now)}" if higher else ""
+        text = f"Stage {now.stage + 1}, {now.stage_name}, lowered {_told(lower, before, now)}"
+        text += f"; it raised {_told(higher, before, now)}" if higher else ""
         told.append(f"{text}.")
     return tuple(told)
 

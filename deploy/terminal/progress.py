@@ -117,7 +117,7 @@ def show_result(console: Console, record: RunRecord) -> None:
     if behind := behind_labels(record):
         console.print(f"[dim]{behind}[/]", highlight=False)
     for text in worse(record):
-        console.print(f"[yellow]worse[/] {escape(printable(text))}", highlight=False)
+        console.print(f"[yellow]note[/] {escape(printable(text))}", highlight=False)
 
 
 def _shown(several: Collection[Mapping[str, Any]]) -> tuple[str, ...]:

@@ -56,7 +56,7 @@ PAGE = """\
 {% endmacro %}
 {% if worse %}
 <section class="notice">
-  <h2>A stage made things worse</h2>
+  <h2>A stage lowered a figure</h2>
   <ul>{% for text in worse %}<li>{{ text }}</li>{% endfor %}</ul>
 </section>
 {% endif %}

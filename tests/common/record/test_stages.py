@@ -14,7 +14,7 @@ def test_what_is_lower_is_said_with_what_is_higher() -> None:
     (told,) = worse(
         record({"nmi": 0.6, "acc": 0.5, "knn": 0.7}, {"nmi": 0.5, "acc": 0.6, "knn": 0.7})
     )
-    assert told == "After stage 2, s1, lower: NMI 0.600 → 0.500; higher: ACC 0.500 → 0.600."
+    assert told == "Stage 2, s1, lowered NMI 0.600 → 0.500; it raised ACC 0.500 → 0.600."
 
 
 def test_what_is_higher_or_hardly_lower_or_of_another_space_is_not() -> None:
