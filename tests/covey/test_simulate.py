@@ -74,7 +74,7 @@ def test_progress_is_said_where_it_is_asked_for(tmp_path: Path, capfd) -> None:
         ({"recipe": "fedsimcrl"}, "unknown recipe 'fedsimcrl': did you mean 'fedsimclr'?"),
         ({"round": 3}, "unknown option 'round': did you mean 'rounds'?"),
         ({"sites": 0}, "sites: input should be greater than or equal to 1"),
-        ({"rounds": [1, 2]}, "rounds: 2 values for the recipe's 1 stages"),
+        ({"rounds": [1, 2]}, "rounds: 2 values for the recipe's one stage"),
         ({"data": "digit"}, "unknown data set 'digit': did you mean 'digits'?"),
         ({"data": np.zeros((4, 8, 9), np.uint8)}, "data has shape (4, 8, 9); expected square"),
         ({"data": "digits", "dataset": "digits"}, "give one of them"),

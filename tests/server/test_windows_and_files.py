@@ -87,7 +87,8 @@ def test_a_folder_without_classes_is_spread_by_chance_and_says_so(
         "fedsimclr", scans / "dark", sites=2, rounds=1, min_count=1, folder=tmp_path / "again"
     )
     assert run.options["partition"] == "iid"
-    code, _, err = covey_command(capsys, "simulate", *options, "--partition", "p-skew(0.5)")
+    skewed = (*options, "--partition", "p-skew(0.5)")
+    code, _, err = covey_command(capsys, "simulate", "fedsimclr", *skewed)
     assert code == 2 and "needs labels" in err
 
 
