@@ -45,6 +45,7 @@ CLOSINGS = {
     "as chosen": Parameters(width=128, images=20),
     "10 images a landmark": Parameters(width=128, images=10),
     "40 images a landmark": Parameters(width=128, images=40),
+    "2,000 landmarks": Parameters(width=128, images=20, landmarks=2000),
     "width 64": Parameters(width=64, images=20),
     "ridge 0.001": Parameters(width=128, images=20, ridge=0.001),
     "ridge 0.1": Parameters(width=128, images=20, ridge=0.1),
