@@ -20,12 +20,10 @@ from safetensors.numpy import load_file
 from torch import Tensor
 
 from common.augmentations import build_augmentation
-from common.config.checks import check_plan
 from common.config.options import Plan
 from common.data.planned import planned_data
 from common.objectives.base import Batch
 from common.protocol import layout
-from common.utils.errors import UserError
 from common.utils.seeds import derive_seed
 from server.strategy import CoveyStrategy
 from tests.builders.records import events
@@ -293,33 +291,3 @@ def test_a_resumed_run_ends_with_the_same_bits(tmp_path: Path, monkeypatch) -> N
     assert saved["memory/taken"] == 4 and saved["memory/steps"] == 3
     assert same(run(tmp_path / "run", "fedsimclr", **options), expected)
     assert len(events(tmp_path / "run", "round")) == 6
-
-
-# What does not go together
-
-
-@pytest.mark.parametrize(
-    ("options", "why"),
-    [
-        ({"objective": "simclr"}, "the loss of 'simclr' is no function of means"),
-        (
-            {"objective": "fedu2", "parameters": "first=spectral-contrastive"},
-            "no function of means",
-        ),
-        (
-            {"normalisation": "batch", "encoder": "resnet18"},
-            "21 BatchNorms would take 44 exchanges a step, so normalisation must be group or layer",
-        ),
-        ({"head-normalisation": "batch", "batchnorm": "local"}, "batchnorm must be average"),
-        ({"local-epochs": 2}, "local-epochs must be 1, not 2"),
-        ({"local-steps": 2}, "local-steps must be 0, not 2"),
-        ({"aggregation": "median", "byzantine": 1}, "aggregation must be mean, not median"),
-        ({"server-optimiser": "adam"}, "server-optimiser must be none, not adam"),
-        ({"merge": "fedu"}, "merge must be replace, not fedu"),
-        ({"proximal": 0.1}, "proximal must be 0.0, not 0.1"),
-    ],
-)
-def test_what_does_not_go_with_synchronous_steps_is_said_in_a_line(options: dict, why: str) -> None:
-    with pytest.raises(UserError, match=f"stage 'representation' is synchronous: .*{why}"):
-        check_plan(plan("fedsimclr", **OPTIONS | options))
-    check_plan(plan("fedsimclr", **OPTIONS))
