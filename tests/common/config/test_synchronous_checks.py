@@ -6,7 +6,12 @@ from common.config.checks import check_plan
 from common.utils.errors import UserError
 from tests.builders.runs import plan
 
-OPTIONS = {"objective": "spectral-contrastive", "normalisation": "layer", "synchronous": True}
+OPTIONS = {
+    "objective": "spectral-contrastive",
+    "normalisation": "layer",
+    "synchronous": True,
+    "sites": 3,
+}
 
 
 @pytest.mark.parametrize(
