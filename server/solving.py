@@ -29,6 +29,6 @@ def sums_for(
     if isinstance(statistic, Landmarks):
         lists = measured.centroids
         points = shared_landmarks(lists, statistic.in_all, seed)
-        return {"points": points, **near_their_own(lists)}
+        return {"points": points, **(near_their_own(lists) if statistic.compares else {})}
     found = {each.name: measured.totals.added(each) for each in EXCHANGES[statistic.kind].sums}
     return {name: total for name, total in found.items() if total is not None}

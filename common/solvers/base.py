@@ -61,12 +61,14 @@ class Moments(OfOutputs):
 @dataclass(frozen=True)
 class Landmarks(OfOutputs):
     """`points` (m, d): centroids of many small clusters of x, no sum. x is of unit length.
-    `at_most`: how many a site with so many images sends; `in_all`: what the server leaves."""
+    `at_most`: how many a site with so many images sends; `in_all`: what the server leaves;
+    `compares`: whether it is solved from how the sites' differ, too."""
 
     kind = "landmarks"
 
     at_most: Callable[[int], int]
     in_all: int
+    compares: bool = False
 
 
 @dataclass(frozen=True)

@@ -88,7 +88,7 @@ class ChosenSpectral(LandmarkSpectral):
         d, most = self.encoder.feature_dim, self.settings.landmarks
         return {
             **{"moments": super().statistics()["moments"]},
-            "landmarks": Landmarks(d, self.set_landmarks, unit, self._landmarks_of, most),
+            "landmarks": Landmarks(d, self.set_landmarks, unit, self._landmarks_of, most, True),
             "trial": Trial(d + 1, self.choose, _with_one, self.scores),
             "affinity": Affinity(most, self.solve_coordinates, self._weighted),
         }
