@@ -15,7 +15,6 @@ a light head, a share of .6, a coarse target is enough; He et al., CVPR 2022 (MA
 transformers that see patches; here a convolutional encoder sees grey.
 """
 
-import functools
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -111,12 +110,10 @@ def chance(views: Tensor, count: int) -> Tensor:
     """`count` numbers for each of `views` (N, ...): int64 (N, count), a hash of its pixels in 8
     bits. Whole numbers, so that no order of adding up changes them."""
     pixels = (views.detach().float() * 255).round().long().flatten(1)
-    weights, index = factors(pixels.shape[1]), torch.arange(1, count + 1) * GAMMA
-    seeds = (pixels * weights.to(pixels.device)).sum(dim=1)
-    return mixed(mixed(seeds)[:, None] + index.to(pixels.device))
+    seeds = (pixels * mixed(steps(pixels.shape[1], pixels.device))).sum(dim=1)
+    return mixed(mixed(seeds)[:, None] + steps(count, pixels.device))
 
 
-@functools.lru_cache(maxsize=4)
-def factors(count: int) -> Tensor:
-    """`count` fixed numbers, int64, that tell the places of pixels apart."""
-    return mixed(torch.arange(1, count + 1) * GAMMA)
+def steps(count: int, device: torch.device) -> Tensor:
+    """SplitMix64's first `count` states from 0, int64."""
+    return torch.arange(1, count + 1, device=device) * GAMMA
