@@ -14,6 +14,7 @@ from common.unlearning import build_unlearning, to_text
 from server.conversation.asking import Question
 from server.conversation.inquiry import account
 from server.forgetting.at_site import TO_UNLEARN
+from server.forgetting.method import encoder_groups
 from server.run.folder import Checkpoint
 from server.strategy import CoveyStrategy
 
@@ -34,7 +35,6 @@ def unlearn(
     question = Question("unlearn", state.round, unlearning=how, sites=frozenset(sites))
     inquiry = strategy.asking.hold(grid, state, question)
     learned = {**state.groups, **inquiry.update.result()}
-    encoder = {name: array for name, array in learned.items() if name.startswith("encoder")}
-    groups = strategy.model.enter(state.closed, encoder, None)
+    groups = strategy.model.enter(state.closed, encoder_groups(learned), None)
     strategy.folder.log(UnlearnedEvent(round=state.round, **account(inquiry)))
     strategy.advance(Checkpoint(state.round, state.closed, groups))

@@ -79,13 +79,12 @@ class Instruction:
     unlearning: str = ""
     sets: tuple[int, ...] = ()
     within: int = ALL
+    changes: Mapping[str, Packed] = field(default_factory=dict)
 
     @property
     def clusters(self) -> int:
         """How many clusters it is about."""
         return self.sets[0] if self.sets else self.plan.clusters
-
-    changes: Mapping[str, Packed] = field(default_factory=dict)
 
     @property
     def asked(self) -> str:

@@ -10,6 +10,7 @@ from typing import ClassVar
 
 from common.config.given import Scalar
 from common.config.options import Plan
+from common.protocol.messages import Groups
 from common.record.schema import KeptState, Run
 from common.utils.errors import UserError
 from server.model import GlobalModel
@@ -64,19 +65,30 @@ def closing(plan: Plan) -> int:
     return min(last + 1, len(plan.stages) - 1)
 
 
+def check_published(plan: Plan) -> None:
+    """`UserError` for a plan whose sites keep a part of the encoder to themselves."""
+    if plan.batchnorm == "local":
+        raise refusal(plan, "each site's own running statistics are not the coordinator's to keep")
+
+
+def refusal(plan: Plan, why: str) -> UserError:
+    """Why a method cannot forget in a run of the plan, and what can."""
+    return UserError(f"{plan.recipe}: {why}: --method retrain forgets them")
+
+
+def encoder_groups(groups: Groups) -> Groups:
+    """Those of a state's groups that are the encoder's."""
+    return {name: group for name, group in groups.items() if name.startswith("encoder")}
+
+
 def trained_again(plan: Plan, reached: Checkpoint, model: GlobalModel) -> tuple[int, Checkpoint]:
     """(the last stage that is trained, the state before its last round) with the encoder of the
     earlier run; projector and heads are new. `UserError` where a round alone makes no sense."""
     stage = max(index for index, each in enumerate(plan.stages) if each.rounds)
-    why = ""
-    if plan.batchnorm == "local":
-        why = "each site's own running statistics are not the coordinator's to keep"
-    elif plan.stages[stage].synchronous:
-        why = "its rounds are single steps, and one of them forgets nothing"
-    if why:
-        raise UserError(f"{plan.recipe}: {why}: --method retrain forgets them")
-    kept = {name: g for name, g in reached.groups.items() if name.startswith("encoder")}
-    groups = model.enter(stage, kept, None)
+    check_published(plan)
+    if plan.stages[stage].synchronous:
+        raise refusal(plan, "its rounds are single steps, and one of them forgets nothing")
+    groups = model.enter(stage, encoder_groups(reached.groups), None)
     return stage, Checkpoint(plan.rounds_before(stage + 1) - 1, stage, groups)
 
 
@@ -85,15 +97,11 @@ def encoder_alone(plan: Plan, stage: int, reached: Checkpoint, model: GlobalMode
     statistics) of the earlier run; all else is as the plan's seed makes it. `UserError` where what
     is published would be a trained head."""
     of = plan.stages[stage]
-    why = ""
-    if plan.batchnorm == "local":
-        why = "each site's own running statistics are not the coordinator's to keep"
-    elif of.rounds and of.embedding == "projector":
+    check_published(plan)
+    if of.rounds and of.embedding == "projector":
         why = "its clusters lie in the space of the projector that was trained with the images"
-    elif of.rounds and of.clusters_from == "head":
-        why = "its clusters are those of a head that was trained with the images"
-    if why:
-        raise UserError(f"{plan.recipe}: {why}: --method retrain forgets them")
-    kept = {name: g for name, g in reached.groups.items() if name.startswith("encoder")}
-    groups = model.enter(stage, kept, None)
+        raise refusal(plan, why)
+    if of.rounds and of.clusters_from == "head":
+        raise refusal(plan, "its clusters are those of a head that was trained with the images")
+    groups = model.enter(stage, encoder_groups(reached.groups), None)
     return Checkpoint(plan.rounds, stage, groups)

@@ -9,8 +9,7 @@ IWQoS 2021, who then calibrate the updates of later rounds; here none of those i
 """
 
 from common.config.options import Plan
-from common.utils.errors import UserError
-from server.forgetting.method import Method, Past
+from server.forgetting.method import Method, Past, check_published
 from server.model import GlobalModel
 from server.run import kept
 from server.run.folder import Checkpoint
@@ -29,7 +28,5 @@ class Rollback(Method):
         state = kept.before(past.run, past.sites)
         if state is None:
             return None
-        if plan.batchnorm == "local":
-            why = "each site's own running statistics are not the coordinator's to keep"
-            raise UserError(f"{plan.recipe}: {why}: --method retrain forgets them")
+        check_published(plan)
         return past.read(state)

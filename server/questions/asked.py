@@ -21,6 +21,7 @@ from server.run.folder import Checkpoint
 from server.strategy import CoveyStrategy
 
 Sums = NDArray[np.float64]
+MOST_SMALL = 256  # clusters of a site's own
 
 
 @dataclass
@@ -69,9 +70,10 @@ class Asked:
         return inquiry
 
     def assess(self, clusters: int) -> Inquiry:
-        """The sites embed their images, and say where so many clusters of their own are."""
-        bare = replace(self.state, centroids=None)
-        return self.ask(Question("assess", self.state.round, sets=(clusters,)), bare)
+        """The sites embed their images, and say where so many clusters of their own are, or
+        `MOST_SMALL`."""
+        bare, most = replace(self.state, centroids=None), min(MOST_SMALL, clusters)
+        return self.ask(Question("assess", self.state.round, sets=(most,)), bare)
 
     def refine(
         self, sets: Sequence[Centroids], steps: int, within: int = ALL

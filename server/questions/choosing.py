@@ -22,7 +22,6 @@ from server.questions.asked import Asked
 from server.questions.weighing import beyond_chance, merge_cost, spread, suggest
 
 SMALL = 2  # clusters of a site's own for each of the largest number
-MOST_SMALL = 256
 RESTARTS = 4  # of the k-means that a clustering starts from
 STEPS = 10
 
@@ -31,7 +30,7 @@ def choose(asked: Asked) -> None:
     """Weigh each number of clusters, say which is suggested, and end with the one that is to be
     taken, if any."""
     what = asked.follow_up
-    assessed = asked.assess(min(MOST_SMALL, SMALL * what.high))
+    assessed = asked.assess(SMALL * what.high)
     numbers = _numbers(asked, assessed)
     starts = [_start(asked, assessed, k, twin) for k in numbers for twin in (0, 1)]
     found, sizes = asked.refine(starts, STEPS)

@@ -25,7 +25,6 @@ from server.questions.weighing import beyond_chance
 STARTS = 16
 STEPS = 20
 SMALL = 4  # clusters of a site's own for each of the run's
-MOST_SMALL = 256
 MOVED = 0.3  # of the centroid's length, where there is nothing better to start from
 
 
@@ -34,8 +33,7 @@ def split(asked: Asked) -> None:
     `UserError` where it has too few images."""
     what, frame = asked.follow_up, asked.centroids
     check_split(what, frame.counts, asked.strategy.plan.min_count)
-    own = max(1, min(MOST_SMALL, SMALL * len(frame.counts)))
-    assessed = asked.assess(own)
+    assessed = asked.assess(SMALL * len(frame.counts))
     starts = _starts(asked, frame, assessed)
     found, _ = asked.refine([frame, *starts], STEPS, within=what.cluster)
     parts, inertia = _best(found, len(frame.counts), what.parts)
