@@ -8,7 +8,7 @@ from typing import Literal
 from pydantic import BaseModel, ConfigDict, NonNegativeInt, PositiveInt
 
 from common.config.options import Plan
-from common.record.orders import read_note, write_note
+from common.record.orders import read_note
 
 FILE = "follow-up.json"
 
@@ -56,11 +56,6 @@ class Order(_Part):
     follow_up: FollowUp
     closed: PositiveInt
     names: tuple[str, ...]
-
-
-def write_order(folder: Path, order: Order) -> None:
-    """Write it into a run's folder."""
-    write_note(folder / FILE, order)
 
 
 def read_order(folder: Path) -> Order | None:

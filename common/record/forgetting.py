@@ -10,7 +10,7 @@ from pydantic import BaseModel, ConfigDict, NonNegativeInt
 
 from common.config.given import Scalar
 from common.config.options import Plan
-from common.record.orders import read_note, write_note
+from common.record.orders import read_note
 from common.utils.errors import UserError
 
 FILE = "forgetting.json"
@@ -78,11 +78,6 @@ class Order(_Part):
                 "--method retrain forgets both"
             )
         return forgetting.model_copy(update={"images": {**forgetting.images, **since}})
-
-
-def write_order(folder: Path, order: Order) -> None:
-    """Write it into a run's folder."""
-    write_note(folder / FILE, order)
 
 
 def read_order(folder: Path) -> Order | None:

@@ -1,5 +1,6 @@
 """What a run's folder was made for, as a file in it: `forgetting.json`, `follow-up.json`."""
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import TypeVar
 
@@ -11,9 +12,10 @@ from common.utils.files import write_atomic
 Kind = TypeVar("Kind", bound=BaseModel)
 
 
-def write_note(path: Path, order: BaseModel) -> None:
-    """Write it whole."""
-    write_atomic(path, order.model_dump_json(by_alias=True, indent=2).encode())
+def writer_of(order: BaseModel) -> Callable[[Path], None]:
+    """What writes it, whole, to a path."""
+    note = order.model_dump_json(by_alias=True, indent=2).encode()
+    return lambda path: write_atomic(path, note)
 
 
 def read_note(path: Path, kind: type[Kind]) -> Kind | None:

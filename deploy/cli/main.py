@@ -139,12 +139,10 @@ def simulate_command(
         with unless_empty(folder):
             run_on_ray(plan, config, folder, console)
     else:
-        from deploy.engines.simulate import simulate  # noqa: PLC0415
-        from deploy.terminal.live import live_line  # noqa: PLC0415
-        from deploy.terminal.progress import show_event  # noqa: PLC0415
+        from deploy.engines.watched import simulate_watched  # noqa: PLC0415
 
-        with unless_empty(folder), live_line(folder, console):
-            simulate(plan, folder, lambda event: show_event(console, event, plan.rounds), say=_say)
+        with unless_empty(folder):
+            simulate_watched(plan, folder, console, say=_say)
     _conclude(folder, json_file)
 
 

@@ -76,6 +76,11 @@ class ServerFolder:
         """The folder of the processes' logs."""
         return self.path / "logs"
 
+    def link_logs(self, run: Path) -> None:
+        """Let the logs be found in a run's folder, where a local run has its own, too."""
+        with suppress(FileExistsError):
+            (run / "logs").symlink_to(self.logs, target_is_directory=True)
+
     @property
     def runs(self) -> Path:
         """The folder of the runs."""

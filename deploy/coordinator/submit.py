@@ -86,8 +86,7 @@ def submit_run(folder: ServerFolder, order: Order, console: Console) -> dict[str
         recipe, options = absolute_recipe(order.recipe), _options(order, online, folder)
         plan = checked(recipes.load(recipe).plan(options))
         run = new_folder(folder.runs, plan.recipe, order.run_folder)
-        if not (run / "logs").exists():  # where a local run has its logs, too
-            (run / "logs").symlink_to(folder.logs, target_is_directory=True)
+        folder.link_logs(run)
     where = portable(str(run))
     config = run_config(recipe, options, **{RUN_FOLDER: where, "engine": "server"})
     with tempfile.TemporaryDirectory(prefix="covey-") as scratch:

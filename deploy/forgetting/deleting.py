@@ -8,9 +8,10 @@ of a run where runs are looked for; the next deletion takes away what is left.
 import shutil
 from pathlib import Path
 
-from common.record.reader import has_run, read_settings
+from common.record.reader import read_settings
 from common.utils.errors import UserError
 from common.utils.lock import is_locked
+from deploy.forgetting.preparing import answers_to
 from server.run.folder import LOCK
 
 GONE = ".deleted"
@@ -23,7 +24,7 @@ def to_delete(folder: Path) -> tuple[Path, ...]:
     run = read_settings(folder)
     if not run.superseded:
         raise UserError(f"{folder}: no run is in its place: covey forget makes one first")
-    found = [*_answers(folder, run.id), folder]
+    found = [*(path for path, _ in answers_to(folder, run.id)), folder]
     busy = next((path for path in found if is_locked(path / LOCK)), None)
     if busy is not None:
         raise UserError(f"{busy} is going on: stop it first (covey stop)")
@@ -42,12 +43,3 @@ def delete(folders: tuple[Path, ...]) -> None:
         folder.rename(folder.with_name(f".{folder.name}{GONE}"))
         for left in folder.parent.glob(f".*{GONE}"):
             shutil.rmtree(left)
-
-
-def _answers(folder: Path, of: str) -> list[Path]:
-    found = []
-    for path in sorted(folder.parent.iterdir()):
-        run = read_settings(path) if path != folder and has_run(path) else None
-        if run is not None and run.follow_up is not None and run.follow_up.of == of:
-            found += [*_answers(path, run.id), path]
-    return found

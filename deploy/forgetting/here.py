@@ -16,10 +16,11 @@ from common.data import ImageData
 from common.data.images import Indices
 from common.data.partition import Partition
 from common.data.planned import PARTITION, TAKEN, planned_data
-from common.record.forgetting import FILE, Forgetting, Order, write_order
+from common.record.forgetting import FILE, Forgetting, Order
+from common.record.orders import writer_of
 from common.record.reader import has_run, read_settings
 from common.utils.errors import UserError, unknown
-from deploy.engines.simulate import simulate
+from deploy.engines.watched import simulate_watched
 from deploy.forgetting.choosing import ASSIGNMENTS, Wish, chosen
 from deploy.forgetting.preparing import (
     Earlier,
@@ -31,8 +32,6 @@ from deploy.forgetting.preparing import (
     supersede,
     unmake,
 )
-from deploy.terminal.live import live_line
-from deploy.terminal.progress import show_event
 from server.forgetting import method_for
 from server.model import GlobalModel
 from server.report import write_report
@@ -51,10 +50,6 @@ class Forgotten:
     start: Checkpoint | None
     begun: bool
     taken: Partition | None = None
-
-    def write_order(self, path: Path) -> None:
-        """What the new folder is for, as a file in it."""
-        write_order(path.parent, self.order)
 
     def lines(self) -> list[str]:
         """In words."""
@@ -126,7 +121,7 @@ def forget_here(forgotten: Forgotten, console: Console) -> Path:
     earlier, folder = forgotten.earlier, forgotten.folder
     with earlier.held():
         if not forgotten.begun:
-            fill = {PARTITION: forgotten.partition.save, FILE: forgotten.write_order}
+            fill = {PARTITION: forgotten.partition.save, FILE: writer_of(forgotten.order)}
             if forgotten.taken is not None:
                 fill[TAKEN] = forgotten.taken.save
             make(folder, forgotten.start, fill)
@@ -141,8 +136,7 @@ def forget_here(forgotten: Forgotten, console: Console) -> Path:
 def _carry_out(plan: Plan, folder: Path, console: Console) -> None:
     RunFolder(folder).reopen()
     try:
-        with live_line(folder, console):
-            simulate(plan, folder, lambda event: show_event(console, event, plan.rounds))
+        simulate_watched(plan, folder, console)
     except UserError:
         unmake(folder)
         raise

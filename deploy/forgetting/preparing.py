@@ -25,7 +25,7 @@ from server.run.folder import LOCK, Checkpoint, RunFolder
 
 WITHOUT = "-without-"
 FORGETTING = ".forgetting.lock"
-Fill = Mapping[str, Callable[[Path], None]]
+Fill = Mapping[str, Callable[[Path], object]]
 
 
 @dataclass(frozen=True)
@@ -121,16 +121,28 @@ def check_is_first(earlier: Earlier) -> None:
 def supersede(earlier: Earlier, by: Path) -> None:
     """Mark the earlier run, and those that answer questions to it, which hold what it had learned;
     write their reports anew."""
-    held = {earlier.run.id}
-    for folder in sorted(earlier.folder.parent.iterdir(), key=lambda path: len(path.name)):
-        if folder == earlier.folder or not has_run(folder):
-            continue
-        with suppress(UserError):
-            run = read_settings(folder)
-            if run.follow_up is not None and run.follow_up.of in held:
-                held.add(run.id)
-                _mark(folder, run, by)
+    for folder, run in answers_to(earlier.folder, earlier.run.id, _readable):
+        _mark(folder, run, by)
     _mark(earlier.folder, earlier.run, by)
+
+
+def answers_to(
+    folder: Path, of: str, read: Callable[[Path], Run | None] = read_settings
+) -> list[tuple[Path, Run]]:
+    """The runs beside `folder` that answer questions to the run `of`, and before each of them those
+    that answer questions to it. `read`: a run's record; None leaves it out."""
+    found: list[tuple[Path, Run]] = []
+    for path in sorted(folder.parent.iterdir()):
+        run = read(path) if path != folder and has_run(path) else None
+        if run is not None and run.follow_up is not None and run.follow_up.of == of:
+            found += [*answers_to(path, run.id, read), (path, run)]
+    return found
+
+
+def _readable(folder: Path) -> Run | None:
+    with suppress(UserError):
+        return read_settings(folder)
+    return None
 
 
 def _mark(folder: Path, run: Run, by: Path) -> None:

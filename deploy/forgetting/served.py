@@ -5,7 +5,6 @@ never learns more than their number. A whole site that is to leave is not asked 
 """
 
 import hashlib
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,7 +12,8 @@ from rich.console import Console
 
 from common.config.checks import check_plan
 from common.data.planned import PARTITION
-from common.record.forgetting import FILE, Forgetting, Order, write_order
+from common.record.forgetting import FILE, Forgetting, Order
+from common.record.orders import writer_of
 from common.record.reader import has_run, read_settings
 from common.utils.errors import RunFailed, UserError, unknown
 from deploy.coordinator.folder import ServerFolder
@@ -105,9 +105,8 @@ def forget_served(server: ServerFolder, asked: Asked, console: Console) -> dict[
     earlier, folder = asked.earlier, asked.folder
     with earlier.held():
         if not asked.begun:
-            make(folder, asked.start, {FILE: lambda path: write_order(path.parent, asked.order)})
-            with suppress(FileExistsError):
-                (folder / "logs").symlink_to(server.logs, target_is_directory=True)
+            make(folder, asked.start, {FILE: writer_of(asked.order)})
+            server.link_logs(folder)
         figures = _carry_out(server, folder, console)
         supersede(earlier, folder)
     return figures

@@ -3,7 +3,6 @@ that one ended, and the run in it, in this process or over the sites of a server
 
 import shutil
 from collections.abc import Mapping
-from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -13,7 +12,8 @@ from rich.console import Console
 from common.data.planned import PARTITION
 from common.learned.file import FILE as MODEL
 from common.learned.file import read_learned
-from common.record.follow_up import FILE, FollowUp, Order, write_order
+from common.record.follow_up import FILE, FollowUp, Order
+from common.record.orders import writer_of
 from common.record.reader import EVENTS, has_run, lines, read_settings
 from common.record.schema import ChoiceEvent, RoundEvent, SplitEvent, StageEvent
 from common.utils.errors import RunFailed, UserError
@@ -21,10 +21,8 @@ from deploy.coordinator.folder import ServerFolder
 from deploy.coordinator.submit import Order as Submission
 from deploy.coordinator.submit import submit_run
 from deploy.engines.runs import conclude
-from deploy.engines.simulate import simulate
+from deploy.engines.watched import simulate_watched
 from deploy.forgetting.preparing import Earlier, earlier_run, make
-from deploy.terminal.live import live_line
-from deploy.terminal.progress import show_event
 from server.questions.splitting import check_split
 
 KEPT = (RoundEvent, StageEvent, SplitEvent, ChoiceEvent)  # of the earlier run's record
@@ -69,10 +67,8 @@ def follow_here(following: Following, console: Console) -> dict[str, object]:
         )
     data = partition.read_bytes()
     _make(following, {PARTITION: data})
-    plan = following.order.plan
     try:
-        with live_line(folder, console):
-            simulate(plan, folder, lambda event: show_event(console, event, plan.rounds))
+        simulate_watched(following.order.plan, folder, console)
     except UserError:
         shutil.rmtree(folder, ignore_errors=True)  # nothing is lost: it can be asked again
         raise
@@ -89,8 +85,7 @@ def follow_served(
             f"{following.earlier.folder}: its images are on this machine: leave out --server"
         )
     _make(following, {})
-    with suppress(FileExistsError):
-        (folder / "logs").symlink_to(server.logs, target_is_directory=True)
+    server.link_logs(folder)
     try:
         return submit_run(server, Submission("", {}, resume=folder), console)
     except (UserError, RunFailed):
@@ -111,20 +106,17 @@ def _discard(folder: Path) -> str:
 
 
 def _make(following: Following, files: Mapping[str, bytes]) -> None:
-    order, record = following.order, following.earlier.folder
+    record = following.earlier.folder
     told = b"".join(line + b"\n" for line, event in lines(record) if isinstance(event, KEPT))
+    kept = {**files, EVENTS: told}
     make(
         following.folder,
         following.earlier.reached,
         {
-            **{name: partial(_write, data) for name, data in {**files, EVENTS: told}.items()},
-            FILE: lambda path: write_order(path.parent, order),
+            **{name: partial(Path.write_bytes, data=data) for name, data in kept.items()},
+            FILE: writer_of(following.order),
         },
     )
-
-
-def _write(data: bytes, path: Path) -> None:
-    path.write_bytes(data)
 
 
 def _place(earlier: Path, asked: FollowUp) -> Path:

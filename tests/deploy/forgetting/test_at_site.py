@@ -12,6 +12,7 @@ from client.workbench import Workshop, pick_device
 from common.data.partition import Partition
 from common.data.planned import PARTITION, TAKEN, planned_data, taken_in
 from common.record.forgetting import FILE
+from common.record.orders import writer_of
 from common.record.reader import read_run, read_settings
 from common.unlearning import UNLEARNING
 from common.utils.errors import UserError
@@ -133,7 +134,7 @@ def test_a_site_that_is_away_is_waited_for_by_name(
     before = finished("fedsimclr", deadline=1)
     asked = plan_here(before, SITE, random_files(before, 8), METHOD)
     folder = asked.folder
-    fill = {PARTITION: asked.partition.save, TAKEN: asked.taken.save, FILE: asked.write_order}
+    fill = {PARTITION: asked.partition.save, TAKEN: asked.taken.save, FILE: writer_of(asked.order)}
     here.make(folder, asked.start, fill)
     data, workshop = planned_data(asked.order.plan), Workshop(pick_device("cpu"))
     parts = Partition.load(folder / PARTITION)

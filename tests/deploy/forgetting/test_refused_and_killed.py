@@ -103,7 +103,7 @@ def killed(*_: object, **__: object) -> None:
 
 KILLS = {
     "before the folder is there": (Path, "rename"),
-    "before the run begins": (here, "simulate"),
+    "before the run begins": (here, "simulate_watched"),
     "when the run has begun": (RunFolder, "log"),
     "when the state is written": (RunFolder, "write"),
     "before the report": (here, "write_report"),
