@@ -110,9 +110,17 @@ ENCODERS: dict[str, Callable[[int, int], Encoder]] = {
 }
 
 
+UNNAMED = (
+    "the recipe leaves the encoder to you: --encoder timm:NAME --weights FILE.safetensors "
+    "(`covey encoders` lists names and files)"
+)
+
+
 def build_encoder(name: str, channels: int, side: int, seed: int) -> Encoder:
     """The encoder called `name` for square images, initialised from `seed` alone (the global
     generator is left as it was). `UserError` for an unknown name or an impossible size."""
+    if not name:
+        raise UserError(UNNAMED)
     if library_of(name)[0]:
         raise UserError(f"encoder {name} needs --weights FILE.safetensors: nothing is fetched")
     if name not in ENCODERS:

@@ -4,7 +4,7 @@ import torch
 
 from common.config.encoder import RESNETS, Network, library_of
 from common.config.options import Plan
-from common.models.encoders import Encoder, build_encoder
+from common.models.encoders import UNNAMED, Encoder, build_encoder
 from common.models.pretrained.encoder import Pretrained
 from common.models.pretrained.library import Architecture, architecture
 from common.models.pretrained.store import (
@@ -25,6 +25,8 @@ def settle_encoder(plan: Plan, store: WeightStore) -> Plan:
     """The plan with the digest of its encoder's weights, and with how images are given to it. As it
     is where it has no pretrained encoder, or is settled. `UserError` where the file is missing or
     holds other weights."""
+    if not plan.encoder:
+        raise UserError(UNNAMED)
     if not plan.is_pretrained or plan.network is not None:
         _check_own(plan)
         return plan

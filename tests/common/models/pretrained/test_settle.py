@@ -9,6 +9,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 from torchvision import models
 
+from common.config import recipes
 from common.config.checks import check_plan
 from common.config.options import Plan
 from common.models.pretrained.encoder import Pretrained
@@ -66,6 +67,13 @@ def test_torchvisions_names_take_weights_too(tmp_path: Path) -> None:
     settled = settle_encoder(plan("covey-exact", encoder="resnet18", weights=str(path)), STORE)
     assert settled.encoder == "torchvision:resnet18" and settled.network is not None
     assert (settled.network.side, settled.network.interpolation) == (224, "bilinear")
+
+
+def test_a_recipe_for_pretrained_encoders_takes_none_silently(lite0: Path) -> None:
+    for given in ({}, {"weights": str(lite0)}, {"encoder-side": "64"}):
+        with pytest.raises(UserError, match="leaves the encoder to you") as told:
+            settle_encoder(recipes.load("covey-pretrained").plan(given), STORE)
+        assert "--weights FILE.safetensors" in str(told.value) and "\n" not in str(told.value)
 
 
 def pickled(folder: Path) -> Path:
