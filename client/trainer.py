@@ -18,6 +18,7 @@ from client.holdings import Holdings, Source
 from client.leaving import check_leaving
 from client.storage.exclusions import Exclusions
 from client.storage.features import FeatureStore
+from client.storage.names import offered
 from client.storage.state import StateStore
 from client.tasks import TASKS
 from client.tasks.task import Task
@@ -75,7 +76,7 @@ class Trainer:
             if instruction.refusal:
                 run, why = plain(instruction.run), plain(instruction.refusal)
                 LOG.warning("%s %s: %s", NOT_TAKEN, run, why)
-            return self._introduce(instruction.plan)
+            return self._introduce(instruction)
         check_round(instruction)
         store = StateStore(run_folder(self.folder, instruction.run))
         plan = instruction.plan
@@ -104,8 +105,9 @@ class Trainer:
         check_leaving(reply, task)
         return reply.compact() if task.stage.wire == "compact" else reply
 
-    def _introduce(self, plan: Plan) -> Reply:
-        data = self.images_for(plan).data
+    def _introduce(self, asked: Instruction) -> Reply:
+        data = self.images_for(asked.plan).data
+        names = offered(run_folder(self.folder, asked.run)) if asked.run else []
         files = {} if data.account is None else {"files": list(data.account.counts)}
         return Reply(
             kind="hello",
@@ -116,6 +118,7 @@ class Trainer:
                 **files,
                 **({"window": data.window} if data.window else {}),
                 **({"withdrawn": data.withdrawn} if data.withdrawn else {}),
+                **({"names": names} if names else {}),
                 "channels": data.channels,
                 "side": data.side,
                 "kind": data.kind,

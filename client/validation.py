@@ -21,8 +21,8 @@ from common.utils.errors import UserError
 LONGEST_NAME = 100
 MOST_STEPS = 2**40  # in a pass over all sites' images: no federation has as many images
 OF_A_RUN = re.compile(
-    r"state-\d+\.(safetensors|broken)|assignments\.csv|model\.covey|clusters\.html|names\.json"
-    r"|\..*\.part"
+    r"state-\d+\.(safetensors|broken)|assignments\.csv|model\.covey|clusters\.html"
+    r"|(names|received|offered)\.json|\..*\.part"
 )
 
 

@@ -24,8 +24,7 @@ SIMULATED = ("in-process", "ray")
 def deliver(strategy: CoveyStrategy, grid: Grid, model: LearnedModel) -> None:
     """Hand the model over to the sites that do not have it yet, and record who has it."""
     state, plan, folder = strategy.state, strategy.plan, strategy.folder
-    earlier = read_run(folder.path).delivered
-    have = set() if earlier is None else set(earlier.answered)
+    have = set(read_run(folder.path).up_to_date)
     last = replace(state, closed=len(plan.stages) - 1)
     clusters = model.facts.clusters
     sets = () if clusters == plan.clusters else (clusters,)

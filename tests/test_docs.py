@@ -174,7 +174,7 @@ def test_a_row_says_what_the_recipe_says_and_what_its_modules_are(family: str) -
         recipe = recipes.load(name.strip("`"))
         assert (title, shared, source) == (recipe.title, recipe.shared, recipe.source)
         kept: set[str] = set()
-        plan = recipe.plan({} if "encoder" in recipe.document else {"encoder": "small-convnet"})
+        plan = recipe.plan({} if recipe.document.get("encoder") else {"encoder": "small-convnet"})
         for index, stage in enumerate(plan.stages):
             objective = build_stage(plan, index, channels=1, side=8, clusters=4)
             kept |= {WORDS.get(module, module) for module in objective.local()}

@@ -12,6 +12,8 @@ from common.protocol.messages import Reply
 from common.utils.errors import plain
 from common.utils.files import append_line
 
+NAMES = "names of clusters"  # what the log calls those that the site offers
+
 
 def enter(path: Path, run: str, reply: Reply, data: bytes) -> None:
     """Append what `reply` is (the server's `run`, kind, round, its parts with their shapes) and the
@@ -39,4 +41,6 @@ def parts(reply: Reply) -> dict[str, list[int]]:
             arrays[declared.words] = given[declared.name]
     if reply.centroids is not None:
         arrays["centroids"], arrays["counts"] = reply.centroids.points, reply.centroids.counts
-    return {name: list(array.shape) for name, array in arrays.items()}
+    shapes = {name: list(array.shape) for name, array in arrays.items()}
+    names = reply.info.get("names")
+    return {**shapes, **({NAMES: [len(names)]} if isinstance(names, list) else {})}

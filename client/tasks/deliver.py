@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from torch import nn
 
 from client.gallery import behind
+from client.storage.names import RECEIVED, merged, read_names, write_names
 from client.tasks.task import Task
 from common.learned.facts import Facts, portable_plan, preprocessing_of
 from common.learned.file import FILE, LearnedModel, kept_or, learned, read_learned
@@ -69,13 +70,17 @@ def _tensors(module: nn.Module) -> dict[str, NDArray[np.float32]]:
 
 
 def _keep(path: Path, model: LearnedModel) -> LearnedModel:
-    """Write the file; where the same model is there already it stays, with the names that its
-    clusters were given."""
-    there = kept_or(path, model)
+    """Write the file. Where the same model is there already, what this site has said of its
+    clusters stays, and what the federation calls the others now is taken over."""
+    there, received = kept_or(path, model), path.with_name(RECEIVED)
+    said = model.facts.names
     if there is not model:
-        return there
-    model = _named_as_before(path, model)
+        names = merged(there.facts.names, read_names(received), said)
+        model = there.with_facts(names=names)
+    else:
+        model = _named_as_before(path, model)
     model.write(path)
+    write_names(received, said)
     LOG.info("run %s: the model is in %s", model.facts.run, path)
     return model
 

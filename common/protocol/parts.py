@@ -25,7 +25,7 @@ SECOND_MOMENT = (Property.SYMMETRIC, Property.SQUARES)
 
 FACTS = (
     "channels", "side", "kind", "classes", "fingerprint", "device", "python", "torch", "window",
-    "files", "withdrawn",
+    "files", "withdrawn", "names",
 )  # fmt: skip
 
 IMAGES = Number("images", "the site's images")

@@ -35,6 +35,21 @@ class SplitEvent(RecordedEvent):
         )
 
 
+class NamesEvent(RecordedEvent):
+    """The coordinator has said what the clusters are called: `names` of all of them, "" of one
+    without; `sites`: whose offers were accepted."""
+
+    event: Literal["names"] = "names"
+    names: tuple[str, ...]
+    sites: tuple[str, ...] = ()
+
+    @property
+    def text(self) -> str:
+        """In words."""
+        told = f"{sum(map(bool, self.names))} of {len(self.names)} clusters have a name"
+        return f"{told}; accepted: {', '.join(self.sites)}" if self.sites else told
+
+
 def verdict(stability: float) -> str:
     """What it says of parts that two views of an image agree so well on which it is in."""
     if stability >= STABLE:

@@ -19,6 +19,7 @@ from common.record.schema import (
     EVENT,
     DeliveredEvent,
     Event,
+    NamesEvent,
     NoteEvent,
     PixelBaseline,
     ResumedEvent,
@@ -78,6 +79,23 @@ class RunRecord:
         """Which sites have got the model, as far as it was handed over."""
         found = [e for e in self.events if isinstance(e, DeliveredEvent)]
         return found[-1] if found else None
+
+    @cached_property
+    def named(self) -> NamesEvent | None:
+        """What the coordinator has called the clusters last, after the run."""
+        found = [e for e in self.events if isinstance(e, NamesEvent)]
+        return found[-1] if found else None
+
+    @cached_property
+    def up_to_date(self) -> tuple[str, ...]:
+        """The sites that have the model with the names that its clusters have now."""
+        have: tuple[str, ...] = ()
+        for event in self.events:
+            if isinstance(event, DeliveredEvent):
+                have = event.answered
+            elif isinstance(event, NamesEvent):
+                have = ()
+        return have
 
     @cached_property
     def warnings(self) -> tuple[WarningEvent, ...]:

@@ -29,13 +29,13 @@ from common.record.base import (
 )
 from common.record.follow_up import FollowUp
 from common.record.forgetting import Forgetting
-from common.record.later import ChoiceEvent, SplitEvent
+from common.record.later import ChoiceEvent, NamesEvent, SplitEvent
 
 __all__ = [
     "EVENT", "FORMAT", "Change", "ChoiceEvent", "Counts", "DeliveredEvent", "Event",
-    "Figures", "FileCounts", "KeptState", "NoteEvent", "Number", "PixelBaseline", "ResumedEvent",
-    "RoundEvent", "Run", "SiteFacts", "SplitEvent", "Spread", "StageEvent", "UnlearnedEvent",
-    "WarningEvent",
+    "Figures", "FileCounts", "KeptState", "NamesEvent", "NoteEvent", "Number", "PixelBaseline",
+    "ResumedEvent", "RoundEvent", "Run", "SiteFacts", "SplitEvent", "Spread", "StageEvent",
+    "UnlearnedEvent", "WarningEvent",
 ]  # fmt: skip
 
 
@@ -66,7 +66,7 @@ class FileCounts(Part):
 class SiteFacts(Part):
     """What a site said of itself when it was greeted. `fingerprint`: of its images; `window`: what
     its pictures of more than 8 bits were given; `files`: what became of its files; `withdrawn`: how
-    many images it has taken back, in all."""
+    many images it has taken back, in all; `names`: what it offers to call the run's clusters."""
 
     examples: NonNegativeInt
     channels: PositiveInt | None = None
@@ -79,6 +79,7 @@ class SiteFacts(Part):
     window: str | None = None
     files: FileCounts | None = None
     withdrawn: NonNegativeInt | None = None
+    names: tuple[str, ...] | None = None
 
     @property
     def shape(self) -> str:
@@ -257,6 +258,7 @@ Event = (
     | StageEvent
     | SplitEvent
     | ChoiceEvent
+    | NamesEvent
     | UnlearnedEvent
     | DeliveredEvent
     | WarningEvent

@@ -32,6 +32,7 @@ from deploy.cli.forgetting import add_to as add_forgetting
 from deploy.cli.json_option import JsonOption, write_json
 from deploy.cli.later import add_to as add_later
 from deploy.cli.lists import add_to as add_lists
+from deploy.cli.names import add_to as add_names
 from deploy.cli.run_options import with_run_options
 from deploy.cli.using import PANEL, add_to
 
@@ -201,6 +202,7 @@ add_later(app, PANEL)
 add_lists(app, LISTS)
 add_forgetting(app, client_app, HERE)
 add_auditing(app, HERE)
+add_names(app, client_app, APART)
 app.add_typer(server_app, name="server", rich_help_panel=APART)
 app.add_typer(client_app, name="client", rich_help_panel=APART)
 app.command("submit", rich_help_panel=APART)(submit)

@@ -73,10 +73,7 @@ def submit_run(folder: ServerFolder, order: Order, console: Console) -> dict[str
     here; `RunFailed` where the run ends without a result.
     """
     _check_options(order)
-    folder.settings()
-    control = folder.control(PATIENCE)
-    if control is None:
-        raise UserError(f"{NOT_RUNNING} {folder.path}")
+    control = _running(folder)
     online, has_ended = _online(control, folder), False
     if order.resume:
         run, recipe, options = order.resume.absolute(), "", dict[str, str]()
@@ -87,21 +84,45 @@ def submit_run(folder: ServerFolder, order: Order, console: Console) -> dict[str
         plan = checked(recipes.load(recipe).plan(options))
         run = new_folder(folder.runs, plan.recipe, order.run_folder)
         folder.link_logs(run)
-    where = portable(str(run))
-    config = run_config(recipe, options, **{RUN_FOLDER: where, "engine": "server"})
-    with tempfile.TemporaryDirectory(prefix="covey-") as scratch:
-        bundle = write_bundle(Path(scratch), config)
-        run_id = control.submit(bundle, options={RUN_FOLDER: where})
+    watch = _started(control, run, recipe, options)
     what = (
         f"{plan.recipe} over {plan.expected_sites} sites, {online} of them online; run folder {run}"
     )
     console.print(what, style="dim", highlight=False, markup=False, soft_wrap=True)
-    watch = _Watch(control, run_id)
     if has_ended:
         _await_delivery(run, plan, console, watch)
     else:
         _await_end(folder, run, plan, console, watch)
     return conclude(run, console)
+
+
+def meet_again(folder: ServerFolder, run: Path, console: Console) -> None:
+    """Greet the sites of a run that has finished, which say then what they offer to call its
+    clusters, and hand its model to those that do not have it as it is now. `UserError`,
+    `RunFailed` as of `submit_run`."""
+    control = _running(folder)
+    if read_settings(run).status != "finished":
+        raise UserError(f"{run} has not finished")
+    plan = resumed(run)
+    _await_delivery(run, plan, console, _started(control, run, "", {}))
+
+
+def _running(folder: ServerFolder) -> Control:
+    """The running server's; `UserError` where it is not running."""
+    folder.settings()
+    control = folder.control(PATIENCE)
+    if control is None:
+        raise UserError(f"{NOT_RUNNING} {folder.path}")
+    return control
+
+
+def _started(control: Control, run: Path, recipe: str, options: Mapping[str, str]) -> _Watch:
+    """The run in this folder, started."""
+    where = portable(str(run))
+    config = run_config(recipe, options, **{RUN_FOLDER: where, "engine": "server"})
+    with tempfile.TemporaryDirectory(prefix="covey-") as scratch:
+        bundle = write_bundle(Path(scratch), config)
+        return _Watch(control, control.submit(bundle, options={RUN_FOLDER: where}))
 
 
 def _check_options(order: Order) -> None:

@@ -87,8 +87,18 @@ class SiteFolder:
                 for part, name in names.items()
             }
         except (FileNotFoundError, NotADirectoryError):
-            raise UserError(f"{self.path} is no site's folder: nobody has joined from it") from None
+            raise self._nobody() from None
         return Invitation(**parts)
+
+    def owner(self) -> str:
+        """Whose folder it is; `UserError` where nobody has joined from it."""
+        try:
+            return (self.private / "site").read_text(encoding="utf-8")
+        except (FileNotFoundError, NotADirectoryError):
+            raise self._nobody() from None
+
+    def _nobody(self) -> UserError:
+        return UserError(f"{self.path} is no site's folder: nobody has joined from it")
 
     @contextmanager
     def hold(self) -> Iterator[None]:

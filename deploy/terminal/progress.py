@@ -16,6 +16,7 @@ from common.record.schema import (
     ChoiceEvent,
     DeliveredEvent,
     Event,
+    NamesEvent,
     NoteEvent,
     ResumedEvent,
     RoundEvent,
@@ -50,8 +51,8 @@ def show_event(console: Console, event: Event | Damaged, rounds: int) -> None:
             console.print(f"[dim]going on after round {event.round}[/]", highlight=False)
         case ChoiceEvent():
             _show_choice(console, event)
-        case SplitEvent():
-            console.print(escape(event.text), highlight=False)
+        case SplitEvent() | NamesEvent():
+            console.print(escape(printable(event.text)), highlight=False)
         case DeliveredEvent() | UnlearnedEvent() | NoteEvent():
             console.print(f"[dim]{escape(printable(event.text))}[/]", highlight=False)
         case WarningEvent() | ResumedEvent() | Damaged():

@@ -76,12 +76,8 @@ def parsed(given: Sequence[str], path: Path) -> Said:
     facts = read_learned(model_file(path)).facts
     said = Said(same=facts.same, split=facts.split)
     for text in given:
-        one = ONE.fullmatch(text)
-        if one is not None:
-            name = written(one[2])
-            if len(name) > LONGEST_NAME:
-                raise UserError(f"a name of {len(name)} characters, at most {LONGEST_NAME}")
-            said = said.model_copy(update={"names": {**said.names, int(one[1]): name}})
+        if ONE.fullmatch(text):
+            said = said.model_copy(update={"names": {**said.names, **typed([text])}})
             continue
         try:
             found = read_said(Path(text).read_text(encoding="utf-8"))
@@ -89,6 +85,20 @@ def parsed(given: Sequence[str], path: Path) -> Said:
             raise UserError(f"{text} is neither a file of names nor CLUSTER=NAME") from None
         said = found.model_copy(update={"names": {**said.names, **found.names}})
     return said
+
+
+def typed(given: Sequence[str]) -> dict[int, str]:
+    """Names of single clusters as they were typed: `3=scratch`."""
+    found: dict[int, str] = {}
+    for text in given:
+        one = ONE.fullmatch(text)
+        if one is None:
+            raise UserError(f"{text!r} is not CLUSTER=NAME")
+        name = written(one[2])
+        if len(name) > LONGEST_NAME:
+            raise UserError(f"a name of {len(name)} characters, at most {LONGEST_NAME}")
+        found[int(one[1])] = name
+    return found
 
 
 def as_json(learned: LearnedModel) -> str:

@@ -11,6 +11,7 @@ from typing import TypeGuard
 
 from flwr.app import Message
 
+from common.learned.offered import are_names
 from common.protocol.exchanges import EXCHANGES
 from common.protocol.messages import MOST_CLASSES, MessageError, Reply
 from common.record.account import COUNTS
@@ -24,7 +25,7 @@ LONGEST_NAME = 200
 Shape = tuple[int, int]
 """Channels and side in pixels of all images of a site."""
 COLOURS = {1: "grey", 3: "rgb"}
-NO_TEXTS = ("channels", "side", "classes", "files", "withdrawn")
+NO_TEXTS = ("channels", "side", "classes", "files", "withdrawn", "names")
 TEXTS = tuple(name for name in EXCHANGES["hello"].tells if name not in NO_TEXTS)
 
 
@@ -113,6 +114,7 @@ def read_greeting(answer: Message, registered: str) -> SiteInfo:
         side=side,
         files=_files(info.get("files")),
         withdrawn=count if _is_count(count := info.get("withdrawn")) else None,
+        names=tuple(offered) if are_names(offered := info.get("names")) else None,
         **texts,
     )
     return SiteInfo(reply.site, reply.examples, channels, side, names, facts)

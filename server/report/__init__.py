@@ -60,6 +60,7 @@ def _context(record: RunRecord) -> dict[str, Any]:
         "learning": learning,
         "clusters": clusters,
         "pictures": figures.pictures(record),
+        "names": figures.names(record),
         "cost": accounts.cost(record),
         "sites": sites,
         "attendance": accounts.attendance(sites),

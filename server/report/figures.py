@@ -162,6 +162,19 @@ def _class_names(record: RunRecord, classes: int) -> list[str]:
     return list(names) if len(names) == classes else [str(index) for index in range(classes)]
 
 
+def names(record: RunRecord) -> list[tuple[int, str, str]]:
+    """(cluster, what the coordinator has called it, its images), of those with a name."""
+    if record.named is None:
+        return []
+    sizes = next((e.cluster_sizes for e in reversed(record.stages) if e.cluster_sizes), ())
+    known = len(sizes) == len(record.named.names)
+    return [
+        (number, name, formats.count(sizes[number]) if known else formats.NONE)
+        for number, name in enumerate(record.named.names)
+        if name
+    ]
+
+
 def pictures(record: RunRecord) -> list[tuple[int, tuple[str, ...]]]:
     """(cluster, addresses of pictures nearest to its centre), where the images are here."""
     central = record.map.central if record.map else ()

@@ -163,6 +163,24 @@ PAGE = """\
 {% if clusters %}
 <section><h2>Clusters</h2>{{ figures(clusters) }}</section>
 {% endif %}
+{% if names %}
+<section>
+  <h2>Names</h2>
+  <p class="lead">What the coordinator has called the clusters, from what sites have offered or by
+    hand.</p>
+  <div class="card scroll" tabindex="0">
+  <table>
+    <thead><tr><th class="n">Cluster</th><th>Name</th><th class="n">Images</th></tr></thead>
+    <tbody>
+    {% for number, name, images in names %}
+    <tr><th scope="row" class="n">{{ number }}</th><td>{{ name }}</td>
+      <td class="n">{{ images }}</td></tr>
+    {% endfor %}
+    </tbody>
+  </table>
+  </div>
+</section>
+{% endif %}
 {% if pictures %}
 <section>
   <h2>Pictures</h2>

@@ -80,6 +80,18 @@ def test_from_joining_to_a_table_of_named_clusters(covey, tmp_path, capsys):
 
     use(str(split[2]), tmp_path / "photos/west", tmp_path, capsys)
 
+    # What one site calls the clusters, all may call them.
+    offered = [name for name in read_learned(split[2]).facts.names if name in SHAPES]
+    covey.run("client", "offer-names", str(split[2]), "--yes")
+    said = covey.run("names", record.name, *over)
+    assert "west" in said and all(name in said for name in offered)
+    assert not set(offered) & set(read_learned(split[0]).facts.names)
+    said = covey.run("names", record.name, *over, "--accept", "west")
+    assert "3 of 3 sites have the model" in said
+    assert set(offered) <= set(read_learned(split[0]).facts.names)
+    assert offered[0] in (record / "report.html").read_text()
+    assert "names of clusters 4" in covey.run("client", "log", "covey-site-west")
+
 
 def use(model, photos, folder, capsys):
     """Look at a site's photographs by its model, name the clusters, and hand the model on."""

@@ -67,3 +67,20 @@ def test_a_fact_that_cannot_be_shown_is_left_out(fact) -> None:
 def test_what_a_site_says_of_its_files_is_believed_within_bounds(told, used) -> None:
     files = read_greeting(greeting(replace(GOOD, info=INFO | {"files": told})), "").facts.files
     assert (files and files.used) == used
+
+
+@pytest.mark.parametrize(
+    ("offered", "taken"),
+    [
+        (["nut/bolt", ""], ("nut/bolt", "")),
+        (["\x1b[2J"], None),
+        (["x" * 81], None),
+        (["a.jpg"], None),
+        ([], None),
+        ("name", None),
+        ([""] * 10_001, None),
+    ],
+)
+def test_names_that_a_site_offers_are_believed_within_bounds(offered, taken) -> None:
+    site = read_greeting(greeting(replace(GOOD, info=INFO | {"names": offered})), "")
+    assert site.facts.names == taken
