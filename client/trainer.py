@@ -20,6 +20,7 @@ from client.storage.exclusions import Exclusions
 from client.storage.features import FeatureStore
 from client.storage.names import offered
 from client.storage.state import StateStore
+from client.storage.weights import parts_had, take_part
 from client.tasks import TASKS
 from client.tasks.task import Task
 from client.validation import check_parts, check_round, run_folder
@@ -28,7 +29,7 @@ from common.config.options import Plan
 from common.data import ImageData
 from common.protocol.declaration import Asks, Brings, Needs
 from common.protocol.messages import NOT_TAKEN, Instruction, Reply
-from common.utils.errors import plain
+from common.utils.errors import UserError, plain
 
 LOG = logging.getLogger(__name__)
 
@@ -76,7 +77,7 @@ class Trainer:
             if instruction.refusal:
                 run, why = plain(instruction.run), plain(instruction.refusal)
                 LOG.warning("%s %s: %s", NOT_TAKEN, run, why)
-            return self._introduce(instruction)
+            return self._take(instruction) or self._introduce(instruction)
         check_round(instruction)
         store = StateStore(run_folder(self.folder, instruction.run))
         plan = instruction.plan
@@ -105,9 +106,26 @@ class Trainer:
         check_leaving(reply, task)
         return reply.compact() if task.stage.wire == "compact" else reply
 
+    def _take(self, asked: Instruction) -> Reply | None:
+        """Keep a part of a file with weights, if this is one."""
+        if asked.kind != "weights":
+            return None
+        if asked.weights is None:
+            raise UserError("weights: the message has none")
+        take_part(self.workshop.weights, asked.plan, asked.step, asked.weights)
+        return Reply(kind=asked.kind, site=self.site, round=asked.round)
+
+    def _offered(self, run: str) -> list[str]:
+        """What this site offers to call the clusters of that run."""
+        try:
+            return offered(run_folder(self.folder, run))
+        except UserError:  # no name of a run: it is refused when something is to be done
+            return []
+
     def _introduce(self, asked: Instruction) -> Reply:
         data = self.images_for(asked.plan).data
-        names = offered(run_folder(self.folder, asked.run)) if asked.run else []
+        parts = parts_had(self.workshop.weights, asked.plan)
+        names = self._offered(asked.run)
         files = {} if data.account is None else {"files": list(data.account.counts)}
         return Reply(
             kind="hello",
@@ -119,6 +137,7 @@ class Trainer:
                 **({"window": data.window} if data.window else {}),
                 **({"withdrawn": data.withdrawn} if data.withdrawn else {}),
                 **({"names": names} if names else {}),
+                **({} if parts is None else {"weights": parts}),
                 "channels": data.channels,
                 "side": data.side,
                 "kind": data.kind,

@@ -71,6 +71,8 @@ def check_parts(instruction: Instruction, bench: Workbench) -> None:
     _check_centroids(instruction, width)
     if instruction.learned and instruction.exchange.when is not When.FINISHED:
         raise UserError(f"{instruction.kind}: it brings what only the end of a run does")
+    if instruction.weights is not None:
+        raise UserError(f"{instruction.kind}: it brings a part of a file")
     if instruction.unlearning and instruction.exchange.asks is not Asks.TAKING:
         raise UserError(f"{instruction.kind}: it brings what only unlearn does")
     if instruction.probe is not None:

@@ -30,6 +30,7 @@ from common.utils.version import covey_version
 from server.conversation.guard import guarded
 from server.conversation.registration import SiteInfo
 from server.conversation.roster import Roster
+from server.conversation.weights import Handing
 from server.delivery import SIMULATED, deliver
 from server.publishing import publish
 from server.questions import answer
@@ -111,6 +112,8 @@ def _run(grid: Grid, plan: Plan, folder: RunFolder, engine: str) -> None:
     roster = Roster(grid, plan, folder.name, warn, folder.shape(), meet, only)
     folder.progress.begin(Progress(JOIN, asked=plan.expected_sites))
     roster.gather(plan.deadline, folder.progress.count)
+    handing = Handing(grid, roster, plan, folder.name, folder.progress, warn)
+    handed = handing()
     forgetting = order.among(_withdrawn(roster)) if order else None
     plan, settled = settle_window(plan, roster.sites.values(), warn)
     settled += () if plan.clusters else ("clusters",)
@@ -120,6 +123,8 @@ def _run(grid: Grid, plan: Plan, folder: RunFolder, engine: str) -> None:
     say_grey(plan, roster.sites.values(), warn)
     strategy = CoveyStrategy(plan, folder, roster)
     folder.begin(_facts(strategy, engine, settled, forgetting))
+    if handed:
+        strategy.note(f"took the weights of {plan.encoder}: {', '.join(handed)}", folder.reached)
     long = estimate.warning(plan, roster.sites, engine, strategy.state.round)
     if long:
         warn(long)

@@ -39,6 +39,9 @@ def main(
     index: Annotated[int, typer.Option(help="this site's part of the partition")] = 0,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, ...")] = "auto",
     min_count: Annotated[int, typer.Option(help="the site's own, whatever a plan says")] = 1,
+    take_weights: Annotated[
+        bool, typer.Option("--take-weights", help="take an encoder's weights from the server")
+    ] = False,
     threads: Annotated[int, typer.Option(help="CPU threads of torch; 0: torch's choice")] = 0,
 ) -> None:
     """Keep torch, the images and the model of one site ready between rounds."""
@@ -54,7 +57,8 @@ def main(
             load_site_data, dataset, images, seed, partition, index, cache=cache_of(folder)
         )
         data = source(how)
-        workshop = Workshop(pick_device(device), WeightStore((folder / WEIGHTS,)))
+        own = folder / WEIGHTS
+        workshop = Workshop(pick_device(device), WeightStore((own,), own if take_weights else None))
         exclusions = Exclusions(folder, dataset)
         handle = open_site(site, data, folder, workshop, min_count, source, exclusions).handle
         warm_up(workshop.device)

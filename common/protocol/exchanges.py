@@ -11,9 +11,6 @@ from common.protocol.declaration import (
     CLUSTERS,
     EPOCHS,
     ONCE,
-    SENT,
-    SETS,
-    WIDTH,
     Asks,
     Behind,
     Brings,
@@ -37,6 +34,7 @@ from common.protocol.parts import (
     LANDMARK_LIST,
     LOCAL,
     LOSSES,
+    NEAREST,
     OWN_CENTROIDS,
     PATCHES,
     SILHOUETTES,
@@ -50,7 +48,7 @@ from common.protocol.parts import (
 )
 from common.record.metric import Metric
 
-__all__ = ["EXCHANGES", "MOST_SENT", "MOST_SETS", "Metric", "declared"]  # figures are metrics
+__all__ = ["EXCHANGES", "MOST_SENT", "MOST_SETS", "ONCE", "Metric", "declared"]  # for new ones, too
 
 MOST_SETS = 64  # of centroids in one step of Lloyd's algorithm
 MOST_SENT = 1 << 14  # centroids in one message, in sets of any sizes
@@ -64,6 +62,16 @@ EXCHANGES = declared(
         when=When.COMING,
         needs=Needs.NOTHING,
         tells=FACTS,
+        call="query",
+    ),
+    Exchange(
+        kind="weights",
+        about="a part of the file with the encoder's weights, for sites that have said that they "
+        "lack and take it",
+        doing="handing over the encoder's weights",
+        when=When.COMING,
+        needs=Needs.NOTHING,
+        steps=True,
         call="query",
     ),
     Exchange(
@@ -202,25 +210,7 @@ EXCHANGES = declared(
         asks=Asks.SHARE,
         centroids=Given.SETS,
         sets=MOST_SETS,
-        sums=(
-            Sum(
-                "sums",
-                "sums by cluster",
-                "Σ h of the images nearest to each centroid",
-                (SENT, WIDTH),
-                behind=Behind.MIN_COUNT,
-                repeats=SETS,
-            ),
-            Sum(
-                "lloyd",
-                "table of lloyd",
-                "their number",
-                (SENT, ONCE),
-                behind=Behind.MIN_COUNT,
-                repeats=SETS,
-                counts=True,
-            ),
-        ),
+        sums=NEAREST,
         numbers=(
             IMAGES,
             INERTIAS,

@@ -58,7 +58,7 @@ class Instruction:
     model beside its numbers (`common/learned/facts.py`). `sets`: how many clusters each set of
     centroids has, or the site's own are to be, where those are not the plan's; `within`: only the
     images of this cluster of the first set are meant (-1: all). `unlearning`, with
-    `unlearn`: by which method, as `common/unlearning/` writes it.
+    `unlearn`: by which method, as `common/unlearning/` writes it. `weights`: part `step` of a file.
     """
 
     kind: Kind
@@ -80,6 +80,7 @@ class Instruction:
     sets: tuple[int, ...] = ()
     within: int = ALL
     changes: Mapping[str, Packed] = field(default_factory=dict)
+    weights: NDArray[np.uint8] | None = None
 
     @property
     def clusters(self) -> int:
@@ -123,6 +124,8 @@ class Instruction:
         _put_centroids(record, self.centroids)
         if self.probe is not None:
             put_arrays(record, "probe", {"weights": self.probe})
+        if self.weights is not None:
+            put_arrays(record, "weights", {"part": self.weights})
         return record
 
     @classmethod
@@ -150,6 +153,7 @@ class Instruction:
             sets=records.get_numbers(header, "sets"),
             within=records.get(header, "within", int),
             unlearning=records.get(header, "unlearning", str),
+            weights=records.arrays(record, "weights", np.uint8, 1).get("part"),
         )
 
 

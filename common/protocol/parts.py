@@ -8,6 +8,7 @@ from common.protocol.declaration import (
     CLASSES_OR_NONE,
     CLUSTERS,
     LANDMARKS,
+    ONCE,
     OWN,
     SENT,
     SETS,
@@ -25,7 +26,7 @@ SECOND_MOMENT = (Property.SYMMETRIC, Property.SQUARES)
 
 FACTS = (
     "channels", "side", "kind", "classes", "fingerprint", "device", "python", "torch", "window",
-    "files", "withdrawn", "names",
+    "files", "withdrawn", "names", "weights",
 )  # fmt: skip
 
 IMAGES = Number("images", "the site's images")
@@ -140,6 +141,25 @@ TRIED = Sum(
     behind=Behind.ONE,
     repeats=SETS,
     counts=True,
+)
+NEAREST = (
+    Sum(
+        "sums",
+        "sums by cluster",
+        "Σ h of the images nearest to each centroid",
+        (SENT, WIDTH),
+        behind=Behind.MIN_COUNT,
+        repeats=SETS,
+    ),
+    Sum(
+        "lloyd",
+        "table of lloyd",
+        "their number",
+        (SENT, ONCE),
+        behind=Behind.MIN_COUNT,
+        repeats=SETS,
+        counts=True,
+    ),
 )
 LOSSES = Number(
     "loss.*", "the objective's losses", low=-LARGEST_LOSS, high=LARGEST_LOSS, counts=False

@@ -9,6 +9,7 @@ from common.config.options import RUN_OPTIONS
 from common.config.preparation import Copies
 from deploy.cli.app import about
 from deploy.cli.completion import complete_name, complete_recipe, complete_run
+from deploy.flower import bundle
 
 RecipeArgument = Annotated[
     str,
@@ -78,3 +79,34 @@ LargestOption = Annotated[int, _number("largest", "MEGAPIXELS")]
 WindowOption = Annotated[str, _text("window", "WINDOW")]
 PagesOption = Annotated[str, _text("pages", "PAGES")]
 CopiesOption = Annotated[Copies, _text("copies", "keep|drop")]
+MinCountOption = Annotated[
+    int,
+    typer.Option(
+        help="send no count, sum or centroid of fewer images, whatever the coordinator asks",
+        min=1,
+        metavar="COUNT",
+    ),
+]
+ProxyOption = Annotated[
+    str,
+    typer.Option(
+        help=about("the HTTP proxy on the way to the server", default="HTTPS_PROXY"),
+        metavar="URL",
+        envvar="COVEY_PROXY",
+        show_envvar=False,
+        show_default=False,
+    ),
+]
+TakeWeightsOption = Annotated[
+    bool,
+    typer.Option(
+        "--take-weights",
+        help="take an encoder's weights that are not here from the server, 4 GiB in all at most",
+    ),
+]
+AnyBundleOption = Annotated[
+    bool,
+    typer.Option(
+        bundle.ANY, help="run whatever code the coordinator sends, not Covey's bundle alone"
+    ),
+]

@@ -15,24 +15,27 @@ from common.config.options import MIN_COUNT
 from common.config.preparation import FIRST, LARGEST, Preparation
 from deploy.cli.app import App, about
 from deploy.cli.arguments import (
+    AnyBundleOption,
     CopiesOption,
     DeviceOption,
     LargestOption,
+    MinCountOption,
     NameArgument,
     PagesOption,
+    ProxyOption,
     RecipeArgument,
     ResumeOption,
     RunNameArgument,
     ServerArgument,
     ServerOption,
     SideOption,
+    TakeWeightsOption,
     WindowOption,
     WorkArgument,
 )
 from deploy.cli.json_option import JsonOption, write_json
 from deploy.cli.run_options import with_run_options
 from deploy.coordinator.options import NOT_OF_SUBMIT
-from deploy.flower import bundle
 
 server_app = App("The coordinator's server: make it, run it, invite sites.")
 client_app = App("A site's side: join a federation, see what left the machine.")
@@ -154,30 +157,10 @@ def join_command(
     detach: Annotated[
         bool, typer.Option("--detach", help="return when it has joined; it stays in the background")
     ] = False,
-    min_count: Annotated[
-        int,
-        typer.Option(
-            help="send no count, sum or centroid of fewer images, whatever the coordinator asks",
-            min=1,
-            metavar="COUNT",
-        ),
-    ] = MIN_COUNT,
-    proxy: Annotated[
-        str,
-        typer.Option(
-            help=about("the HTTP proxy on the way to the server", default="HTTPS_PROXY"),
-            metavar="URL",
-            envvar="COVEY_PROXY",
-            show_envvar=False,
-            show_default=False,
-        ),
-    ] = "",
-    any_bundle: Annotated[
-        bool,
-        typer.Option(
-            bundle.ANY, help="run whatever code the coordinator sends, not Covey's bundle alone"
-        ),
-    ] = False,
+    min_count: MinCountOption = MIN_COUNT,
+    proxy: ProxyOption = "",
+    take_weights: TakeWeightsOption = False,
+    any_bundle: AnyBundleOption = False,
 ) -> None:
     """Check data, device, versions and connection, join, take part in runs until Ctrl-C."""
     from deploy.site.checks import Data  # noqa: PLC0415
@@ -186,7 +169,8 @@ def join_command(
 
     way = join_behind if detach else join
     how = Preparation(side=side, window=window, pages=pages, largest=largest, copies=copies)
-    way(invitation, Data(data, how), Terms(device, any_bundle, min_count, proxy), folder, console)
+    terms = Terms(device, any_bundle, min_count, proxy, take_weights)
+    way(invitation, Data(data, how), terms, folder, console)
 
 
 @client_app.command("status")

@@ -45,6 +45,7 @@ from deploy.terminal.progress import size
 PATIENCE = 120.0  # seconds: another process with this key is counted for up to 60
 LOADING = 600.0  # seconds for torch and the images: a folder of photographs is decoded
 LOOK = 0.2
+TAKE_WEIGHTS = "--take-weights"
 WATCH = 1.0
 WARNING = (
     f"[yellow]warning[/] {bundle.ANY}: whatever code the coordinator sends runs on this machine, "
@@ -56,18 +57,21 @@ WARNING = (
 class Terms:
     """How a site takes part: `device` to train on; `any_bundle`: the coordinator may send code;
     `min_count`: the fewest images behind a count, a sum or a centroid that leaves the site;
-    `proxy`: its way to the server ("": what the environment says)."""
+    `proxy`: its way to the server ("": what the environment says); `take_weights`: an encoder's
+    weights that are not here are taken from it."""
 
     device: str = "auto"
     any_bundle: bool = False
     min_count: int = MIN_COUNT
     proxy: str = ""
+    take_weights: bool = False
 
     def options(self) -> list[str]:
         """The options of `covey client join` that say the same. The proxy, which may hold a
         password, goes by the environment."""
         options = ["--device", self.device, "--min-count", str(self.min_count)]
-        return [*options, *([bundle.ANY] if self.any_bundle else [])]
+        said = {bundle.ANY: self.any_bundle, TAKE_WEIGHTS: self.take_weights}
+        return [*options, *(name for name, wanted in said.items() if wanted)]
 
 
 def join(
@@ -140,6 +144,7 @@ def trainer_command(home: SiteFolder, site: str, data: Data, terms: Terms) -> li
         "min-count": terms.min_count,
     }
     arguments = [part for key, value in options.items() for part in (f"--{key}", str(value))]
+    arguments += [TAKE_WEIGHTS] * terms.take_weights
     return [sys.executable, "-m", "client.resident", *arguments]
 
 

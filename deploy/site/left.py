@@ -79,6 +79,8 @@ def what(entry: Mapping[str, Any]) -> str:
     """An answer as its site's operator knows it."""
     if entry["kind"] == "hello":
         return "who this site is"
+    if entry["kind"] == "weights":
+        return "that it has a part of the weights"
     return f"round {entry['round']} ({entry['kind']})"
 
 

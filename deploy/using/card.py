@@ -3,6 +3,7 @@
 from common.config.options import Plan
 from common.record.metrics import FIGURES
 from deploy.using.model import Opened
+from deploy.using.timm_model import timm_model
 
 LOADING = {
     "timm": """\
@@ -14,8 +15,7 @@ embeddings = torch.nn.functional.normalize(encoder(transform(picture)[None]))
 ```
 
 It is the encoder alone, which takes images that are standardised, `(image - mean) / std`, as
-`transform` does. Embeddings are its outputs at unit length; where the clusters lie in a
-projector's space, another format has that.
+`transform` does.
 """,
     "onnx": """\
 ```python
@@ -47,9 +47,7 @@ tensors = load_file("model.safetensors")  # encoder.*, projector.*, centroids
 def card(opened: Opened, kind: str, name: str) -> str:
     """The card as Markdown."""
     facts, networks = opened.facts, opened.networks
-    how, plan = facts.preprocessing, networks.plan
-    width = networks.model.width(networks.space)
-    colours = "RGB" if how.channels == 3 else "grey"
+    plan = networks.plan
     figures = "".join(
         f"| {FIGURES[key].title} | {value:.3f} | {FIGURES[key].about} |\n"
         for key, value in facts.figures.items()
@@ -69,12 +67,7 @@ An image encoder and {facts.clusters} clusters, learned without labels by Covey 
 ## Use
 
 {LOADING[kind]}
-- **Takes** `images`: float32 (N, {how.channels}, {how.side}, {how.side}) in [0, 1], {colours}. A
-  picture is made square ({how.fit}), scaled to {how.side} pixels (bilinear, antialiased) and
-  divided by 255: `preprocessing.json`. Mean and standard deviation are part of the model.
-- **Gives** embeddings (N, {width}) of unit length ({networks.space} output), and their cosines
-  (N, {facts.clusters}) with the clusters' centres: the largest is the picture's cluster.
-  `clusters.json` has the names.
+{_encoder_alone(opened) if kind == "timm" else _takes_and_gives(opened)}
 
 ## What is known of it
 
@@ -91,6 +84,37 @@ Encoder `{plan.encoder}`, normalisation `{plan.normalisation}`, {plan.rounds} tr
 seed {plan.seed}.{_weights(plan)}
 The file `{name}` is derived from `model.covey`, identity `{opened.identity}`.
 """
+
+
+def _takes_and_gives(opened: Opened) -> str:
+    how, networks = opened.facts.preprocessing, opened.networks
+    colours = "RGB" if how.channels == 3 else "grey"
+    width, clusters = networks.model.width(networks.space), opened.facts.clusters
+    return f"""\
+- **Takes** `images`: float32 (N, {how.channels}, {how.side}, {how.side}) in [0, 1], {colours}. A
+  picture is made square ({how.fit}), scaled to {how.side} pixels (bilinear, antialiased) and
+  divided by 255: `preprocessing.json`. Mean and standard deviation are part of the model.
+- **Gives** embeddings (N, {width}) of unit length ({networks.space} output), and their cosines
+  (N, {clusters}) with the clusters' centres: the largest is the picture's cluster.
+  `clusters.json` has the names."""
+
+
+def _encoder_alone(opened: Opened) -> str:
+    found, how, space = timm_model(opened), opened.facts.preprocessing, opened.networks.space
+    scaled = (
+        f" The run had seen pictures of {how.side} pixels,\n  which the encoder scaled: embeddings "
+        f"of what is scaled to {found.side} at once differ a little."
+        if how.side != found.side
+        else ""
+    )
+    where = (
+        "Clusters lie among them: the nearest centre, by cosine, is the picture's cluster."
+        if space == "encoder"
+        else "Clusters lie in a projector's space:\n  another format has that."
+    )
+    return f"""\
+- **Takes** float32 (N, {found.channels}, {found.side}, {found.side}), standardised.{scaled}
+- **Gives** the encoder's outputs (N, {found.width}). {where}"""
 
 
 def _weights(plan: Plan) -> str:

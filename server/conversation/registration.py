@@ -25,13 +25,14 @@ LONGEST_NAME = 200
 Shape = tuple[int, int]
 """Channels and side in pixels of all images of a site."""
 COLOURS = {1: "grey", 3: "rgb"}
-NO_TEXTS = ("channels", "side", "classes", "files", "withdrawn", "names")
+NO_TEXTS = ("channels", "side", "classes", "files", "withdrawn", "names", "weights")
 TEXTS = tuple(name for name in EXCHANGES["hello"].tells if name not in NO_TEXTS)
 
 
 @dataclass(frozen=True)
 class SiteInfo:
-    """What a site said of itself."""
+    """What a site said of itself. `parts`: how many parts it has of the file with the encoder's
+    weights, where it wants the others; -1: it does not."""
 
     name: str
     examples: int
@@ -39,6 +40,7 @@ class SiteInfo:
     side: int
     classes: tuple[str, ...]
     facts: SiteFacts
+    parts: int = -1
 
     @property
     def shape(self) -> Shape:
@@ -117,7 +119,8 @@ def read_greeting(answer: Message, registered: str) -> SiteInfo:
         names=tuple(offered) if are_names(offered := info.get("names")) else None,
         **texts,
     )
-    return SiteInfo(reply.site, reply.examples, channels, side, names, facts)
+    parts = given if _is_count(given := info.get("weights")) else -1
+    return SiteInfo(reply.site, reply.examples, channels, side, names, facts, parts)
 
 
 def _files(told: object) -> FileCounts | None:

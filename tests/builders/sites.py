@@ -10,6 +10,7 @@ from client.trainer import Trainer
 from client.workbench import Workshop
 from common.config.options import Plan
 from common.data import load
+from common.models.pretrained.store import WeightStore
 from common.protocol import layout
 from common.protocol.messages import Instruction
 from common.stages import build_stage
@@ -25,9 +26,11 @@ def trainer(folder: Path, images: int = 100, device: torch.device = CPU) -> Trai
     return Trainer("ward", own, folder, Workshop(device), forgotten=forgotten)
 
 
-def site(folder: Path, images: int = 60) -> Site:
-    """The same with what it keeps: state, log, assignments."""
-    return open_site("ward", load("digits", images=images), folder, Workshop(CPU))
+def site(folder: Path, images: int = 60, takes: bool = False) -> Site:
+    """The same with what it keeps: state, log, assignments; `takes` an encoder's weights."""
+    own = folder / "weights"
+    workshop = Workshop(CPU, WeightStore((own,), own if takes else None))
+    return open_site("ward", load("digits", images=images), folder, workshop)
 
 
 def instruction(

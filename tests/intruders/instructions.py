@@ -1,5 +1,6 @@
 """Spoiled instructions against everything that a site does with one, up to the first step."""
 
+import hashlib
 import logging
 import os
 import sys
@@ -15,6 +16,7 @@ from client.tasks import TASKS
 from client.tasks.deliver import checked_facts
 from common.clustering.centroids import Centroids
 from common.config import recipes
+from common.config.encoder import Network
 from common.learned.facts import facts_of
 from common.protocol import layout
 from common.protocol.exchanges import EXCHANGES
@@ -54,6 +56,7 @@ SYNCHRONOUS = {
     "synchronous": True,
     "normalisation": "layer",
 }
+FILE = np.arange(200, dtype=np.uint8)  # with weights, that the site is handed
 UNLEARN = to_text(build_unlearning("contrastive-unlearning", {}))
 PREPARED = "train, prepared"  # what was prepared alone: the rest came before
 KINDS = sorted([*EXCHANGES, PREPARED], key=("prepare", PREPARED).__contains__)
@@ -148,6 +151,14 @@ def untrained(task):
     return Reply(task.instruction.kind, task.data.site, task.instruction.round)
 
 
+def with_weights(plan):
+    """The plan with an encoder whose weights are in that file."""
+    how = {"side": 8, "mean": (0,) * 3, "std": (1,) * 3, "interpolation": "bilinear", "crop": 1}
+    network = Network(size=len(FILE), **how)
+    digest = hashlib.sha256(FILE.tobytes()).hexdigest()
+    return plan.model_copy(update={"encoder": "timm:some", "weights": digest, "network": network})
+
+
 def instruction(kind):
     """One that a server would send."""
     stage, number, recipe, more = 0, 1, "fedsimclr", {}
@@ -159,6 +170,8 @@ def instruction(kind):
     elif EXCHANGES[kind].of_batch:
         more = SYNCHRONOUS
     plan = recipes.load(recipe).plan(OPTIONS | more)
+    if kind == "weights":
+        return Instruction(kind, "run", 0, with_weights(plan), step=1, weights=FILE)
     learned = ""
     if kind == "deliver":
         settings = plan.model_dump(mode="json", by_alias=True)
@@ -205,7 +218,9 @@ def bombard(count, folder, monkeypatch, seed=0):
     monkeypatch.setattr(client.trainer, "check_leaving", lambda reply, task: None)  # no answer
     monkeypatch.setattr(client.workbench, "MOST_NUMBERS", NUMBERS)
     home = folder / "covey-site-ward"
-    ward = site(home)
+    for variable in ("COVEY_HOME", "COVEY_WEIGHTS"):  # where a site notes which weights it has
+        monkeypatch.setenv(variable, str(home / "weights"))
+    ward = site(home, takes=True)
     bases = {kind: encode(instruction(kind).to_record()) for kind in KINDS}
     for kind, base in bases.items():
         assert decode(ward.handle(base))["header"]["kind"] == kind.partition(",")[0]

@@ -104,6 +104,24 @@ def test_an_export_has_the_weights_inside_and_gives_the_same(folder: Path, tmp_p
     assert np.allclose(found, wanted, atol=1e-4)
 
 
+def test_timm_loads_the_exported_backbone_and_gives_the_same(folder: Path, tmp_path: Path) -> None:
+    timm = pytest.importorskip("timm", reason="timm is not installed (covey[pretrained])")
+    opened = open_model(folder, "cpu")
+    export(opened, "timm", tmp_path / "exported")
+    network = timm.create_model(f"local-dir:{tmp_path / 'exported'}", pretrained=True).eval()
+    how = timm.data.resolve_model_data_config(network)
+    assert how["input_size"] == (3, 64, 64) and how["interpolation"] == "bicubic"
+    images = torch.from_numpy(load("digits").images[:3].astype(np.float32) / 255)
+    encoder = opened.networks.encoder
+    mean, std = (torch.tensor(how[name]).view(3, 1, 1) for name in ("mean", "std"))
+    scaled = torch.nn.functional.interpolate(images, (64, 64), mode="bicubic", antialias=True)
+    with torch.no_grad():
+        found = network((scaled.clamp(0, 1).expand(-1, 3, -1, -1) - mean) / std)
+        assert torch.allclose(found, encoder(images), rtol=0, atol=1e-4)
+    card = (tmp_path / "exported" / "README.md").read_text()
+    assert "(N, 3, 64, 64), standardised" in card and "outputs (N, 1280)" in card
+
+
 def test_training_goes_on_from_a_layer_and_only_its_layers_travel(
     options: dict[str, str], tmp_path: Path, lite0: Path
 ) -> None:

@@ -76,7 +76,7 @@ def wanted(plan: Plan, store: WeightStore) -> Found:
         raise UserError(
             f"the weights of {plan.encoder} (SHA-256 {plan.weights[:12]}…, "
             f"{plan.network.size / 1e6:.1f} MB) are not here: the file belongs into ${VARIABLE} "
-            f"or {WEIGHTS}/ of a site's folder"
+            f"or {WEIGHTS}/ of a site's folder (covey client join --take-weights takes it)"
         )
     return found
 

@@ -22,6 +22,7 @@ VARIABLE = "COVEY_WEIGHTS"
 SUFFIXES = (".safetensors",)
 WEIGHTS = "weights"  # the folder of a site in which it keeps its own
 INDEX = "weights.json"  # in `$COVEY_HOME`
+PART = 2**23  # bytes of a file that travel at once
 
 
 @dataclass(frozen=True)
@@ -36,9 +37,11 @@ class Found:
 
 @dataclass(frozen=True)
 class WeightStore:
-    """Where weights are. `folders`: looked through first."""
+    """Where weights are. `folders`: looked through first; `taken`: where a site keeps what it takes
+    from its server, where it takes any."""
 
     folders: tuple[Path, ...] = ()
+    taken: Path | None = None
 
     def given(self, text: str) -> Found:
         """The file that an option names by its path or its SHA-256; `UserError` where it is not
@@ -99,6 +102,11 @@ def remember(found: Found, encoder: str) -> None:
     index = _read_index()
     index[str(found.path)] = _entry(found.path, found.digest, encoder)
     _write_index(index)
+
+
+def parts_of(size: int) -> int:
+    """In how many parts a file of so many bytes travels."""
+    return -(-size // PART)
 
 
 def digest_of_file(path: Path) -> str:
