@@ -64,7 +64,8 @@ class Network(BaseModel):
 
     `size`: bytes of the file with the weights; `side` in pixels to which an image is scaled by
     `interpolation`, after `crop` of its side was cut out of the middle; `mean`, `std`: of each
-    channel in [0, 1], by which it is standardised.
+    channel in [0, 1], by which it is standardised; `root`: features are the square roots of what
+    the network gives.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -75,6 +76,7 @@ class Network(BaseModel):
     std: Three
     interpolation: Interpolation
     crop: Annotated[FiniteFloat, Field(gt=0, le=1)]
+    root: bool = False
 
     @model_validator(mode="after")
     def _divides(self) -> Self:

@@ -121,8 +121,9 @@ def _weights(plan: Plan) -> str:
     """Whose weights are in the file, for an encoder that others have trained."""
     if plan.network is None:
         return ""
+    root = "\nIts features are square roots of the network's." if plan.network.root else ""
     return (
-        f"\nThe encoder's weights are those of a file with the SHA-256\n`{plan.weights}`:\n"
+        f"{root}\nThe encoder's weights are those of a file with the SHA-256\n`{plan.weights}`:\n"
         "they are inside, and their own licence holds for them."
     )
 

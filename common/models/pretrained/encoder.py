@@ -25,7 +25,9 @@ class Pretrained(Encoder):
     """Images (N, 1 or 3, H, W) in [0, 1] -> features (N, d) of a network that others have trained.
 
     Grey images go in as three equal channels. What is not trained goes through in parts of a few
-    images, so that memory does not grow with their number. `UserError` for a layer that is none.
+    images, so that memory does not grow with their number. With `how.root` features are square
+    roots, as those of `noise-filters`: a few large ones do not decide how near two images are
+    (Perronnin, Sánchez and Mensink, ECCV 2010). `UserError` for a layer that is none.
     """
 
     keeps_its_norms = True  # another normalisation would make its weights useless
@@ -55,8 +57,12 @@ class Pretrained(Encoder):
         return torch.cat([self._features(part) for part in images.split(few)])
 
     def _features(self, images: Tensor) -> Tensor:
-        features: Tensor = self.whole(self.prepared(images))
-        return features.flatten(1)
+        return self.finished(self.whole(self.prepared(images)))
+
+    def finished(self, features: Tensor) -> Tensor:
+        """Features (N, d) from what the network gives."""
+        flat = features.flatten(1)
+        return flat.clamp_min(0).sqrt() if self.how.root else flat
 
     def prepared(self, images: Tensor) -> Tensor:
         """Images as the network takes them: (N, 3, side, side), standardised."""
@@ -92,12 +98,11 @@ class Pretrained(Encoder):
 class _Whole(nn.Module):
     def __init__(self, encoder: Pretrained) -> None:
         super().__init__()
-        self._prepared = encoder.prepared
+        self._prepared, self._finished = encoder.prepared, encoder.finished
         self.network = encoder.whole
 
     def forward(self, images: Tensor) -> Tensor:
-        features: Tensor = self.network(self._prepared(images))
-        return features.flatten(1)
+        return self._finished(self.network(self._prepared(images)))
 
 
 def _budget(device: torch.device) -> int:

@@ -17,6 +17,7 @@ from common.models.pretrained.store import (
 )
 from common.models.pretrained.weights import fill_from
 from common.utils.errors import UserError
+from common.utils.seeds import generator
 
 OWN = ("train_from", "encoder_side", "encoder_crop")  # options of a pretrained encoder alone
 
@@ -48,9 +49,18 @@ def settle_encoder(plan: Plan, store: WeightStore) -> Plan:
         crop=plan.encoder_crop,
     )
     settled = plan.model_copy(update={"encoder": name, "weights": found.digest, "network": how})
-    _filled(settled, built, found, str(found.path))
+    encoder = _filled(settled, built, found, str(found.path))
     remember(found, name)
-    return settled
+    if plan.train_from or not _never_negative(encoder):
+        return settled
+    return settled.model_copy(update={"network": how.model_copy(update={"root": True})})
+
+
+@torch.no_grad()
+def _never_negative(encoder: Pretrained) -> bool:
+    """Whether its features are none below 0, as after a ReLU: tried with noise."""
+    noise = torch.rand(2, 3, encoder.how.side, encoder.how.side, generator=generator("cpu", 0))
+    return bool(encoder.eval()(noise).min() >= 0)
 
 
 def encoder_of(plan: Plan, channels: int, side: int, store: WeightStore | None) -> Encoder:

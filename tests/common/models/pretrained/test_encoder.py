@@ -43,6 +43,15 @@ def test_it_gives_what_the_network_gives_for_pictures_made_as_the_plan_says() ->
     assert torch.allclose(exported, wanted, atol=1e-5)
 
 
+def test_with_root_features_are_square_roots_also_in_other_tools() -> None:
+    images = torch.rand(3, 3, 64, 64)
+    with torch.no_grad():
+        wanted = encoder()(images).sqrt()
+        assert torch.equal(encoder(root=True)(images), wanted)
+        assert torch.equal(encoder(root=True).as_one()(images), wanted)
+    assert bool((wanted > 0).any())
+
+
 def test_grey_images_are_seen_in_three_equal_channels() -> None:
     grey = torch.rand(2, 1, 64, 64)
     with torch.no_grad():

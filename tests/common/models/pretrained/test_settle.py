@@ -4,6 +4,7 @@ import hashlib
 from pathlib import Path
 
 import pytest
+import timm
 import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
@@ -50,6 +51,25 @@ def test_the_plan_says_all_that_sites_must_do_alike(lite0: Path) -> None:
     assert Plan.from_json(settled.to_json()) == settled == settle_encoder(settled, STORE)
     assert str(lite0) not in settled.to_json()
     check_plan(settled)
+
+
+@pytest.mark.parametrize(("name", "root"), [("test_efficientnet", False), ("test_resnet", True)])
+def test_features_that_are_never_negative_are_taken_by_their_root(
+    name: str, root: bool, tmp_path: Path
+) -> None:
+    network = timm.create_model(name, pretrained=False)
+    state = network.state_dict().items()
+    save_file({k: t.contiguous() for k, t in state}, tmp_path / "w.safetensors")
+    given = wanted(tmp_path / "w.safetensors", encoder=f"timm:{name}", **{"encoder-side": "0"})
+    settled = settle_encoder(given, STORE)
+    assert settled.network is not None and settled.network.root == root
+
+
+def test_what_is_trained_has_no_root(lite0: Path) -> None:
+    for layer in ("", "blocks.6"):
+        options = {"train-from": layer} if layer else {}
+        settled = settle_encoder(wanted(lite0, **options), STORE)
+        assert settled.network is not None and settled.network.root == (layer == "")
 
 
 def test_the_encoder_has_the_files_weights(lite0: Path) -> None:
