@@ -101,6 +101,7 @@ def _takes_and_gives(opened: Opened) -> str:
 
 def _encoder_alone(opened: Opened) -> str:
     found, how, space = timm_model(opened), opened.facts.preprocessing, opened.networks.space
+    roots = ", whose square roots are its features" if found.root else ""
     scaled = (
         f" The run had seen pictures of {how.side} pixels,\n  which the encoder scaled: embeddings "
         f"of what is scaled to {found.side} at once differ a little."
@@ -114,16 +115,15 @@ def _encoder_alone(opened: Opened) -> str:
     )
     return f"""\
 - **Takes** float32 (N, {found.channels}, {found.side}, {found.side}), standardised.{scaled}
-- **Gives** the encoder's outputs (N, {found.width}). {where}"""
+- **Gives** the encoder's outputs (N, {found.width}){roots}. {where}"""
 
 
 def _weights(plan: Plan) -> str:
     """Whose weights are in the file, for an encoder that others have trained."""
     if plan.network is None:
         return ""
-    root = "\nIts features are square roots of the network's." if plan.network.root else ""
     return (
-        f"{root}\nThe encoder's weights are those of a file with the SHA-256\n`{plan.weights}`:\n"
+        f"\nThe encoder's weights are those of a file with the SHA-256\n`{plan.weights}`:\n"
         "they are inside, and their own licence holds for them."
     )
 

@@ -35,8 +35,8 @@ Three = tuple[float, ...]
 @dataclass(frozen=True)
 class TimmModel:
     """A network that timm builds as `architecture`, and how its images are standardised: (C, side,
-    side), scaled by `interpolation` after `crop` of the side was cut out. `facts`: more of timm's
-    configuration."""
+    side), scaled by `interpolation` after `crop` of the side was cut out. `root`: features are the
+    square roots of what it gives. `facts`: more of timm's configuration."""
 
     architecture: str
     network: nn.Module
@@ -47,6 +47,7 @@ class TimmModel:
     std: Three
     interpolation: str = "bilinear"
     crop: float = 1.0
+    root: bool = False
     facts: Mapping[str, Any] = field(default_factory=lambda: LAYERS)
 
 
@@ -92,6 +93,7 @@ def _pretrained(called: str, encoder: Pretrained) -> TimmModel:
         std=how.std,
         interpolation=how.interpolation,
         crop=how.crop,
+        root=how.root,
         facts=facts,
     )
 
