@@ -7,9 +7,9 @@ largest cosine s(x) = max_j z(x)·c_j between an image and a landmark, the attac
 images by s(x) of the federation with F, less its mean over `--references` federations without F,
 under other seeds. `auc`: of that, .5 where it tells nothing; `tpr`: the share of F that it finds
 where 1 % of the others are taken for F. `nmi`, `acc`: on test images. Constructions: `own`, a
-site's clusters, as the recipe has them; `split`, from sums alone, centres that are split in two
-again and again (Linde, Buzo and Gray, 1980), no site's part left out, as if sums were masked; and
-`split-sites`, where a site leaves out what it has of a centre of fewer than 5 images.
+site's clusters, as the recipe has them; `split`, from sums alone (`landmarks-from=sums`), no site's
+part left out, as with `min-count` 1 or if sums were masked; and `split-sites`, where a site leaves
+out what it has of a centre of fewer than 5 images.
 """
 
 from collections.abc import Sequence
@@ -23,26 +23,30 @@ import torch.nn.functional as F
 import typer
 from _closing import CPU, MIN_COUNT, Seen, look, projected
 from _table import save_json, show
+from numpy.typing import NDArray
 from torch import Tensor
 
 from client.features import STEP
-from client.statistics import measure, solving
+from client.statistics import exact, measure, solving
 from client.statistics.clusters import local_clusters, nearest
 from common import metrics
+from common.clustering.centroids import Centroids
 from common.clustering.kmeans import kmeans
 from common.data import ImageData, load, load_test
 from common.data.partition import make_partition
 from common.models.encoders import Encoder
 from common.models.noise_filters import noise_filters
-from common.solvers.landmark_spectral import LandmarkSpectral, Parameters
+from common.protocol.messages import Counts
+from common.solvers.base import Affinity, Landmarks, LandmarkSums
+from common.solvers.landmark_spectral import SITES, SUMS, LandmarkSpectral, Parameters
 from common.utils.seeds import derive_seed, generator
 from deploy.audit.attack import auc, calibrated, tpr
 from deploy.audit.looking import nearest_landmark
 from server.clustering.landmarks import shared_landmarks
+from server.clustering.splitting import Step, split_landmarks
 
 UNSEEN = 2000  # test images that the attack is tried on; the others are scored
-STEPS = 3  # of Lloyd's algorithm after each split
-ASIDE = 0.05  # how far apart the two halves of a centre start, by half
+LEAST = {"own": MIN_COUNT, "split": 1, "split-sites": MIN_COUNT}  # images of a site behind a sum
 
 
 @dataclass(frozen=True)
@@ -121,7 +125,7 @@ def audited(
     )
     inside, outside = calibrated(own, usual)
     figures = {"auc": auc(inside, outside), "tpr": tpr(inside, outside)}
-    figures |= scores(whole, solver, test, seed)
+    figures |= scores(whole, solver, test, LEAST[construction], seed)
     return {key: round(value, 3) for key, value in figures.items()}
 
 
@@ -135,75 +139,53 @@ def landmarks_of(
         found = projected(seen, parameters, federation.clusters, rows).projection
         federation.projections[len(rows)] = found.state_dict()
     count = max(federation.clusters, len(rows) // amount)
-    parameters = Parameters(width=128, images=amount, landmarks=count)
+    source = SITES if construction == "own" else SUMS
+    parameters = Parameters(width=128, images=amount, landmarks=count, landmarks_from=source)
     encoder = Encoder(torch.nn.Identity(), seen.plain.shape[1])
     solver = LandmarkSpectral(encoder, parameters, federation.clusters).eval()
     solver.projection.load_state_dict(federation.projections[len(rows)])
-
-    def points(some: Tensor) -> Tensor:
-        return F.normalize(solver.projection(seen.plain[some].float()), dim=1)
-
-    if construction == "split":
-        points_of = split([points(rows)], count).double()
-    elif construction == "split-sites":
-        points_of = split([points(site) for site in federation.sites], count).double()
+    asked = next(s for s in solver.statistics().values() if isinstance(s, Landmarks | LandmarkSums))
+    points = [asked.points(seen.plain[site].float()) for site in federation.sites]
+    if isinstance(asked, LandmarkSums):
+        step, least = added(points, LEAST[construction]), asked.least
+        found = split_landmarks(step, asked.width, asked.wanted, least, seed)
     else:
         local = []
-        for number, site in enumerate(federation.sites):
-            if len(site) >= MIN_COUNT:
-                most, drawn = max(1, len(site) // amount), generator("cpu", seed, number)
-                local.append(
-                    (str(number), local_clusters(points(site), most, MIN_COUNT, drawn).centroids)
-                )
-        merged = shared_landmarks(local, count, derive_seed(seed, "landmarks"))
-        points_of = torch.from_numpy(merged)
-    solver.statistics()["landmarks"].solve({"points": points_of})
+        for number, some in enumerate(points):
+            if len(some) >= MIN_COUNT:
+                most, drawn = asked.at_most(len(some)), generator("cpu", seed, number)
+                local.append((str(number), local_clusters(some, most, MIN_COUNT, drawn).centroids))
+        found = shared_landmarks(local, count, derive_seed(seed, "landmarks"))
+    asked.solve({"points": torch.from_numpy(found)})
     return solver
 
 
-def split(sites: Sequence[Tensor], count: int) -> Tensor:
-    """At most `count` unit-length centres of the points (n, p) of `sites`, from sums alone: the
-    largest are split in two along a fixed direction until there are enough. What a site has of a
-    centre with fewer than `MIN_COUNT` of its points is left out, and so is a centre without any."""
-    centres = F.normalize(torch.cat(list(sites)).double().sum(0, keepdim=True), dim=1).float()
-    aside = torch.randn(centres.shape[1], generator=generator("cpu", 0, "split"))
-    aside *= ASIDE / aside.norm()
-    sizes = torch.tensor([sum(map(len, sites))])
-    before = 0
-    while before < len(centres) < count:
-        before = len(centres)
-        largest = sizes.argsort(descending=True)[: count - len(centres)]
-        largest = largest[sizes[largest] >= 2 * MIN_COUNT]
-        if not len(largest):
-            break
-        twins = F.normalize(centres[largest] + aside, dim=1)
-        centres[largest] = F.normalize(centres[largest] - aside, dim=1)
-        centres = torch.cat([centres, twins])
-        for _ in range(STEPS):
-            sizes = torch.zeros(len(centres), dtype=torch.long)
-            sums = torch.zeros(centres.shape, dtype=torch.float64)
-            for points in sites:
-                labels = nearest(points, centres)
-                own = torch.bincount(labels, minlength=len(centres))
-                sizes += own * (own >= MIN_COUNT)
-                told = own[labels] >= MIN_COUNT
-                sums.index_add_(0, labels[told], points[told].double())
-            kept = sizes > 0
-            centres, sizes = F.normalize(sums[kept], dim=1).float(), sizes[kept]
-    return centres
+def added(sites: Sequence[Tensor], least: int) -> Step:
+    """A step's sums over the points (n, p) of `sites`, each of which leaves out what it has fewer
+    than `least` of."""
+
+    def step(centres: Centroids) -> tuple[NDArray[np.float64], Counts]:
+        around = torch.from_numpy(centres.points)
+        parts = [exact.sums_by_centre(points, around, least) for points in sites]
+        sums, counts = (np.stack(each).sum(axis=0) for each in zip(*parts, strict=True))
+        return sums, counts
+
+    return step
 
 
 def scores(
-    federation: Federation, solver: LandmarkSpectral, test: ImageData, seed: int
+    federation: Federation, solver: LandmarkSpectral, test: ImageData, least: int, seed: int
 ) -> dict[str, float]:
     """NMI and ACC of the test images that the attack has not had."""
     seen, k, width = federation.seen, federation.clusters, solver.settings.landmarks
     affinity = torch.zeros(width, width, dtype=torch.float64)
+    asked = solver.statistics()["affinity"]
+    assert isinstance(asked, Affinity)
     for site in federation.sites:
-        weights = [solver.weights(solver.projection(v[site].float())) for v in seen.views]
-        found = solving.affinity_of([(weights[0], weights[1])], width, MIN_COUNT, CPU)
+        weights = [asked.points(view[site].float()) for view in seen.views]
+        found = solving.affinity_of([(weights[0], weights[1])], width, least, CPU)
         affinity += torch.from_numpy(found)
-    solver.statistics()["affinity"].solve({"affinity": affinity})
+    asked.solve({"affinity": affinity})
     u = F.normalize(solver.projector(seen.plain[federation.rows].float()), dim=1)
     drawn = generator("cpu", seed, "k-means")
     centres = kmeans(u, k, restarts=64, spherical=True, generator=drawn).centroids

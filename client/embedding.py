@@ -2,9 +2,9 @@
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import Generic, TypeVar
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from client.dataset import take
@@ -33,21 +33,22 @@ class Seen:
     views: tuple[Embedded, Embedded]
 
 
+Kept = TypeVar("Kept")
 About = tuple[Plan, int, str]
 """What embeddings are by: the plan, the stage, which decides the space, the digest of the state."""
 
 
-class Memory:
+class Memory(Generic[Kept]):
     """A site's images by the last state that it was asked about, until it trains on."""
 
     def __init__(self) -> None:
-        self._kept: tuple[About, Seen] | None = None
+        self._kept: tuple[About, Kept] | None = None
 
-    def recall(self, about: About) -> Seen | None:
+    def recall(self, about: About) -> Kept | None:
         """The images by that state; None where the last one was another."""
         return self._kept[1] if self._kept is not None and self._kept[0] == about else None
 
-    def keep(self, about: About, seen: Seen) -> None:
+    def keep(self, about: About, seen: Kept) -> None:
         """Remember these, and no others."""
         self._kept = (about, seen)
 
@@ -128,7 +129,7 @@ def _embedded(model: Model, h: Tensor, embedding: str) -> Embedded:
     assignments = model.assignments(h)
     out = model.projector(h) if embedding == "projector" else h
     head = None if assignments is None else assignments.argmax(dim=1)
-    return Embedded(F.normalize(out.float(), dim=1), head)
+    return Embedded(model.points(out), head)
 
 
 def _joined(parts: Sequence[Embedded]) -> Embedded:

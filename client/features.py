@@ -23,10 +23,10 @@ from client.workbench import Workbench
 from common.augmentations.seeded import mixed
 from common.config.options import Plan
 from common.models.pretrained.encoder import Pretrained
+from common.models.whole import STEP, whole
 from common.protocol.layout import digest_of
 from common.utils.seeds import derive_seed
 
-STEP = 2.0**-14  # what one unit of a row stands for
 CHUNK = 1024  # rows that are summed up at once
 PLAIN, VIEWS, AGREEMENT = "plain", ("view-a", "view-b"), ("agreement-a", "agreement-b")
 
@@ -134,9 +134,7 @@ class Features:
 def rounded(h: Tensor) -> Tensor:
     """Encoder outputs (N, d) at unit length, cut down to whole numbers of 2^-14: int16. The same
     bits in any batch where `h` itself has few bits, as that of `noise-filters`."""
-    wide = h.double()
-    length = wide.square().sum(dim=1, keepdim=True).sqrt().clamp_min(1e-12)
-    return (wide / length / STEP).trunc().to(torch.int16)
+    return (whole(h) / STEP).to(torch.int16)
 
 
 def _chunks(rows: Rows) -> Iterator[Rows]:

@@ -11,9 +11,10 @@ import platform
 from pathlib import Path
 
 import torch
+from torch import Tensor
 
 from client.dataset import SiteImages
-from client.embedding import Memory
+from client.embedding import Memory, Seen
 from client.holdings import Holdings, Source
 from client.leaving import check_leaving
 from client.storage.exclusions import Exclusions
@@ -59,7 +60,8 @@ class Trainer:
         self.folder = folder
         self.workshop = workshop
         self.min_count = min_count
-        self.memory = Memory()
+        self.memory: Memory[Seen] = Memory()
+        self.projected: Memory[Tensor] = Memory()
         self.kept = FeatureStore(folder, data, keep_sums=exclusions is not None)
 
     def images_for(self, plan: Plan) -> SiteImages:
@@ -67,6 +69,7 @@ class Trainer:
         images = self.holdings.of(plan)
         if images.data is not self.kept.data:
             self.memory.forget()
+            self.projected.forget()
             self.kept = self.kept.followed_by(images.data)
         return images
 
@@ -98,6 +101,7 @@ class Trainer:
             state=state,
             store=store,
             memory=self.memory,
+            projected=self.projected,
             kept=self.kept,
             forgotten=self.holdings.taken_back(plan) if exchange.asks is Asks.TAKING else None,
             min_count=max(plan.min_count, self.min_count),

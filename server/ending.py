@@ -3,13 +3,14 @@
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 
+from common.clustering.centroids import Centroids
 from common.config.options import Plan, Stage
 from common.protocol.exchanges import EXCHANGES
 from common.record.schema import StageEvent
 from common.utils.errors import UserError
 from common.utils.seeds import derive_seed
 from server.clustering import lloyd
-from server.clustering.rules import STEPPING
+from server.clustering.rules import CENTROID_RULES, STEPPING
 from server.conclusions import CONCLUSIONS
 from server.conversation.asking import Question
 from server.conversation.inquiry import Cost, Inquiry, account
@@ -25,11 +26,13 @@ FURTHER = tuple(kind for kind, each in EXCHANGES.items() if each.figures)
 
 @dataclass(frozen=True)
 class Ending:
-    """Ends the stage `state.closed` of `plan`. `spent`: what its beginning cost."""
+    """Ends the stage `state.closed` of `plan`. `spent`: what its beginning cost; `starts`: what
+    k-means starts from, where not from the sites' own clusters."""
 
     plan: Plan
     ask: Ask
     spent: list[Cost] = field(default_factory=list)
+    starts: Centroids | None = None
 
     def __call__(self, state: Checkpoint) -> tuple[Checkpoint, StageEvent]:
         """The state with the stage's final centroids, closed, and what is to be told of it.
@@ -39,12 +42,14 @@ class Ending:
         assessed = self.ask(state, Question("assess", number))
         measured = assessed.measured
         seed = derive_seed(self.plan.seed, "close", number)
-        merged = measured.merge(stage.centroids, state.centroids, seed)
-        if merged is None:
+        local = measured.centroids if self.starts is None else [("", self.starts)]
+        if not local:
             raise UserError(f"stage {stage.name!r}: no site has enough images for one centroid")
-        costs, centroids = [*self.spent, assessed.cost], merged.centroids
+        k = self.plan.clusters
+        centroids = CENTROID_RULES[stage.centroids](local, state.centroids, k, seed).centroids
+        costs = [*self.spent, assessed.cost]
         if stage.centroids in STEPPING:
-            sets = lloyd.starts(measured.centroids, centroids, self.plan.clusters, seed)
+            sets = lloyd.starts(local, centroids, k, seed)
             sets, steps = self._refine(state, sets)
             costs += steps
             centroids = lloyd.best(sets, state.centroids)

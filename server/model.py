@@ -1,6 +1,6 @@
 """The global model, as the server needs it: what it starts from, and how its arrays lie.
 
-The server builds a stage's modules for their shapes and initial values; it never runs them.
+The server builds a stage's modules for their shapes and initial values; it runs none on images.
 """
 
 from collections.abc import Callable, Mapping
@@ -133,6 +133,16 @@ class GlobalModel:
             self.statistics(stage)[asked].solve(found)
         solved = layout.flatten(model.shared())
         return {name: solved[name] for name in groups}
+
+    def starts(self, stage: int, groups: Groups) -> Centroids | None:
+        """What k-means starts from at the end of a stage that has been solved; None where it starts
+        from the sites' own clusters."""
+        model = self.of(stage)
+        if not isinstance(model, Solver) or not model.has_starts:
+            return None
+        layout.load(model.shared(), groups)
+        with threads(1):
+            return model.eval().starts()
 
     def encoder_tensors(self, stage: int, groups: Groups) -> dict[str, Floats]:
         """The encoder's tensors by name, for publishing."""

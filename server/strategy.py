@@ -33,7 +33,7 @@ from server.ending import Ending
 from server.measurements import clusterer, clustering, sizes_of
 from server.model import GlobalModel
 from server.run.folder import Checkpoint, RunFolder
-from server.solving import scores_of, sums_for
+from server.solving import Solving
 
 LOG = logging.getLogger(__name__)
 
@@ -95,7 +95,8 @@ class CoveyStrategy(Strategy):
                 self._enter_stage(grid, index)
             elif self.state.round == self.plan.rounds and index + 1 < len(self.plan.stages):
                 self.folder.keep_trained(self.state)
-            ending = Ending(self.plan, partial(self.asking.hold, grid), self._solved)
+            starts = self.model.starts(index, self.state.groups)
+            ending = Ending(self.plan, partial(self.asking.hold, grid), self._solved, starts)
             state, told = ending(self.state)
             self.folder.log(told)
             self._warn_of_collapse(state.round, told.figures)
@@ -109,19 +110,9 @@ class CoveyStrategy(Strategy):
         self._entered = index
         groups = self.model.enter(index, self.state.groups, self.state.centroids)
         self.state = replace(self.state, groups=groups, memory={})
-        self._solved = []
-        for asked, statistic in self.model.statistics(index).items():
-            if self.model.skips(index, asked):
-                continue
-            kind, _, step = asked.partition(".")
-            given = scores_of(statistic)
-            number = self.state.round
-            exchange = self._ask(grid, kind, number, step=int(step or 0), centroids=given)
-            seed = derive_seed(self.plan.seed, "landmarks", index)
-            sums = sums_for(statistic, exchange.measured, seed)
-            groups = self.model.solve(index, self.state.groups, asked, sums)
-            self.state = replace(self.state, groups=groups)
-            self._solved.append(exchange.cost)
+        solving = Solving(self.plan, self.model, partial(self.asking.hold, grid), index)
+        self.state = solving(self.state)
+        self._solved = solving.costs
         if chosen := self.model.said(index):
             self.note(f"stage {self.plan.stages[index].name!r}: {chosen}", self.state.round)
 

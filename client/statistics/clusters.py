@@ -13,6 +13,7 @@ from torch import Tensor
 
 from common.clustering.centroids import Centroids
 from common.clustering.kmeans import kmeans
+from common.models.whole import cosines
 
 ROWS = 1024  # of one block of similarities
 
@@ -61,5 +62,6 @@ def large_enough(points: Tensor, centres: Tensor, counts: Tensor, min_count: int
 
 
 def nearest(points: Tensor, centres: Tensor) -> Tensor:
-    """Index (N,) of the centre (K, d) with the largest inner product."""
-    return torch.cat([(chunk @ centres.T).argmax(dim=1) for chunk in points.split(ROWS)])
+    """Index (N,) of the unit-length centre (K, d) with the largest cosine; points of multiples of
+    2^-14 have the same one in any batch."""
+    return torch.cat([cosines(chunk, centres).argmax(dim=1) for chunk in points.split(ROWS)])

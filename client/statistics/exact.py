@@ -4,6 +4,9 @@ Features are whole numbers of 2^-14 (`client/features.py`). With s = a + b, d = 
     Σ ½(a aᵀ + b bᵀ) = ¼ (Σ s sᵀ + Σ d dᵀ),      Σ (a - b)(a - b)ᵀ = Σ d dᵀ,
 two products instead of three. Entries of s and d are within ±2^15, so that float64 holds each sum
 over up to 2^22 images to the last bit, whatever adds it up.
+
+Points of multiples of 2^-14 and centres of multiples of 2^-20 have exact cosines, so which centre
+is the nearest, and sums over images, depend on nothing else.
 """
 
 from collections.abc import Iterable
@@ -14,7 +17,9 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
-from client.features import STEP
+from client.statistics.clusters import nearest
+from common.models.whole import STEP
+from common.protocol.messages import Counts
 
 Pair = tuple[Tensor, Tensor]
 
@@ -35,3 +40,17 @@ def view_moments(
         within.addmm_(difference.T, difference)
     gram = (both + F.pad(within, (0, 1, 0, 1))) / 4
     return (gram * STEP**2).cpu().numpy(), (within * STEP**2).cpu().numpy()
+
+
+@torch.no_grad()
+def sums_by_centre(
+    points: Tensor, centres: Tensor, min_count: int
+) -> tuple[NDArray[np.float64], Counts]:
+    """Sums (m, d) and numbers (m,) of the `points` (N, d), multiples of 2^-14, that are nearest to
+    each of the unit-length `centres` (m, d); 0 of a centre with fewer than `min_count` of them."""
+    labels = nearest(points, centres)
+    sums = torch.zeros(len(centres), points.shape[1], dtype=torch.float64, device=points.device)
+    sums.index_add_(0, labels, points.double())
+    counts = torch.bincount(labels, minlength=len(centres))
+    sent = counts >= min_count
+    return (sums * sent[:, None]).cpu().numpy(), (counts * sent).cpu().numpy().astype(np.int64)

@@ -16,6 +16,7 @@ from torch import Tensor
 from client.embedding import CHUNK
 from client.statistics.clusters import local_clusters
 from client.statistics.kfed import k_fed_clusters
+from common.models.whole import cosines
 from common.protocol.messages import Counts, Floats
 
 NEIGHBOURS = 20  # of the kNN vote, or fewer where a site has few images
@@ -84,17 +85,18 @@ class LloydSums:
 
 def lloyd_sums(points: Tensor, centres: Tensor, min_count: int) -> LloydSums:
     """Sums of unit-length `points` (N, d) by the nearest of `centres` (K, d). A cluster with fewer
-    than `min_count` images at the site is left out (0 and 0)."""
+    than `min_count` images at the site is left out (0 and 0). Sums of points of multiples of 2^-14
+    are exact."""
     k = len(centres)
     sums = torch.zeros(k, points.shape[1], dtype=torch.float64, device=points.device)
     counts = torch.zeros(k, dtype=torch.float64, device=points.device)
     inertia = torch.zeros((), dtype=torch.float64, device=points.device)
     for chunk in points.split(CHUNK):
-        best, label = (chunk @ centres.T).max(dim=1)
-        hot = F.one_hot(label, k).to(chunk.dtype)
-        sums += (hot.T @ chunk).double()
-        counts += hot.sum(0).double()
-        inertia += (1 - best).double().sum()
+        best, label = cosines(chunk, centres).max(dim=1)
+        hot = F.one_hot(label, k).double()
+        sums += hot.T @ chunk.double()
+        counts += hot.sum(0)
+        inertia += (1 - best).sum()
     sent = counts >= min_count
     return LloydSums(
         (sums * sent[:, None]).cpu().numpy(),

@@ -12,24 +12,26 @@ from client.statistics.clusters import nearest
 from client.storage.assignments import write_assignments
 from client.tasks.task import Task
 from common.protocol.messages import ALL, Counts, Reply
+from common.solvers.base import Solver
 
 
 def look(task: Task, seen: Embedded) -> dict[str, Any]:
-    """The parts of a reply about the site's own clusters: their centroids and table, the head's
-    table, the spread of the embeddings."""
-    k = task.instruction.clusters
+    """The parts of a reply about the site's own clusters, where k-means needs them: their centroids
+    and table; the head's table, the spread of the embeddings."""
+    k, model = task.instruction.clusters, task.bench.model
+    own, tables = None, {}
     with task.phase("cluster"):
-        clusters = measure.CLUSTERINGS[task.stage.centroids](
-            seen.points, k, task.min_count, task.generator("clusters")
-        )
-        own = len(clusters.centroids.counts)
-        tables = {}
-        if own:
-            tables["local"] = count_table(task, clusters.labels, own)
+        if not (isinstance(model, Solver) and model.has_starts) or task.instruction.sets:
+            clusters = measure.CLUSTERINGS[task.stage.centroids](
+                seen.points, k, task.min_count, task.generator("clusters")
+            )
+            if found := len(clusters.centroids.counts):
+                own = clusters.centroids
+                tables["local"] = count_table(task, clusters.labels, found)
         if seen.head is not None and not task.instruction.sets:
             tables["head"] = count_table(task, seen.head, k)
     return {
-        "centroids": clusters.centroids if own else None,
+        "centroids": own,
         "tables": tables,
         "vectors": measure.spread(seen.points),
     }

@@ -3,6 +3,7 @@
 from typing import TypeVar
 
 import torch
+from torch import Tensor
 
 from client.statistics import exact, solving
 from client.statistics.clusters import local_clusters
@@ -11,7 +12,9 @@ from common.protocol.messages import Reply
 from common.solvers.base import (
     Affinity,
     Landmarks,
+    LandmarkSums,
     Moments,
+    OfOutputs,
     Patches,
     Statistic,
     Trial,
@@ -44,14 +47,22 @@ def landmarks(task: Task) -> Reply:
     """Centroids of many small clusters of the site's own."""
     statistic, device = _asked(task, Landmarks), task.bench.device
     if task.keeps_features:
-        with task.phase("embed"), torch.no_grad():
-            points = torch.cat([statistic.points(h) for h in task.features().plain()])
+        points = _of_features(task, statistic)
     else:
         points = task.in_training_images(solving.plain_points, statistic, device)
     k = statistic.at_most(len(points))
     with task.phase("cluster"):
         found = local_clusters(points, k, task.min_count, task.generator("landmarks"))
     return task.reply(centroids=found.centroids if len(found.centroids.counts) else None)
+
+
+def landmark_sums(task: Task) -> Reply:
+    """Sums and numbers of the images nearest to each of the centres that came."""
+    statistic = _asked(task, LandmarkSums)
+    points = task.remembered(task.projected, lambda: _of_features(task, statistic))
+    with task.phase("cluster"):
+        sums, counts = exact.sums_by_centre(points, task.centroids(), task.min_count)
+    return task.reply(moments={"sums": sums}, tables={"lloyd": counts[:, None]})
 
 
 def trial(task: Task) -> Reply:
@@ -66,6 +77,7 @@ def trial(task: Task) -> Reply:
 
 def affinity(task: Task) -> Reply:
     """Products of two views' weights over all sites' landmarks."""
+    task.projected.forget()
     statistic, generator = _asked(task, Affinity), task.generator("affinity")
     if task.keeps_features:
         with task.phase("embed"), torch.no_grad():
@@ -76,6 +88,12 @@ def affinity(task: Task) -> Reply:
         bound = task.min_count
         found = task.in_training_images(solving.view_affinity, statistic, bound, generator)
     return task.reply(moments={"affinity": found})
+
+
+def _of_features(task: Task, statistic: OfOutputs) -> Tensor:
+    """A statistic's x (N, d) of the images without augmentation, by what is kept of them."""
+    with task.phase("embed"), torch.no_grad():
+        return torch.cat([statistic.points(h) for h in task.features().plain()])
 
 
 def _asked(task: Task, kind: type[Kind]) -> Kind:

@@ -12,7 +12,16 @@ from torch import Tensor
 
 from client.batch import batches_of_step, rows_of_step
 from client.dataset import Dataset, view_batches
-from client.embedding import Embedded, Memory, Seen, embed, embed_outputs, embed_pairs, embed_views
+from client.embedding import (
+    About,
+    Embedded,
+    Memory,
+    Seen,
+    embed,
+    embed_outputs,
+    embed_pairs,
+    embed_views,
+)
 from client.features import Features
 from client.storage.features import FeatureStore
 from client.storage.state import StateStore
@@ -32,9 +41,10 @@ class Task:
 
     `bench`: the model, set up as the message wants it; `data`: the site's images; `state`: what it
     kept from its last round, `store`: where it keeps that; `memory`: its images as embedded for an
-    earlier message; `kept`: a fixed encoder's outputs; `min_count`: the fewest images behind what
-    it sends. `forgotten` (m, C, H, W) uint8: images that were taken back and may be unlearned, for
-    the exchange that does so and no other. `seconds`: by phase, as they are spent.
+    earlier message, `projected`: as landmarks are made of them; `kept`: a fixed encoder's outputs;
+    `min_count`: the fewest images behind what it sends. `forgotten` (m, C, H, W) uint8: images that
+    were taken back and may be unlearned, for the exchange that does so and no other. `seconds`: by
+    phase, as they are spent.
     """
 
     instruction: Instruction
@@ -42,7 +52,8 @@ class Task:
     data: Dataset
     state: Mapping[str, Tensor]
     store: StateStore
-    memory: Memory
+    memory: Memory[Seen]
+    projected: Memory[Tensor]
     kept: FeatureStore
     min_count: int
     forgotten: Tensor | None = None
@@ -95,25 +106,36 @@ class Task:
         """The site's images by the model as it is."""
         return self._embed_by(embed, self.bench.device)
 
+    @property
+    def about(self) -> About:
+        """What the message is about."""
+        return (self.instruction.plan, self.instruction.stage, self.instruction.state)
+
     def plain(self) -> Embedded:
         """The site's images by the state that the message is about, without views of them:
         remembered, or embedded now."""
-        about = (self.instruction.plan, self.instruction.stage, self.instruction.state)
-        seen = self.memory.recall(about)
+        seen = self.memory.recall(self.about)
         return self.embed() if seen is None else seen.plain
 
     def seen(self) -> Seen:
         """The site's images by the state that the message is about: remembered from an earlier
         message about the same one, or embedded now."""
-        instruction = self.instruction
-        about = (instruction.plan, instruction.stage, instruction.state)
-        seen = self.memory.recall(about)
-        if seen is None:
-            if self.bench.layout.groups and not instruction.groups:
+
+        def looked() -> Seen:
+            return self._seen_kept() if self.keeps_features else self._seen_anew()
+
+        return self.remembered(self.memory, looked)
+
+    def remembered(self, memory: Memory[Found], made: Callable[[], Found]) -> Found:
+        """What is in the `memory` about the message's state, or what is `made` now; `UserError`
+        where that takes a model, and the message has none."""
+        found = memory.recall(self.about)
+        if found is None:
+            if self.bench.layout.groups and not self.instruction.groups:
                 raise UserError(NEEDS_MODEL)
-            seen = self._seen_kept() if self.keeps_features else self._seen_anew()
-            self.memory.keep(about, seen)
-        return seen
+            found = made()
+            memory.keep(self.about, found)
+        return found
 
     @property
     def keeps_features(self) -> bool:

@@ -3,7 +3,7 @@
 import copy
 
 from common.augmentations import PRESETS
-from common.config.byzantine import check_byzantine
+from common.config.byzantine import ROBUST_CENTROIDS, check_byzantine
 from common.config.options import Plan, Stage
 from common.config.synchronous import check_synchronous
 from common.data.partition import parse
@@ -11,7 +11,7 @@ from common.models.model import Model
 from common.models.pretrained.settle import encoder_of
 from common.objectives import OBJECTIVES
 from common.objectives.base import Objective
-from common.solvers.base import Moments, Patches, Solver, Trial, statistics_of, unit
+from common.solvers.base import LandmarkSums, Moments, Patches, Solver, Trial, statistics_of, unit
 from common.stages import build_model
 from common.utils.errors import UserError, unknown
 
@@ -30,8 +30,13 @@ def check_plan(plan: Plan) -> None:
         model = build_model(stage, copy.copy(encoder), clusters=2)
         if stage.features == "kept":
             _check_kept(stage, model)
-        elif any(isinstance(each, Trial) for each in statistics_of(model).values()):
+        elif any(isinstance(s, Trial | LandmarkSums) for s in statistics_of(model).values()):
             raise UserError(f"stage {stage.name!r}: {stage.method} needs features = 'kept'")
+        if stage.centroids in ROBUST_CENTROIDS and isinstance(model, Solver) and model.has_starts:
+            raise UserError(
+                f"stage {stage.name!r}: landmarks-from = 'sums' adds up what every site sends, and "
+                f"centroids {stage.centroids!r} needs single answers"
+            )
         if stage.rounds and not isinstance(model, Objective):
             raise UserError(
                 f"stage {stage.name!r}: {stage.method} is solved, not trained: rounds must be 0, "

@@ -6,6 +6,7 @@ What is trained is an `Objective` (`common/objectives/`), what is solved from su
 
 from typing import Any, ClassVar
 
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from common.config.parameters import NoParameters
@@ -39,6 +40,10 @@ class Model(nn.Module):
     def width(self, embedding: str) -> int:
         """Numbers in one image's embedding: "encoder" output or "projector" output."""
         return self.encoder.feature_dim if embedding == "encoder" else output_width(self.projector)
+
+    def points(self, outputs: Tensor) -> Tensor:
+        """Embeddings (N, d) as they are compared: in float32, of unit length."""
+        return F.normalize(outputs.float(), dim=1)
 
     def assignments(self, h: Tensor) -> Tensor | None:
         """Soft cluster assignments (N, K) of encoder outputs, or None without a cluster head."""

@@ -1,13 +1,12 @@
 """The words in which an exchange is declared (`common/protocol/exchanges.py`).
 
-An exchange is a question to the sites and what they bring back. Nearly all of that is a sum over
-images. A declaration says of each sum its shape, the most that one image can add to it and how many
-images are behind it. Reading, checks, adding up, the log of what left and the table in the docs
-follow. Imports neither torch nor numpy.
+An exchange is a question to the sites and what they bring back: nearly all of it sums over images.
+A declaration says of each its shape, the most that one image can add and how many are behind it.
+Reading, checks, adding up, the site's log and the docs' table follow. No torch, no numpy.
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import Literal
 
@@ -111,9 +110,8 @@ class Size:
     def options(self, sizes: Sizes) -> tuple[int, ...]:
         """The numbers that it may be, the usual one first."""
         number = self.more + (int(getattr(sizes, self.of)) if self.of else 0)
-        if self.unlabelled is None:
-            return (number,)
-        return (max(number, self.unlabelled), self.unlabelled)
+        least = self.unlabelled
+        return (number,) if least is None else (max(number, least), least)
 
 
 WIDTH = Size("width", "d")
@@ -222,14 +220,15 @@ class Exchange:
 
     `about`: what it is for, in a sentence; `doing`: what goes on meanwhile, in a few words.
     `after`: the kind that goes before it, whose message has brought the model, so that this one's
-    need not. `centroids`: those that the message brings, `sets` at most. `brings`: the modules that
-    come back; `tells`: facts, as words. `figures`: what the server concludes, of an exchange that a
-    stage ends with for their sake. `robust`: whether its answers must be as many as the stage's
-    rules against Byzantine sites need, beside the quorum. `steps`: whether it may come several
-    times in a row, numbered from 1. `call`: which of Flower's calls it is. `of_batch`:
-    whether it is about one batch of all sites' images, in a synchronous stage; a site with fewer
-    than `min-count` of them brings nothing, and says 0 examples. `resizes`: whether it may be about
-    another number of clusters than the plan's, `within`: about the images of one cluster alone.
+    need not; itself, where its first step brings it. `centroids`: those that the message brings,
+    `sets` at most. `brings`: the modules that come back; `tells`: facts, as words. `figures`: what
+    the server concludes, of an exchange that a stage ends with for their sake. `robust`: whether
+    its answers must be as many as the stage's rules against Byzantine sites need, beside the
+    quorum. `steps`: whether it may come several times in a row, numbered from 1. `call`: which of
+    Flower's calls it is. `of_batch`: whether it is about one batch of all sites' images, in a
+    synchronous stage; a site with fewer than `min-count` of them brings nothing, and says 0
+    examples. `resizes`: whether it may be about another number of clusters than the plan's,
+    `within`: about the images of one cluster alone.
     """
 
     kind: str
@@ -255,16 +254,20 @@ class Exchange:
     within: bool = False
 
     def __post_init__(self) -> None:
-        names = [(each.part, each.name) for each in self.sums]
-        if len(set(names)) < len(names):
+        if len({(each.part, each.name) for each in self.sums}) < len(self.sums):
             raise ValueError(f"{self.kind}: two sums of one name")
-        if any(each.name != "centroids" for each in self.lists) or len(self.lists) > 1:
+        if [each.name for each in self.lists] not in ([], ["centroids"]):
             raise ValueError(f"{self.kind}: a message carries one list, called centroids")
 
     @property
     def solves(self) -> bool:
         """Whether a stage may begin with it."""
         return self.when is When.BEGINNING
+
+    @property
+    def goes_on(self) -> bool:
+        """Whether its steps are one question, asked again and again with other centroids."""
+        return self.after == self.kind
 
     @property
     def in_a_round(self) -> bool:
@@ -284,15 +287,14 @@ class Exchange:
         """The numbers with those of a ".#" counted out; ".*" as it is."""
         for each in self.numbers:
             if each.name.endswith(".#"):
-                for index in range(sizes.sets):
-                    yield Number(**{**vars(each), "name": f"{each.family}.{index}"})
+                names = (f"{each.family}.{index}" for index in range(sizes.sets))
+                yield from (replace(each, name=name) for name in names)
             else:
                 yield each
 
 
 def declared(*exchanges: Exchange) -> dict[str, Exchange]:
     """kind -> declaration."""
-    table = {each.kind: each for each in exchanges}
-    if len(table) < len(exchanges):
+    if len(table := {each.kind: each for each in exchanges}) < len(exchanges):
         raise ValueError("two exchanges of one kind")
     return table

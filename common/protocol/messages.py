@@ -90,7 +90,8 @@ class Instruction:
     @property
     def asked(self) -> str:
         """What a solver calls this exchange (`Solver.statistics`): "moments", "patches.2"."""
-        return f"{self.kind}.{self.step}" if self.step and self.exchange.solves else self.kind
+        numbered = self.step and self.exchange.solves and not self.exchange.goes_on
+        return f"{self.kind}.{self.step}" if numbered else self.kind
 
     @property
     def exchange(self) -> Exchange:

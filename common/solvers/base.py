@@ -16,6 +16,7 @@ from typing import ClassVar
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from common.clustering.centroids import Centroids
 from common.models.model import Model
 from common.protocol.messages import Kind
 
@@ -72,6 +73,18 @@ class Landmarks(OfOutputs):
 
 
 @dataclass(frozen=True)
+class LandmarkSums(OfOutputs):
+    """`points` (m, d): landmarks that are made in several exchanges, each of sums by centre of x,
+    which is of unit length and whole numbers of 2^-14. `wanted`: how many of so many images in all;
+    `least`: images behind each."""
+
+    kind = "landmark_sums"
+
+    wanted: Callable[[int], int]
+    least: int
+
+
+@dataclass(frozen=True)
 class Trial(OfOutputs):
     """`views` (R·K, K): of R ways to cluster, images by the clusters of two views of each. A way is
     K rows of `scores` (R·K, d), which are sent: x is in the cluster whose row has the largest
@@ -96,6 +109,16 @@ class Solver(Model):
         """What is asked of the sites when a stage begins, in that order, by the exchange's kind, or
         "<kind>.1", "<kind>.2", ... where there are several of one."""
         return {}
+
+    @property
+    def has_starts(self) -> bool:
+        """Whether k-means starts from what was solved, so that no site sends its own clusters."""
+        return False
+
+    def starts(self) -> Centroids:
+        """Points in the embedding that stand for all images, with their numbers of images, when all
+        is solved: what k-means starts from instead of the sites' own clusters."""
+        raise NotImplementedError
 
     def skips(self, asked: str) -> bool:
         """Whether a statistic is not needed any more, by what was solved before it."""

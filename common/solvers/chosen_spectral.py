@@ -29,7 +29,13 @@ from common.metrics import nmi
 from common.models.encoders import Encoder
 from common.models.heads import UnitLinear
 from common.solvers.base import Affinity, Landmarks, Statistic, Sums, Trial, unit
-from common.solvers.landmark_spectral import LandmarkSpectral, Parameters, Weights, solve_spectrum
+from common.solvers.landmark_spectral import (
+    SITES,
+    LandmarkSpectral,
+    Parameters,
+    Weights,
+    solve_spectrum,
+)
 from common.solvers.projection import solve_projection, with_fixed_signs
 from common.utils.errors import UserError
 from common.utils.seeds import generator
@@ -76,9 +82,10 @@ class ChosenSpectral(LandmarkSpectral):
     name = "chosen-spectral"
 
     def __init__(self, encoder: Encoder, parameters: Parameters, clusters: int) -> None:
+        if parameters.landmarks_from != SITES:
+            raise UserError(f"{self.name} compares landmarks of sites: landmarks-from is {SITES}")
         super().__init__(encoder, parameters, clusters)
         self.projector = Closing(self.projection, self.weights, self.spectrum)
-        self._clusters = clusters
         self._ways: list[Way] = []
         self._landmarks = torch.zeros(0)
         self._alike = True

@@ -31,24 +31,32 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from common.clustering.centroids import Centroids
+from common.clustering.centroids import unit as unit_rows
 from common.models.encoders import Encoder
 from common.models.heads import output_width
+from common.models.whole import STEP, WholeLinear, WholeUnitLinear, product, whole
 from common.solvers import projection
-from common.solvers.base import Affinity, Landmarks, Statistic, Sums, unit
+from common.solvers.base import Affinity, Landmarks, LandmarkSums, Statistic, Sums, unit
 from common.solvers.projection import Projection, with_fixed_signs
-from common.utils.errors import UserError
+from common.utils.errors import UserError, unknown
 
 LONGEST = 100  # a diffusion's time: by then nothing but its first dimension is left
+SITES, SUMS = "sites", "sums"  # where landmarks are from
+FEWEST = 5  # images behind a landmark that is from sums
 UNUSED = -1e4  # the score of a landmark that is not there: its weight is 0
 
 
 @dataclass(frozen=True)
 class Parameters(projection.Parameters):
-    """`landmarks` M: at most; `images`: behind each of a site's, about; `nearest`: landmarks that
-    an image has weights on; `temperature` τ; `dimensions` of u: at least one for each cluster;
-    `time` t. `width`, `ridge`: the projection's."""
+    """`landmarks` M: at most; `landmarks_from`: "sites", their own small clusters, or "sums" over
+    all sites, so that nothing in the run depends on how images are spread where sites leave nothing
+    out; `images`: behind each landmark, about; `nearest`: landmarks that an image has weights on;
+    `temperature` τ; `dimensions` of u: at least one for each cluster; `time` t. `width`, `ridge`:
+    the projection's."""
 
     landmarks: int = 1000
+    landmarks_from: str = SITES
     images: int = 10
     nearest: int = 5
     temperature: float = 0.1
@@ -79,6 +87,17 @@ class Weights(nn.Module):
         self.scores.bias[: len(points)] = 0
 
 
+class WholeWeights(Weights):
+    """The same bits of a row in any batch: multiples of 2^-14, in float32."""
+
+    def forward(self, z: Tensor) -> Tensor:
+        """See `Weights`."""
+        scores = product(whole(z), self.scores.weight) + self.scores.bias
+        least = scores.topk(self.nearest, dim=1).values[:, -1:]
+        weights = scores.masked_fill(scores < least, -torch.inf).softmax(dim=1)
+        return ((weights / STEP).round() * STEP).float()
+
+
 class LandmarkSpectral(Projection):
     """A frozen encoder, the projection, and the spectral embedding by shared landmarks."""
 
@@ -91,22 +110,48 @@ class LandmarkSpectral(Projection):
             raise UserError(f"{parameters.landmarks} landmarks are too few for {clusters} clusters")
         if not 0 <= parameters.time <= LONGEST:
             raise UserError(f"time = {parameters.time:g} must lie between 0 and {LONGEST}")
+        if parameters.landmarks_from not in (SITES, SUMS):
+            raise unknown("source of landmarks", parameters.landmarks_from, (SITES, SUMS))
         self.settings = parameters
+        self._clusters = clusters
+        self._mass = torch.zeros(0)  # of the landmarks: the images that have weight on each
         width, landmarks = output_width(self.projection), parameters.landmarks
-        self.weights = Weights(width, landmarks, parameters.nearest)
         dimensions = min(max(parameters.dimensions, clusters, 1), landmarks)
-        self.spectrum = nn.Linear(landmarks, dimensions, bias=False)
+        if self.has_starts:
+            self.projection = WholeUnitLinear(encoder.feature_dim, width)
+            self.weights: Weights = WholeWeights(width, landmarks, parameters.nearest)
+            self.spectrum: nn.Linear = WholeLinear(landmarks, dimensions, bias=False)
+        else:
+            self.weights = Weights(width, landmarks, parameters.nearest)
+            self.spectrum = nn.Linear(landmarks, dimensions, bias=False)
         self.projector = nn.Sequential(self.projection, self.weights, self.spectrum)
 
     def statistics(self) -> Mapping[str, Statistic]:
         width, most = output_width(self.projection), self.settings.landmarks
-        return {
-            **super().statistics(),
-            "landmarks": Landmarks(
-                width, self.set_landmarks, self._projected, self._landmarks_of, most
-            ),
-            "affinity": Affinity(most, self.solve_coordinates, self._weighted),
-        }
+        landmarks: Statistic
+        if self.has_starts:
+            wanted, least = self._landmarks_of_all, max(FEWEST, self.settings.images // 2)
+            landmarks = LandmarkSums(width, self.set_landmarks, self._projected, wanted, least)
+        else:
+            at_most = self._landmarks_of
+            landmarks = Landmarks(width, self.set_landmarks, self._projected, at_most, most)
+        affinity = Affinity(most, self.solve_coordinates, self._weighted)
+        return {**super().statistics(), landmarks.kind: landmarks, affinity.kind: affinity}
+
+    @property
+    def has_starts(self) -> bool:
+        return self.settings.landmarks_from == SUMS
+
+    @torch.no_grad()
+    def starts(self) -> Centroids:
+        """The landmarks as they are embedded, with the images that have weight on each."""
+        used = self.weights.scores.bias == 0
+        found = self.points(self.spectrum(self.weights(self.weights.scores.weight[used])))
+        counts = self._mass[: len(found)].round().long()
+        return Centroids(unit_rows(found.numpy()), counts.numpy())
+
+    def points(self, outputs: Tensor) -> Tensor:
+        return whole(outputs).float() if self.has_starts else super().points(outputs)
 
     def set_landmarks(self, sums: Sums) -> None:
         """Take over the landmarks `points` (m, p)."""
@@ -114,19 +159,24 @@ class LandmarkSpectral(Projection):
 
     def solve_coordinates(self, sums: Sums) -> None:
         """Set u's linear map from the `affinity` (M, M) of all sites."""
+        self._mass = sums["affinity"].sum(dim=1)
         solved = solve_spectrum(sums["affinity"], self.spectrum.out_features, self.settings.time)
         with torch.no_grad():
             self.spectrum.weight.copy_(solved.T)
 
     def _projected(self, h: Tensor) -> Tensor:
-        return unit(self.projection(h))
+        z = self.projection(h)
+        return whole(z).float() if self.has_starts else unit(z)
 
     def _weighted(self, h: Tensor) -> Tensor:
         weights: Tensor = self.weights(self.projection(h))
-        return weights
+        return weights.double() if self.has_starts else weights  # their products are exact, too
 
     def _landmarks_of(self, images: int) -> int:
         return max(1, min(self.settings.landmarks, images // self.settings.images))
+
+    def _landmarks_of_all(self, images: int) -> int:
+        return max(self._clusters, self._landmarks_of(images))
 
 
 def solve_spectrum(affinity: Tensor, width: int, time: float) -> Tensor:

@@ -157,7 +157,7 @@ class Inquiry:
         prepared, where they have prepared it, or know all changes since."""
         prepared, brings = self._expected.prepared, self.asked.exchange.brings
         trained = self.asked.exchange.in_a_round and brings in (Brings.SHARED, Brings.GRADIENT)
-        if self.asked.exchange.after:
+        if self.asked.exchange.after and not (self.asked.exchange.goes_on and self.asked.step == 1):
             groups: Groups = {}
         elif prepared and (trained or self.asked.step > 1 or self._changes):
             groups = {
