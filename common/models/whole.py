@@ -33,12 +33,16 @@ def cosines(rows: Tensor, centres: Tensor) -> Tensor:
     return rows.double() @ ((centres.double() / FINE).round() * FINE).T
 
 
+def cut(weights: Tensor) -> Tensor:
+    """Weights (p, d) as whole numbers of 2^-26 of the largest one's power of two."""
+    unit = 2.0 ** (math.frexp(float(weights.detach().abs().max()))[1] - BITS)
+    return ((weights.double() / unit).round() * unit).to(weights.dtype)
+
+
 def product(rows: Tensor, weights: Tensor) -> Tensor:
-    """Products (N, p) of rows (N, d), multiples of 2^-14, with `weights` (p, d): float64."""
-    wide = weights.double()
-    largest = float(wide.abs().max())
-    unit = 2.0 ** (math.frexp(largest)[1] - BITS)
-    return rows.double() @ ((wide / unit).round() * unit).T
+    """Products (N, p) of rows (N, d), multiples of 2^-14, with `weights` (p, d): float64, exact
+    where these have been `cut`."""
+    return rows.double() @ weights.double().T
 
 
 class WholeUnitLinear(UnitLinear):

@@ -35,7 +35,7 @@ from common.clustering.centroids import Centroids
 from common.clustering.centroids import unit as unit_rows
 from common.models.encoders import Encoder
 from common.models.heads import output_width
-from common.models.whole import STEP, WholeLinear, WholeUnitLinear, product, whole
+from common.models.whole import STEP, WholeLinear, WholeUnitLinear, cut, product, whole
 from common.solvers import projection
 from common.solvers.base import Affinity, Landmarks, LandmarkSums, Statistic, Sums, unit
 from common.solvers.projection import Projection, with_fixed_signs
@@ -153,9 +153,14 @@ class LandmarkSpectral(Projection):
     def points(self, outputs: Tensor) -> Tensor:
         return whole(outputs).float() if self.has_starts else super().points(outputs)
 
+    def solve_projector(self, sums: Sums) -> None:
+        super().solve_projector(sums)
+        self._settle(self.projection.linear)
+
     def set_landmarks(self, sums: Sums) -> None:
         """Take over the landmarks `points` (m, p)."""
         self.weights.set(sums["points"].float(), self.settings.temperature)
+        self._settle(self.weights.scores)
 
     def solve_coordinates(self, sums: Sums) -> None:
         """Set u's linear map from the `affinity` (M, M) of all sites."""
@@ -163,6 +168,13 @@ class LandmarkSpectral(Projection):
         solved = solve_spectrum(sums["affinity"], self.spectrum.out_features, self.settings.time)
         with torch.no_grad():
             self.spectrum.weight.copy_(solved.T)
+        self._settle(self.spectrum)
+
+    @torch.no_grad()
+    def _settle(self, linear: nn.Linear) -> None:
+        """Leave the layer with weights whose products are exact, where landmarks are from sums."""
+        if self.has_starts:
+            linear.weight.copy_(cut(linear.weight))
 
     def _projected(self, h: Tensor) -> Tensor:
         z = self.projection(h)

@@ -50,6 +50,10 @@ STARTED = {
     "encoder": "small-convnet",
     "parameters": "hidden=16 width=8,widest=600",
 }
+SUMMED = {
+    "features": "anew,kept",
+    "parameters": "hidden=16 width=8,width=8 landmarks=20 landmarks-from=sums",
+}
 TRIED = {"solver": ",chosen-spectral", "features": "anew,kept"}
 SYNCHRONOUS = {
     "objective": "spectral-contrastive",
@@ -164,7 +168,8 @@ def instruction(kind):
     stage, number, recipe, more = 0, 1, "fedsimclr", {}
     if kind != PREPARED and EXCHANGES[kind].solves:
         stage, number, recipe = 1, 2, "fedsimclr-projection"
-        more = SOLVED | {"patches": STARTED, "trial": TRIED}.get(kind, {})
+        other = {"patches": STARTED, "trial": TRIED, "landmark_sums": SUMMED}
+        more = SOLVED | other.get(kind, {})
     elif kind in ("prepare", PREPARED):
         more = {"objective": "spectral-contrastive"}
     elif EXCHANGES[kind].of_batch:
@@ -183,6 +188,7 @@ def instruction(kind):
         "trial": Centroids(
             np.tile(np.eye(10, width + 1, dtype=np.float32), (8, 1)), np.ones(80, int)
         ),
+        "landmark_sums": Centroids(np.eye(7, 8, dtype=np.float32), np.ones(7, int)),
         "lloyd": Centroids(np.tile(np.eye(10, width, dtype=np.float32), (8, 1)), np.ones(80, int)),
         "score": Centroids(np.eye(10, width, dtype=np.float32), np.ones(10, int)),
         "train": Centroids(np.eye(10, width, dtype=np.float32), np.ones(10, int)),
@@ -201,10 +207,10 @@ def instruction(kind):
         centroids.get(kind),
         np.ones((width + 1, 10), np.float32) if kind == "score" else None,
         CLASSES,
-        step=int(kind in ("patches", "statistics")),
+        step=int(kind in ("patches", "landmark_sums", "statistics")),
         steps=2 * (kind != PREPARED and EXCHANGES[kind].of_batch),
         learned=learned,
-        sets=(4, 3, 3) if kind == "weigh" else (),
+        sets={"weigh": (4, 3, 3), "landmark_sums": (7,)}.get(kind, ()),
         within=2 if kind == "weigh" else -1,
         unlearning=UNLEARN if kind == "unlearn" else "",
     )

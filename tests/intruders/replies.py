@@ -19,6 +19,7 @@ from common.utils.errors import UserError
 from deploy.engines.in_process import InProcessGrid
 from server.clustering import lloyd
 from server.clustering.landmarks import near_their_own, shared_landmarks
+from server.clustering.splitting import split_landmarks
 from server.conclusions import CONCLUSIONS
 from server.conversation.guard import limited_memory
 from server.conversation.inquiry import Inquiry, Participants, account
@@ -34,7 +35,7 @@ EXPECTED = Expected(LAYOUT, WIDTH, landmarks_of=lambda images: images // 10)
 SETS = lloyd.KEPT
 CENTROIDS = {
     **dict.fromkeys(
-        ("lloyd", "trial"),
+        ("landmark_sums", "lloyd", "trial"),
         Centroids(np.tile(np.eye(2, WIDTH, dtype=np.float32), (SETS, 1)), np.ones(2 * SETS, int)),
     ),
     "score": Centroids(np.eye(2, WIDTH, dtype=np.float32), np.array([5, 5])),
@@ -66,6 +67,11 @@ PARTS = {
     "patches": {"moments": {"gram": GRAM}, "sums": {"images": 10.0}},
     "moments": {"moments": {"gram": GRAM, "within": np.eye(WIDTH)}, "sums": {"images": 10.0}},
     "landmarks": {"centroids": OWN["centroids"], "sums": {"images": 10.0}},
+    "landmark_sums": {
+        "moments": {"sums": np.ones((2 * SETS, WIDTH))},
+        "tables": {"lloyd": np.full((2 * SETS, 1), 1)},
+        "sums": {"images": 10.0},
+    },
     "trial": {
         "tables": {"views": np.full((2 * SETS, CLUSTERS), 2)},
         "sums": {"images": 10.0},
@@ -173,6 +179,14 @@ def conclude(kind, opened):
     if kind == "landmarks":
         figures.append(shared_landmarks(measured.centroids, 3, 0))
         figures.append(near_their_own(measured.centroids))
+    if kind == "landmark_sums":
+        sums, counts = measured.totals.sum("sums"), measured.totals.table("lloyd").sizes
+        width, steps = sums.shape[1], [(sums[:1], counts[:1]), (sums[:2], counts[:2])]
+        step = lambda centres: steps[len(centres.counts) > 1]  # noqa: E731
+        try:
+            figures.append(split_landmarks(step, width, lambda images: 2, 1, 0))
+        except UserError as why:
+            assert "no site has enough images" in str(why)
     if kind == "trial":
         views = measured.totals.added(EXCHANGES[kind].sums[0])
         figures += [nmi(table) for table in np.split(views.astype(np.int64), SETS)]

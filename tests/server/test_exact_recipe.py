@@ -46,6 +46,63 @@ def test_two_spreads_of_the_same_images_give_the_same_projection_to_the_bit(
         assert value.numpy().tobytes() == other[name].numpy().tobytes()
 
 
+SUMS = {**OPTIONS, "min-count": 1, "parameters": "landmarks-from=sums landmarks=60 images=10"}
+LEARNED = ("encoder", "projector", "centroids")  # all that a run ends with; the projector has
+# projection, landmarks and their coordinates
+
+
+def assigned(folder: Path) -> dict[str, str]:
+    """The cluster of each image of the data set."""
+    found = {}
+    for path in sorted((folder / "sites").rglob("assignments.csv")):
+        _, *lines = path.read_text().splitlines()
+        found |= dict(line.split(",") for line in lines)
+    return found
+
+
+@pytest.fixture(scope="module")
+def from_sums(tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp("sums") / "run"
+    run(folder, "covey-exact", **SUMS, partition="p-skew(1.0)", sites=10)
+    return folder
+
+
+@pytest.mark.parametrize(("partition", "sites"), [("iid", 3), ("dirichlet(0.1)", 5), ("iid", 1)])
+def test_with_landmarks_from_sums_two_spreads_give_the_same_run_to_the_bit(
+    from_sums: Path, tmp_path: Path, partition: str, sites: int
+) -> None:
+    other = tmp_path / "run"
+    run(other, "covey-exact", **SUMS, partition=partition, sites=sites)
+    for part in LEARNED:
+        one, two = (load_file(folder / f"{part}.safetensors") for folder in (from_sums, other))
+        assert one.keys() == two.keys()
+        assert all(torch.equal(one[name], two[name]) for name in one)
+    assert len(assigned(other)) == 300 and assigned(from_sums) == assigned(other)
+    figures = [read_run(folder).stages[0].figures for folder in (from_sums, other)]
+    for name in ("nmi", "acc", "agreement"):
+        assert figures[0][name] == figures[1][name]
+    assert figures[0]["nmi"] > 0.7
+
+
+def test_another_seed_gives_other_landmarks_from_sums(from_sums: Path, tmp_path: Path) -> None:
+    run(tmp_path / "run", "covey-exact", **SUMS, partition="iid", sites=2, seed=1)
+    one, two = (load_file(f / "projector.safetensors") for f in (from_sums, tmp_path / "run"))
+    assert not torch.equal(one["1.scores.weight"], two["1.scores.weight"])
+
+
+def test_then_no_site_sends_a_centre_of_its_own(from_sums: Path, finished: Path) -> None:
+    def left(folder: Path) -> str:
+        return (folder / "sites" / "site-0" / "left.jsonl").read_text()
+
+    assert '"centroids"' in left(finished) and '"centroids"' not in left(from_sums)
+
+
+def test_the_bound_of_a_site_holds_for_each_sum_and_the_run_goes_on(tmp_path: Path) -> None:
+    options = {**SUMS, "min-count": 5}
+    run(tmp_path / "run", "covey-exact", **options, partition="iid", sites=3)
+    assert read_run(tmp_path / "run").stages[0].figures["nmi"] > 0.6
+
+
 def test_the_same_run_gives_the_same_bits(tmp_path: Path) -> None:
     runs = [run(tmp_path / name, "covey-exact", **OPTIONS, sites=4) for name in "ab"]
     assert same(*runs)
@@ -77,9 +134,32 @@ def test_other_encoders_and_a_projection_alone_can_keep_their_features_too(tmp_p
     [
         ("covey", {"features": "kept"}, "stage 'start': features = 'kept' is for solvers behind"),
         ("fedsimclr", {"features": "kept"}, "and simclr changes it"),
+        (
+            "covey-exact",
+            {"features": "anew", "parameters": "landmarks-from=sums"},
+            "landmark-spectral needs features = 'kept'",
+        ),
+        (
+            "covey-exact",
+            {
+                "parameters": "landmarks-from=sums",
+                "centroids": "robust-lloyd",
+                "byzantine": 1,
+                "sites": 9,
+            },
+            "'robust-lloyd' needs single answers",
+        ),
+        ("covey-exact", {"parameters": "landmarks-from=sum"}, "unknown source of landmarks 'sum'"),
+        (
+            "covey-exact",
+            {"solver": "chosen-spectral", "parameters": "landmarks-from=sums"},
+            "compares landmarks of sites",
+        ),
     ],
 )
-def test_what_changes_is_not_kept(recipe: str, options: dict[str, str], message: str) -> None:
+def test_what_does_not_go_together_is_said(
+    recipe: str, options: dict[str, str], message: str
+) -> None:
     with pytest.raises(UserError, match=message):
         check_plan(recipes.load(recipe).plan(options))
 
