@@ -6,8 +6,10 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from client.trainer import Trainer
 from common.config import recipes
 from common.config.checks import check_plan
+from common.protocol.messages import Instruction, Reply
 from common.record.reader import read_run
 from common.utils.errors import UserError
 from deploy.engines.simulate import simulate
@@ -95,6 +97,27 @@ def test_then_no_site_sends_a_centre_of_its_own(from_sums: Path, finished: Path)
         return (folder / "sites" / "site-0" / "left.jsonl").read_text()
 
     assert '"centroids"' in left(finished) and '"centroids"' not in left(from_sums)
+
+
+@pytest.mark.parametrize("forgetful", [False, True])
+def test_the_model_comes_with_the_first_of_its_steps_alone(
+    from_sums: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, forgetful: bool
+) -> None:
+    handle, sent = Trainer.handle, []
+
+    def watched(self: Trainer, instruction: Instruction) -> Reply:
+        if forgetful and instruction.step == 3:
+            self.projected.forget()
+        if instruction.kind == "landmark_sums":
+            sent.append((instruction.step, bool(instruction.groups)))
+        return handle(self, instruction)
+
+    monkeypatch.setattr(Trainer, "handle", watched)
+    run(tmp_path / "run", "covey-exact", **SUMS, partition="iid", sites=1)
+    assert [step for step, model in sent if model] == [1, 3][: 1 + forgetful]
+    assert 1 + 5 + 2 <= sent[-1][0] <= 1 + 5 + 2 + 2  # 30 landmarks of 300 images
+    one, two = (f / "projector.safetensors" for f in (from_sums, tmp_path / "run"))
+    assert one.read_bytes() == two.read_bytes()
 
 
 def test_the_bound_of_a_site_holds_for_each_sum_and_the_run_goes_on(tmp_path: Path) -> None:
