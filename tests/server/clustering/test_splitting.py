@@ -58,7 +58,7 @@ def test_there_are_as_many_as_are_wanted_near_the_images() -> None:
 
 
 @pytest.mark.parametrize("least", [5, 15])
-def test_nobody_sees_a_centre_of_fewer_images(least: int) -> None:
+def test_no_site_sees_a_centre_of_fewer_images(least: int) -> None:
     """The last ones sent are the landmarks of the step before; halves of one that split aside."""
     seen: list[Centroids] = []
     step, told = over([POINTS], seen=seen), []
