@@ -11,8 +11,8 @@ send of each centre how many images are nearest to it, and their sum:
 
 Sums are the same however images are spread, and so are the landmarks, where the sites leave nothing
 out: a site leaves out its part of a centre with fewer than `min-count` of its images. A centre with
-fewer than `least` images of all sites is dropped before any site sees it, and its images are counted
-with their next ones from then on.
+fewer than `least` images of all sites is dropped before any site sees it, and its images are
+counted with their next ones from then on.
 """
 
 from collections.abc import Callable
