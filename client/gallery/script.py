@@ -156,11 +156,12 @@ if (canvas) {
   const pen = canvas.getContext('2d'), points = about.map, sheet = new Image();
   const view = {zoom: 1, x: 0, y: 0}, held = new Map();
   let colours = [], width = 0, height = 0, moved = false, spread = 0;
-  const side = () => Math.min(72, Math.max(9, Math.sqrt(width * height / points.x.length) * .55)
-    * view.zoom ** .75);
+  const least = () => Math.max(9, Math.sqrt(width * height / points.x.length) * .55);
+  const side = () => Math.min(72, least() * view.zoom ** .75);
+  const edge = () => Math.max(56, Math.min(72, least()) + 8);
   const place = i => [
-    (points.x[i] - .5) * (width - 56) * view.zoom + width / 2 + view.x,
-    (points.y[i] - .5) * (height - 56) * view.zoom + height / 2 + view.y];
+    (points.x[i] - .5) * (width - edge()) * view.zoom + width / 2 + view.x,
+    (points.y[i] - .5) * (height - edge()) * view.zoom + height / 2 + view.y];
   function measure() {
     const ratio = devicePixelRatio || 1, box = canvas.getBoundingClientRect();
     [width, height] = [box.width, box.height];
@@ -200,10 +201,10 @@ if (canvas) {
     draw();
   }
   function at(x, y) {
-    let best = -1, least = Math.max(side(), 14) ** 2;
+    let best = -1, near = Math.max(side(), 14) ** 2;
     for (let i = points.x.length - 1; i >= 0; i--) {
       const [px, py] = place(i), far = (px - x) ** 2 + (py - y) ** 2;
-      if (far < least) [best, least] = [i, far];
+      if (far < near) [best, near] = [i, far];
     }
     return best;
   }

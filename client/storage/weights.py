@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from common.config.encoder import Network
+from common.config.encoder import Network, is_onnx
 from common.config.options import Plan
 from common.models.pretrained.store import PART, WeightStore, digest_of_file, parts_of, remember
 from common.utils.errors import UserError, plain
@@ -25,7 +25,9 @@ def parts_had(store: WeightStore, plan: Plan) -> int | None:
     """How many parts of the file with the plan's weights have come before; None where none is
     wanted: the plan has none, it is here, or the site takes none, or none so large."""
     how = plan.network
-    if store.taken is None or how is None or store.find(plan.weights, how.size) is not None:
+    if store.taken is None or how is None or is_onnx(plan.encoder):  # a program is one's own
+        return None
+    if store.find(plan.weights, how.size) is not None:
         return None
     if _room(store.taken, plan) < how.size:
         LOG.warning(

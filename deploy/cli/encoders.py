@@ -3,26 +3,29 @@ machine."""
 
 import time
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import torch
 from rich.console import Console
 
-from common.config.encoder import ENCODERS, library_of
+from common.config.encoder import ENCODERS, is_onnx, library_of
 from common.models.encoders import FIXED, Encoder, build_encoder
 from common.models.pretrained.library import (
     BUILDERS,
     NOT_STATED,
+    Architecture,
     architecture,
     networks,
     numbers,
 )
+from common.models.pretrained.onnx_file import OnnxNetwork, onnx_architecture
 from common.models.pretrained.store import Found, WeightStore
 from common.models.pretrained.weights import licence_in
 from common.utils.errors import UserError
 from deploy.terminal.table import show_table
 
+ANY = 224  # the side of an ONNX file that takes any
 SIDE = 32  # of the images that our own networks are timed with
 TIMED, PATIENCE = 16, 1.0  # images in one forward; seconds for one network, about
 OURS = "trained by the run"
@@ -111,7 +114,7 @@ def _of_file(found: Found, time_them: bool) -> Line:
         weights = f"{found.path} (not used yet)"
         return Line("?", 0, 0, 0, weights, found.digest, NOT_STATED, None)
     try:
-        built = architecture(found.encoder)
+        built = _architecture(found)
     except UserError as error:
         text = f"{found.path} ({error})"
         return Line(found.encoder, 0, 0, 0, text, found.digest, NOT_STATED, None)
@@ -120,6 +123,14 @@ def _of_file(found: Found, time_them: bool) -> Line:
     size, width = numbers(network), built.width
     where, licence = str(found.path), licence_in(found.path)
     return Line(found.encoder, built.side, size, width, where, found.digest, licence, taken)
+
+
+def _architecture(found: Found) -> Architecture:
+    if not is_onnx(found.encoder):
+        return architecture(found.encoder)
+    network = OnnxNetwork()
+    side = network.open(found.path.read_bytes(), "the file") or ANY
+    return replace(onnx_architecture(network.width(side, "the file"), side), network=network)
 
 
 def _of_library(name: str) -> Line:

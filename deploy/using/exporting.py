@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
+from common.config.encoder import is_onnx
 from common.models.pretrained.encoder import Pretrained
 from common.utils.errors import UserError, unknown
 from common.utils.files import write_atomic
@@ -48,6 +49,8 @@ def export(opened: Opened, kind: str, folder: Path) -> Path:
         raise unknown("format", kind, KINDS)
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise UserError(f"{folder} is there already and is not empty")
+    if is_onnx(opened.networks.plan.encoder):
+        raise UserError("the encoder is an ONNX file already, which is not written anew")
     name, write = KINDS[kind]
     path = folder / name
     if kind == TIMM:

@@ -2,10 +2,11 @@
 it."""
 
 import shlex
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from common.config import recipes
+from common.config.encoder import DIGEST
 from common.config.options import RUN_OPTIONS, STAGE_OPTIONS
 from common.record.reader import RunRecord
 from common.utils.errors import UserError
@@ -13,13 +14,15 @@ from server.report import formats
 from server.report.headline import planned_stages
 
 IMAGES = ("colours", "fit", "window", "background", "pages", "largest", "copies")
-"""Shown only where they are not at the default."""
+PRETRAINED = ("weights", "encoder-side", "encoder-crop", "train-from")
+"""Both are shown only where they are not at the default."""
+DIGITS = 12  # of a file's digest that are shown
 FIRST = (
     "dataset", "images", "side", *IMAGES, "sites", "alone", "partition", "size-skew", "seed",
-    "encoder", "views", "clusters", "normalisation", "head-normalisation", "batchnorm",
+    "encoder", *PRETRAINED, "views", "clusters", "normalisation", "head-normalisation", "batchnorm",
     "participation", "quorum", "deadline", "min-count", "evaluation-share", "precision",
 )  # fmt: skip
-MAIN = ("dataset", "images", "sites", "partition", "seed", "encoder")
+MAIN = ("dataset", "images", "sites", "partition", "seed", "encoder", *PRETRAINED)
 STAGE = (
     "objective", "solver", "rounds", "local-epochs", "batch-size", "learning-rate", "weight-decay",
     "contrastive-weight", "clusters-from", "embedding", "parameters",
@@ -43,7 +46,8 @@ COMMANDS = {
 def settings(record: RunRecord) -> list[tuple[str, str]]:
     """The plan's options that hold for the whole run, as (name, value)."""
     plan = record.run.plan
-    shown = [n for n in FIRST if n in plan and not (n in IMAGES and plan[n] == _default(n))]
+    quiet = {name for name in (*IMAGES, *PRETRAINED) if plan.get(name) == _default(name)}
+    shown = [name for name in FIRST if name in plan and name not in quiet]
     rows = [(name, _told(name, plan[name])) for name in shown]
     if record.run.partition:
         rows.append(("partition hash", record.run.partition.hash[:12]))
@@ -59,6 +63,8 @@ def _told(name: str, value: Any) -> str:
     """As people say it."""
     if name in ZEROES and value == 0:
         return ZEROES[name]
+    if name == "weights" and DIGEST.fullmatch(str(value)):
+        return f"SHA-256 {str(value)[:DIGITS]}…"
     return f"{_value(value)} s" if name == "deadline" else _value(value)
 
 
@@ -93,12 +99,12 @@ def command(record: RunRecord) -> list[str]:
     plan = record.run.plan
     recipe = record.run.recipe
     start = [*COMMANDS.get(record.run.engine, ("covey", "run")), recipe]
+    names: Sequence[str] = FIRST
     try:
         usual = recipes.load(recipe).plan().model_dump(mode="json", by_alias=True)
     except UserError:
-        usual = {}
+        usual, names = {name: _default(name) for name in PRETRAINED}, MAIN
     options = {name: plan[name] for name in ("dataset", "seed") if name in plan}
-    names = FIRST if usual else MAIN
     options |= {n: plan[n] for n in (*names, "device") if n in plan and plan[n] != usual.get(n)}
     options |= _stage_options(planned_stages(record), usual.get("stages", []))
     if record.run.engine == "server":  # the images are the sites' own

@@ -1,5 +1,8 @@
 """Folders of pictures as people have them: four shapes, in files of every kind."""
 
+import struct
+import zlib
+from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
@@ -9,7 +12,17 @@ from PIL import Image
 from tests.builders.pictures import dicom, png16, tiff
 
 SHAPES = ("disc", "stripes", "cross", "square")
-KINDS = 8
+KINDS = 9
+BESIDE = 3  # pictures of `attic` that are none of the shapes': two X-rays, and a copy
+COUNTS = {
+    "used": 4 * 12 + BESIDE,
+    "copies": 1,
+    "unreadable": 2,
+    "too_large": 1,
+    "other": 2,
+    "hidden": 1,
+}
+"""What becomes of an attic's files."""
 
 
 def drawn(shape: str, rng: np.random.Generator, side: int = 48) -> NDArray[np.uint8]:
@@ -28,19 +41,33 @@ def drawn(shape: str, rng: np.random.Generator, side: int = 48) -> NDArray[np.ui
 
 
 def attic(folder: Path, seed: int, each: int = 12) -> Path:
-    """`each` pictures of every shape in `folder`, whose names begin with the shape; beside them a
-    DICOM file, a cut one, a text, a copy."""
+    """`each` pictures of every shape in `folder`, whose names begin with the shape; beside them
+    X-rays of 12 bits (DICOM, and a PNG of 16 bits), a copy, a scan of 400 megapixels, a cut file,
+    an empty one, and what is no picture."""
     folder.mkdir(parents=True)
     rng = np.random.default_rng(seed)
     for number in range(each):
         for shape in SHAPES:
             save(folder / f"{shape}-{number:02}", drawn(shape, rng), number % KINDS)
-    dicom(folder / "x-ray.dcm", (drawn("disc", rng).mean(2) * 16).astype(np.uint16), BitsStored=12)
+    deep = (drawn("disc", rng).mean(2) * 16).astype(np.uint16)
+    dicom(folder / "x-ray.dcm", deep, BitsStored=12)
+    (folder / "x-ray.png").write_bytes(png16(deep + 3))
+    (folder / "scan.png").write_bytes(huge())
     whole = (folder / "disc-00.jpg").read_bytes()
     (folder / "cut.jpg").write_bytes(whole[: len(whole) // 2])
     (folder / "again.jpg").write_bytes(whole)
+    (folder / "empty.png").touch()
     (folder / "notes.txt").write_text("not a picture")
+    (folder / "film.mov").write_bytes(bytes(9))
+    (folder / ".DS_Store").touch()
     return folder
+
+
+def huge() -> bytes:
+    """How a PNG of 20,000 × 20,000 pixels begins."""
+    head = struct.pack(">IIBBBBB", 20_000, 20_000, 8, 2, 0, 0, 0)
+    chunk = struct.pack(">I", 13) + b"IHDR" + head + struct.pack(">I", zlib.crc32(b"IHDR" + head))
+    return b"\x89PNG\r\n\x1a\n" + chunk + b"\0\0\0\x09IDAT"
 
 
 def save(path: Path, picture: NDArray[np.uint8], kind: int) -> None:
@@ -53,7 +80,9 @@ def save(path: Path, picture: NDArray[np.uint8], kind: int) -> None:
     elif kind == 3:
         image.quantize(64).save(path.with_suffix(".gif"))
     elif kind == 4:
-        image.putalpha(255)
+        alpha = np.full(picture.shape[:2], 255, np.uint8)
+        alpha[:1] = 0  # what shows through there is the background
+        image.putalpha(Image.fromarray(alpha))
         image.save(path.with_suffix(".png"))
     elif kind == 5:
         path.with_suffix(".tiff").write_bytes(tiff(picture.astype(np.uint16) * 16, picture))
@@ -61,5 +90,9 @@ def save(path: Path, picture: NDArray[np.uint8], kind: int) -> None:
         image.save(path.with_suffix(".webp"), quality=95)
     elif kind == 7:
         image.save(path.with_suffix(".avif"), quality=90)
+    elif kind == 8 and find_spec("pillow_heif"):
+        from pillow_heif import from_pillow  # noqa: PLC0415 (an extra)
+
+        from_pillow(image).save(path.with_suffix(".heic"), quality=95)
     else:
         image.save(path.with_suffix(".jpg"), quality=95)

@@ -20,6 +20,7 @@ from deploy.engines.runs import checked
 from deploy.engines.simulate import simulate
 from deploy.using.exporting import export
 from deploy.using.model import open_model
+from server.report.settings import command, settings
 from tests.builders.images import random_images
 from tests.builders.pretrained import OPTIONS, write_lite0
 from tests.builders.runs import plan, run
@@ -73,6 +74,15 @@ def test_the_run_says_whose_weights_it_has_and_sends_none_of_them(folder: Path) 
     half = 2 * 4 * 1280 * 1281 / 2  # two symmetric matrices a site, in float32
     assert 2 * half < stage.bytes_up < 2 * half + 500_000
     assert stage.figures["nmi"] > 0.5  # of random features of this side: below .3
+
+
+def test_the_report_says_which_weights_and_its_command_names_them(folder: Path) -> None:
+    record = read_run(folder)
+    digest = record.run.settings().weights
+    typed = command(record)
+    assert f"--weights {digest}" in typed and "--encoder-side 64" in typed
+    assert not any("encoder-crop" in part or "train-from" in part for part in typed)
+    assert ("weights", f"SHA-256 {digest[:12]}…") in settings(record)
 
 
 def test_the_model_is_used_by_who_has_the_weights_and_names_them_otherwise(

@@ -1,12 +1,15 @@
 """From `--encoder timm:NAME --weights FILE` to what all sites agree on, and to the encoder."""
 
+import hashlib
+
 import torch
 
-from common.config.encoder import RESNETS, Network, library_of
+from common.config.encoder import RESNETS, Network, is_onnx, library_of
 from common.config.options import Plan
 from common.models.encoders import UNNAMED, Encoder, build_encoder
 from common.models.pretrained.encoder import Pretrained
 from common.models.pretrained.library import Architecture, architecture
+from common.models.pretrained.onnx_file import OnnxNetwork, onnx_architecture, read_architecture
 from common.models.pretrained.store import (
     VARIABLE,
     WEIGHTS,
@@ -19,7 +22,8 @@ from common.models.pretrained.weights import fill_from
 from common.utils.errors import UserError
 from common.utils.seeds import generator
 
-OWN = ("train_from", "encoder_side", "encoder_crop")  # options of a pretrained encoder alone
+OF_ONNX = ("encoder_mean", "encoder_std")
+OWN = ("train_from", "encoder_side", "encoder_crop", *OF_ONNX)  # of a pretrained encoder alone
 
 
 def settle_encoder(plan: Plan, store: WeightStore) -> Plan:
@@ -28,15 +32,20 @@ def settle_encoder(plan: Plan, store: WeightStore) -> Plan:
     holds other weights."""
     if not plan.encoder:
         raise UserError(UNNAMED)
+    _check_onnx(plan)
     if not plan.is_pretrained or plan.network is not None:
         _check_own(plan)
         return plan
     name = f"torchvision:{plan.encoder}" if plan.encoder in RESNETS else plan.encoder
     if not library_of(name)[0]:
-        raise UserError(f"encoder {name} takes no weights: timm:NAME and torchvision:NAME do")
+        raise UserError(f"encoder {name} takes no weights: timm:NAME, torchvision:NAME do")
     if not plan.weights:
         build_encoder(name, 1, 1, 0)  # which says so
-    built, found = architecture(name), store.given(plan.weights)
+    if is_onnx(name):
+        found = store.given(plan.weights)
+        built = read_architecture(found.path.read_bytes(), str(found.path), plan)
+    else:
+        built, found = architecture(name), store.given(plan.weights)
     side = plan.encoder_side or built.side
     if built.fixed and side != built.side:
         raise UserError(f"encoder-side {side}: {name} takes images of side {built.side} alone")
@@ -47,6 +56,7 @@ def settle_encoder(plan: Plan, store: WeightStore) -> Plan:
         std=built.std,
         interpolation=built.interpolation,
         crop=plan.encoder_crop,
+        width=built.width if is_onnx(name) else 0,
     )
     settled = plan.model_copy(update={"encoder": name, "weights": found.digest, "network": how})
     encoder = _filled(settled, built, found, str(found.path))
@@ -69,6 +79,11 @@ def encoder_of(plan: Plan, channels: int, side: int, store: WeightStore | None) 
     if plan.network is None:
         return build_encoder(plan.encoder, channels, side, plan.seed)
     found = wanted(plan, store) if store else None  # before anything is built
+    if is_onnx(plan.encoder):
+        built = onnx_architecture(plan.network.width, plan.network.side)
+        if found is None:
+            return Pretrained(built, plan.network)
+        return _opened(plan, built, found, "the file of that SHA-256")
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(plan.seed)
         built = architecture(plan.encoder)
@@ -93,11 +108,38 @@ def wanted(plan: Plan, store: WeightStore) -> Found:
 
 def _filled(plan: Plan, built: Architecture, found: Found, called: str) -> Pretrained:
     assert plan.network is not None
+    if is_onnx(plan.encoder):
+        return _opened(plan, built, found, called)
     encoder = Pretrained(built, plan.network, plan.train_from)
     if digest_of_file(found.path) != found.digest:
         raise UserError(f"{called} has changed since it was found")
     fill_from(encoder, found.path, plan.encoder, built.classifier, called)
     return encoder
+
+
+def _opened(plan: Plan, built: Architecture, found: Found, called: str) -> Pretrained:
+    """The encoder with the ONNX file as its network."""
+    assert plan.network is not None and isinstance(built.network, OnnxNetwork)
+    data = found.path.read_bytes()  # what is looked at is what is run
+    if hashlib.sha256(data).hexdigest() != found.digest:
+        raise UserError(f"{called} has changed since it was found")
+    built.network.open(data, called)
+    width = built.network.width(plan.network.side, called)
+    if width != plan.network.width:
+        raise UserError(f"{called} gives {width} numbers for an image, not {plan.network.width}")
+    encoder = Pretrained(built, plan.network)
+    encoder.loaded = True
+    return encoder
+
+
+def _check_onnx(plan: Plan) -> None:
+    if is_onnx(plan.encoder):
+        if plan.train_from:
+            raise UserError("train-from: an ONNX encoder is frozen")
+        return
+    for name in OF_ONNX:
+        if plan.is_pretrained and getattr(plan, name):
+            raise UserError(f"{name.replace('_', '-')} is an option of ONNX encoders alone")
 
 
 def _check_own(plan: Plan) -> None:

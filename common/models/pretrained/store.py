@@ -19,7 +19,7 @@ from common.utils.files import write_atomic
 from common.utils.home import covey_home
 
 VARIABLE = "COVEY_WEIGHTS"
-SUFFIXES = (".safetensors",)
+SUFFIXES = (".safetensors", ".onnx")
 WEIGHTS = "weights"  # the folder of a site in which it keeps its own
 INDEX = "weights.json"  # in `$COVEY_HOME`
 PART = 2**23  # bytes of a file that travel at once

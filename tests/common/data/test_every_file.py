@@ -3,7 +3,6 @@
 import os
 import struct
 import warnings
-import zlib
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +15,7 @@ from common.data import Preparation, load
 from common.data.listing import list_folder
 from common.record.account import COUNTS, Account, Kind, in_words
 from common.utils.errors import UserError
+from tests.builders import attics
 from tests.builders.pictures import tiff
 
 
@@ -142,9 +142,7 @@ def test_a_picture_that_is_too_large_says_how_large_and_what_reads_it(tmp_path: 
 
 def test_a_scan_beyond_the_bound_is_named_before_it_is_decoded(tmp_path: Path) -> None:
     picture(0).save(tmp_path / "small.png")
-    head = struct.pack(">IIBBBBB", 20_000, 20_000, 8, 2, 0, 0, 0)
-    chunk = struct.pack(">I", 13) + b"IHDR" + head + struct.pack(">I", zlib.crc32(b"IHDR" + head))
-    (tmp_path / "scan.png").write_bytes(b"\x89PNG\r\n\x1a\n" + chunk + b"\0\0\0\x09IDAT")
+    (tmp_path / "scan.png").write_bytes(attics.huge())
     (left,) = account_of(tmp_path).left_out
     assert (left.name, left.kind) == ("scan.png", Kind.TOO_LARGE)
     assert left.why == "20,000 × 20,000 pixels, more than 180 megapixels: --largest 400 reads it"
@@ -212,6 +210,24 @@ def test_a_folder_that_cannot_be_opened_is_named(tmp_path: Path, monkeypatch) ->
     monkeypatch.setattr("common.data.listing.os.scandir", scandir)
     (left,) = account_of(tmp_path).left_out
     assert (left.name, left.why) == ("locked/", "the folder cannot be opened: Permission denied")
+
+
+def test_one_picture_in_every_kind_of_file_is_the_same_picture(tmp_path: Path) -> None:
+    shown = attics.drawn("square", np.random.default_rng(0))
+    for kind in range(attics.KINDS):
+        attics.save(tmp_path / f"{kind}", shown, kind)
+    found = load(str(tmp_path), how=Preparation(side=48, window="0:4080"))
+    assert len({Path(name).suffix for name in found.names}) >= attics.KINDS - 2  # two are PNG
+    wanted = shown.transpose(2, 0, 1).astype(int)
+    for name, image in zip(found.names, found.images, strict=True):
+        assert abs(image.astype(int) - wanted).mean() < 8, name
+        assert (image[:, 0] == 255).all() == name.startswith("4")  # transparent there
+
+
+def test_every_file_of_an_attic_is_accounted_for(tmp_path: Path) -> None:
+    account = account_of(attics.attic(tmp_path / "attic", 0))
+    assert counted(account) == attics.COUNTS
+    assert sum(account.counts) - account.copies == files_in(tmp_path / "attic")
 
 
 def test_a_folder_without_images_says_what_there_is(tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ import pytest
 from common.learned.file import read_learned
 from common.record.reader import read_run, read_settings
 from deploy.processes.supervisor import free_port
-from tests.builders.attics import SHAPES, attic
+from tests.builders.attics import COUNTS, SHAPES, attic
 from tests.deploy.helpers import covey as command
 from tests.deploy.machines import Covey
 
@@ -42,7 +42,11 @@ def covey(tmp_path):
 
 def test_from_joining_to_a_table_of_named_clusters(covey, tmp_path, capsys):
     said = covey.said("north")
-    assert "1 unreadable" in said and "cut.jpg" in said and "1 .txt" in said
+    assert (
+        "files: 51 used (1 duplicate among them), 2 unreadable, 1 too large, 2 of other kinds, "
+        "1 hidden"
+    ) in said
+    assert "cut.jpg (it is cut)" in said and "1 .mov, 1 .txt" in said and "--largest 400" in said
 
     runs = tmp_path / "server" / "runs"
     over = ("--server", "server")
@@ -52,8 +56,8 @@ def test_from_joining_to_a_table_of_named_clusters(covey, tmp_path, capsys):
         "--clusters", "3", "--window", "0:4080",
     )  # fmt: skip
     run = read_run(runs / "first").run
-    assert {name: facts.examples for name, facts in run.sites.items()} == {"east": 50, "north": 50}
-    assert run.sites["north"].files.unreadable == 1 and run.sites["north"].files.copies == 1
+    assert {name: facts.examples for name, facts in run.sites.items()} == {"east": 51, "north": 51}
+    assert run.sites["north"].files.model_dump(exclude_defaults=True) == COUNTS
 
     said = covey.run("choose-k", "first", *over, "--range", "2:6", "--take", "4")
     assert "clusters are suggested" in said
@@ -105,7 +109,8 @@ def use(model, photos, folder, capsys):
     assert "Central" in page and "Doubtful" in page and "https://" not in page
     table = folder / "west.csv"
     run("assign", model, str(photos), "--output", str(table))
-    assert (folder / "west.unreadable.txt").read_text() == "cut.jpg\n"
+    left_out = (folder / "west.unreadable.txt").read_text().split()
+    assert left_out == ["cut.jpg", "empty.png", "scan.png"]
     shapes = {}
     for row in rows(table):  # each cluster is called after the shape that most of its pictures have
         shapes.setdefault(row["cluster"], []).append(row["file"].partition("-")[0])
