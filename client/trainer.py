@@ -8,6 +8,7 @@ of a run.
 
 import logging
 import platform
+from collections.abc import Mapping
 from pathlib import Path
 
 import torch
@@ -91,7 +92,7 @@ class Trainer:
         check_parts(instruction, bench)
         if exchange.brings is Brings.PREPARED:
             self.workshop.receive(instruction.groups)
-        state = store.load(instruction.round + (not exchange.in_a_round)) or {}  # from before it
+        state = _state(store, instruction)
         if instruction.groups:
             bench.set_up(instruction.groups, state)
         task = Task(
@@ -152,6 +153,16 @@ class Trainer:
                 "torch": torch.__version__,
             },
         )
+
+
+def _state(store: StateStore, asked: Instruction) -> Mapping[str, Tensor]:
+    """What the site kept from before. Its own running statistics are those of the run that a later
+    question is about."""
+    in_a_round = asked.exchange.in_a_round
+    state = store.load(asked.round + (not in_a_round)) or {}
+    if not state and asked.plan.batchnorm == "local" and not in_a_round:
+        return store.load_earlier() or {}
+    return state
 
 
 def device_name(device: torch.device) -> str:

@@ -13,8 +13,11 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save
 from torch import Tensor
 
+from common.utils.errors import UserError
 from common.utils.files import utf8_path, write_atomic
 
+LATER = re.compile(r"(.+)-(?:split-\d+|choose-k)(?:-\d+)?")
+"""What a run is called that asks the one whose name stands before (`deploy/questions/`)."""
 KEPT = 2  # the round in flight may have to be done again, so the one before it is kept
 
 
@@ -39,6 +42,23 @@ class StateStore:
         """
         for later in [r for r in self._rounds() if r >= round_number]:
             self._path(later).unlink(missing_ok=True)
+        return self._newest()
+
+    def load_earlier(self) -> dict[str, Tensor] | None:
+        """Of a run that asks an earlier one something (`covey split`): the state that the site
+        ended that one with; None for another run. `UserError` where it has none."""
+        found = LATER.fullmatch(self.folder.name)
+        if found is None:
+            return None
+        while found:
+            earlier = StateStore(self.folder.with_name(found[1]))
+            state = earlier._newest()
+            if state is not None:
+                return state
+            found = LATER.fullmatch(found[1])
+        raise UserError(f"this site has kept nothing of the run that {self.folder.name} is about")
+
+    def _newest(self) -> dict[str, Tensor] | None:
         for number in reversed(self._rounds()):
             try:
                 with utf8_path(self._path(number)) as name:

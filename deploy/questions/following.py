@@ -25,6 +25,7 @@ from deploy.engines.watched import simulate_watched
 from deploy.forgetting.preparing import Earlier, earlier_run, make
 from server.questions.splitting import check_split
 
+SITES, STATES = "sites", "*/*/state-*.safetensors"  # of a simulation
 KEPT = (RoundEvent, StageEvent, SplitEvent, ChoiceEvent)  # of the earlier run's record
 
 
@@ -42,11 +43,6 @@ def plan_following(run: Path, asked: FollowUp) -> Following:
     fit."""
     earlier = earlier_run(run)
     plan = earlier.run.settings()
-    if plan.batchnorm == "local":
-        raise UserError(
-            f"{run}: with batchnorm local each site has a network of its own, which it does not "
-            "keep after the run"
-        )
     if earlier.reached.centroids is None:
         raise UserError(f"{run} has no centroids")
     asked = asked.model_copy(update={"of": earlier.run.id})
@@ -66,7 +62,7 @@ def follow_here(following: Following, console: Console) -> dict[str, object]:
             "server that they have joined"
         )
     data = partition.read_bytes()
-    _make(following, {PARTITION: data})
+    _make(following, {PARTITION: data}, following.earlier.folder / SITES)
     try:
         simulate_watched(following.order.plan, folder, console)
     except UserError:
@@ -105,7 +101,8 @@ def _discard(folder: Path) -> str:
     return run.reason or "" if run else ""
 
 
-def _make(following: Following, files: Mapping[str, bytes]) -> None:
+def _make(following: Following, files: Mapping[str, bytes], sites: Path | None = None) -> None:
+    """The new run's folder. `sites`: the folders of the earlier one's, where they are here."""
     record = following.earlier.folder
     told = b"".join(line + b"\n" for line, event in lines(record) if isinstance(event, KEPT))
     kept = {**files, EVENTS: told}
@@ -115,8 +112,17 @@ def _make(following: Following, files: Mapping[str, bytes]) -> None:
         {
             **{name: partial(Path.write_bytes, data=data) for name, data in kept.items()},
             FILE: writer_of(following.order),
+            **({SITES: partial(_copy_states, sites)} if sites else {}),
         },
     )
+
+
+def _copy_states(sites: Path, place: Path) -> None:
+    """What the sites of a simulation have kept, for theirs of another run."""
+    for path in sites.glob(STATES):
+        copy = place / path.relative_to(sites)
+        copy.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(path, copy)
 
 
 def _place(earlier: Path, asked: FollowUp) -> Path:
