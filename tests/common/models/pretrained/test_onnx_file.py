@@ -80,7 +80,9 @@ def test_it_gives_what_the_network_gives(file: Path) -> None:
     mean, std = torch.tensor([0.5, 0.4, 0.3]).view(3, 1, 1), 0.25
     seen = (images.expand(-1, 3, -1, -1) - mean) / std
     maps = F.conv2d(seen, torch.from_numpy(weights(3)), stride=2)
-    assert torch.allclose(encoder(images), maps.relu().mean((2, 3)), atol=1e-5)
+    found = maps.relu().mean((2, 3))
+    assert how.root  # none of them is negative
+    assert torch.allclose(encoder(images), found.sqrt(), atol=1e-4)
 
 
 def test_a_file_that_takes_one_image_at_a_time_is_given_each(tmp_path: Path) -> None:
