@@ -16,6 +16,7 @@ from common.augmentations import Augmentation
 from common.augmentations.seeded import mixed
 from common.config.options import Plan
 from common.data import ImageData
+from common.data.images import Pixels
 from common.objectives.base import Batch
 from common.utils import seeds
 from common.utils.errors import UserError
@@ -68,7 +69,7 @@ class SiteImages:
             train,
             held,
             self.device,
-            self._digests if plan.by_image else None,
+            self.digests if plan.by_image else None,
         )
 
     def _split(self, plan: Plan) -> tuple[Tensor, Tensor]:
@@ -76,7 +77,7 @@ class SiteImages:
         among the one or the other by itself, but that at least two are trained on."""
         n = len(self._images)
         if plan.by_image:
-            numbers = drawn(self._digests, plan.seed, "split")
+            numbers = drawn(self.digests, plan.seed, "split")
             held = int((numbers < int(plan.evaluation_share * 2**63)).sum())
             order = numbers.argsort(stable=True).to(self.device)
         else:
@@ -87,10 +88,9 @@ class SiteImages:
         return order[held:], order[:held]
 
     @cached_property
-    def _digests(self) -> Tensor:
-        """The first 63 bits of each image's SHA-256."""
-        found = [hashlib.sha256(image.tobytes()).digest()[:8] for image in self.data.images]
-        return torch.tensor([int.from_bytes(each, "big") >> 1 for each in found])
+    def digests(self) -> Tensor:
+        """The first 63 bits of each image's SHA-256: (N,) int64, on the CPU."""
+        return digests_of(self.data.images)
 
     def _labels_among(self, classes: Sequence[str]) -> Tensor | None:
         if self._labels is None or not classes:
@@ -100,6 +100,12 @@ class SiteImages:
             raise UserError(f"site {self.site}: its classes are not among the server's")
         renumber = torch.tensor([classes.index(name) for name in own])
         return renumber.to(self.device)[self._labels]
+
+
+def digests_of(images: Pixels) -> Tensor:
+    """The first 63 bits of the SHA-256 of each of the `images` (N, C, H, W): (N,) int64."""
+    found = [hashlib.sha256(image.tobytes()).digest()[:8] for image in images]
+    return torch.tensor([int.from_bytes(each, "big") >> 1 for each in found], dtype=torch.int64)
 
 
 def drawn(digests: Tensor, *about: str | int) -> Tensor:

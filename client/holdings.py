@@ -12,6 +12,7 @@ from torch import Tensor
 
 from client.dataset import LEAST, SiteImages
 from client.storage.exclusions import Exclusions, Mark
+from client.storage.taken_part import TakenPart
 from common.config.options import Plan
 from common.data import ImageData, Preparation
 from common.data.identity import Identity
@@ -66,15 +67,22 @@ class Holdings:
             self._mark = mark
         return held
 
-    def taken_back(self, plan: Plan) -> Tensor:
-        """The images (m, C, H, W) uint8 that were taken back and that the site lets be unlearned,
-        as `plan` wants them; read for that alone, and not kept."""
+    @property
+    def has_list(self) -> bool:
+        """Whether the site says itself what it takes back."""
+        return self._exclusions is not None
+
+    def taken_back(self, plan: Plan, of: TakenPart) -> Tensor:
+        """The images (m, C, H, W) uint8 that were taken back, that the site lets be unlearned, and
+        that took part in the run that they are taken back `of`, as `plan` wants them; read for that
+        alone, and not kept. `UserError` where that run's images are not known."""
         wanted, found = self._wanted(plan), self._forgotten
         if self._exclusions is not None:
             found = self._exclusions.unlearnable_in(self._source(wanted))
         if found is None:
             return torch.empty(0, wanted.channels, wanted.side, wanted.side, dtype=torch.uint8)
-        return torch.from_numpy(found.shaped(wanted.channels, wanted.side).images)
+        images = found.shaped(wanted.channels, wanted.side).images
+        return torch.from_numpy(images[of.had(images)] if self.has_list else images)
 
     def _may_stay(self, mark: Mark) -> bool:
         """Whether nothing has been let in again since the images were read."""

@@ -22,6 +22,7 @@ from client.storage.exclusions import Exclusions
 from client.storage.features import FeatureStore
 from client.storage.names import offered
 from client.storage.state import StateStore
+from client.storage.taken_part import TakenPart
 from client.storage.weights import parts_had, take_part
 from client.tasks import TASKS
 from client.tasks.task import Task
@@ -31,6 +32,7 @@ from common.config.options import Plan
 from common.data import ImageData
 from common.protocol.declaration import Asks, Brings, Needs
 from common.protocol.messages import NOT_TAKEN, Instruction, Reply
+from common.unlearning import from_text
 from common.utils.errors import UserError, plain
 
 LOG = logging.getLogger(__name__)
@@ -61,8 +63,13 @@ class Trainer:
         self.folder = folder
         self.workshop = workshop
         self.min_count = min_count
+<<<<<<< HEAD
         self.memory: Memory[Seen] = Memory()
         self.projected: Memory[Tensor] = Memory()
+=======
+        self.memory = Memory()
+        self._noted: tuple[Path, SiteImages] | None = None
+>>>>>>> a3a9ceb (A site unlearns what it had in the run that forgets, once told)
         self.kept = FeatureStore(folder, data, keep_sums=exclusions is not None)
 
     def images_for(self, plan: Plan) -> SiteImages:
@@ -83,13 +90,15 @@ class Trainer:
                 LOG.warning("%s %s: %s", NOT_TAKEN, run, why)
             return self._take(instruction) or self._introduce(instruction)
         check_round(instruction)
-        store = StateStore(run_folder(self.folder, instruction.run))
+        folder = run_folder(self.folder, instruction.run)
+        store = StateStore(folder)
         plan = instruction.plan
         images = self.images_for(plan)
         own = images.data
         bench = self.workshop.bench(instruction, own.channels, own.side, own.kind)
         instruction = self.workshop.whole(instruction, bench.prepares)
         check_parts(instruction, bench)
+        self._note(images, folder, plan)
         if exchange.brings is Brings.PREPARED:
             self.workshop.receive(instruction.groups)
         state = _state(store, instruction)
@@ -104,12 +113,25 @@ class Trainer:
             memory=self.memory,
             projected=self.projected,
             kept=self.kept,
-            forgotten=self.holdings.taken_back(plan) if exchange.asks is Asks.TAKING else None,
+            forgotten=self._taken_back(instruction),
             min_count=max(plan.min_count, self.min_count),
         )
         reply = TASKS[instruction.kind](task)
         check_leaving(reply, task)
         return reply.compact() if task.stage.wire == "compact" else reply
+
+    def _note(self, images: SiteImages, folder: Path, plan: Plan) -> None:
+        """That these images are in the run: once, of a run that trains, at a site with a list."""
+        if plan.rounds and self.holdings.has_list and self._noted != (folder, images):
+            TakenPart(folder).add(images.digests)
+            self._noted = folder, images
+
+    def _taken_back(self, instruction: Instruction) -> Tensor | None:
+        """Images that the message wants to be unlearned; None where it is about something else."""
+        if instruction.exchange.asks is not Asks.TAKING:
+            return None
+        _, of = from_text(instruction.unlearning)
+        return self.holdings.taken_back(instruction.plan, TakenPart(run_folder(self.folder, of)))
 
     def _take(self, asked: Instruction) -> Reply | None:
         """Keep a part of a file with weights, if this is one."""

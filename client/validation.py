@@ -22,7 +22,7 @@ LONGEST_NAME = 100
 MOST_STEPS = 2**40  # in a pass over all sites' images: no federation has as many images
 OF_A_RUN = re.compile(
     r"state-\d+\.(safetensors|broken)|assignments\.csv|model\.covey|clusters\.html"
-    r"|(names|received|offered)\.json|\..*\.part"
+    r"|(names|received|offered)\.json|taken-part\.bin|\..*\.part"
 )
 
 

@@ -130,8 +130,7 @@ def _run(grid: Grid, plan: Plan, folder: RunFolder, engine: str) -> None:
         warn(long)
     strategy.summary()
     if forgetting is not None:
-        taking = forgetting.images.keys() - set(forgetting.gone)
-        unlearn(strategy, grid, forgetting.method, forgetting.parameters, taking)
+        unlearn(strategy, grid, forgetting)
     strategy.run(grid)
     later = read_follow_up(folder.path)
     is_new = answer(later, strategy, grid) if later else True

@@ -4,34 +4,32 @@ The state says whether that is still to be done, so that a run that was killed g
 place. All sites that take images back are waited for: nobody else has what is to be unlearned.
 """
 
-from collections.abc import Collection, Mapping
-
 from flwr.serverapp import Grid
 
-from common.config.given import Scalar
+from common.record.forgetting import Forgetting
 from common.record.schema import UnlearnedEvent
 from common.unlearning import build_unlearning, to_text
 from server.conversation.asking import Question
 from server.conversation.inquiry import account
-from server.forgetting.at_site import TO_UNLEARN
 from server.forgetting.method import encoder_groups
-from server.run.folder import Checkpoint
+from server.run.folder import TO_UNLEARN, Checkpoint
 from server.strategy import CoveyStrategy
 
 
 def unlearn(
     strategy: CoveyStrategy,
     grid: Grid,
-    method: str,
-    parameters: Mapping[str, Scalar],
-    sites: Collection[str],
+    forgetting: Forgetting,
 ) -> None:
-    """Let the `sites` unlearn what they take back, if the state says that they have to; the state
-    after it has their mean encoder, and a new projector."""
+    """Let the sites that take images back unlearn them, if the state says that they have to; the
+    state after it has their mean encoder, and a new projector."""
     state = strategy.state
     if TO_UNLEARN not in state.memory:
         return
-    how = to_text(build_unlearning(method, parameters))
+    strategy.folder.take_back(state)  # of a run that was killed before the state was on disk
+    sites = forgetting.images.keys() - set(forgetting.gone)
+    method = build_unlearning(forgetting.method, forgetting.parameters)
+    how = to_text(method, forgetting.of)
     question = Question("unlearn", state.round, unlearning=how, sites=frozenset(sites))
     inquiry = strategy.asking.hold(grid, state, question)
     learned = {**state.groups, **inquiry.update.result()}

@@ -31,7 +31,7 @@ STEEPEST = 1.0  # the most that a gradient's length may be: a loss that is ascen
 
 def unlearn(task: Task) -> Reply:
     """The model after it; `UserError` where too few images were taken back to be told of alone."""
-    method, forgotten = from_text(task.instruction.unlearning), task.forgotten
+    (method, _), forgotten = from_text(task.instruction.unlearning), task.forgotten
     least = max(2, task.min_count)
     if forgotten is None or len(forgotten) < least:
         count = 0 if forgotten is None else len(forgotten)

@@ -14,7 +14,8 @@ STABLE, DOUBTFUL = 0.8, 0.4
 class SplitEvent(RecordedEvent):
     """A cluster was taken apart. `parts`: the numbers of its parts among the clusters that there
     are then, `sizes`: their images; `tighter`: by how much of it the distances inside it are
-    smaller; `stability`: how well two views of an image agree on the part, 0 by chance."""
+    smaller; `stability`: how well two views of an image agree on the part, 0 by chance; `stage`:
+    which stage's end it is told with."""
 
     event: Literal["split"] = "split"
     cluster: NonNegativeInt
@@ -22,6 +23,7 @@ class SplitEvent(RecordedEvent):
     sizes: Counts
     tighter: Number
     stability: Number
+    stage: NonNegativeInt | None = None
 
     @property
     def text(self) -> str:
@@ -86,12 +88,13 @@ class Candidate(Part):
 
 class ChoiceEvent(Held):
     """Clusterings of several sizes, weighed. `suggested`: one of them; `doubt`: how sure that is,
-    in words."""
+    in words; `stage`: which stage's end it is told with, where one of them is taken."""
 
     event: Literal["choice"] = "choice"
     candidates: tuple[Candidate, ...]
     suggested: PositiveInt
     doubt: str
+    stage: NonNegativeInt | None = None
 
     @property
     def text(self) -> str:

@@ -31,19 +31,20 @@ def parameters_of(method: Unlearning) -> dict[str, Scalar]:
     return {kebab(name): value for name, value in asdict(method.parameters).items()}
 
 
-def to_text(method: Unlearning) -> str:
-    """As a message has it: the name, and every parameter written out."""
-    told = {"method": method.name, "parameters": parameters_of(method)}
+def to_text(method: Unlearning, of: str) -> str:
+    """As a message has it: the name, every parameter written out, and the run that images are taken
+    back `of`."""
+    told = {"method": method.name, "of": of, "parameters": parameters_of(method)}
     return json.dumps(told, sort_keys=True)
 
 
-def from_text(text: str) -> Unlearning:
+def from_text(text: str) -> tuple[Unlearning, str]:
     """The inverse of `to_text`; `UserError` for anything else."""
     try:
         told = json.loads(text)
-        name, given = told["method"], dict(told["parameters"])
+        name, of, given = told["method"], told["of"], dict(told["parameters"])
     except (ValueError, KeyError, TypeError):
         raise UserError("the message does not say how to unlearn") from None
-    if not isinstance(name, str):
+    if not isinstance(name, str) or not isinstance(of, str):
         raise UserError("the message does not say how to unlearn")
-    return build_unlearning(name, given)
+    return build_unlearning(name, given), of

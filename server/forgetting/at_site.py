@@ -18,10 +18,7 @@ from common.utils.errors import UserError
 from server.forgetting.method import Method, Past, trained_again
 from server.model import GlobalModel
 from server.run import kept
-from server.run.folder import Checkpoint
-
-TO_UNLEARN = "unlearn"
-"""In a state's memory: sites have yet to unlearn what they take back."""
+from server.run.folder import TO_UNLEARN, Checkpoint
 
 
 class AtSite(Method):

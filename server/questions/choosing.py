@@ -44,6 +44,7 @@ def choose(asked: Asked) -> None:
         candidates=candidates,
         suggested=best,
         doubt=doubt,
+        stage=asked.order.closed if what.take else None,
         **account(weighed, asked.costs[:-1]),
     )
     asked.strategy.folder.log(event)

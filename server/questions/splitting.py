@@ -50,6 +50,7 @@ def split(asked: Asked) -> None:
             sizes=tuple(int(n) for n in parts.counts),
             tighter=1 - inertia / found.inertia[0] if found.inertia[0] else 0.0,
             stability=_stability(asked, frame, parts),
+            stage=asked.order.closed,
         )
     )
     points, counts = frame.points.copy(), frame.counts.copy()

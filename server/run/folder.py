@@ -20,7 +20,16 @@ from common.config.options import Plan
 from common.protocol.messages import Floats
 from common.record import follow_up, forgetting
 from common.record.reader import has_run, read_settings
-from common.record.schema import Event, KeptState, Run, SiteFacts, StageEvent
+from common.record.schema import (
+    ChoiceEvent,
+    Event,
+    KeptState,
+    Run,
+    SiteFacts,
+    SplitEvent,
+    StageEvent,
+    UnlearnedEvent,
+)
 from common.record.writer import append_event, take_back, write_settings
 from common.utils.errors import UserError
 from common.utils.files import note, read_note, utf8_path, write_atomic
@@ -36,6 +45,8 @@ LOCK = ".lock"  # held by the process that writes the run
 LONGEST_NAME = 90  # bytes of a run's name; a site takes 100
 OWN = ("left.jsonl", "forgotten.jsonl", "logs", "private")  # of a site's folder, beside its runs
 PATIENCE = 10.0  # seconds for one that was killed to be gone
+TO_UNLEARN = "unlearn"
+"""In a state's memory: sites have yet to unlearn what they take back."""
 
 
 @dataclass(frozen=True)
@@ -48,6 +59,14 @@ class Checkpoint:
     groups: Mapping[str, Floats]
     centroids: Centroids | None = None
     memory: Mapping[str, Floats] = field(default_factory=dict)
+
+    def knows(self, event: Event) -> bool:
+        """Whether what the event tells of has gone into this state: its round, the stage that it
+        ends, the unlearning that it begins with."""
+        if isinstance(event, UnlearnedEvent) and TO_UNLEARN in self.memory:
+            return False
+        ends = event.stage if isinstance(event, StageEvent | SplitEvent | ChoiceEvent) else None
+        return event.round <= self.round and (ends is None or ends < self.closed)
 
 
 class RunFolder:
@@ -180,14 +199,8 @@ class RunFolder:
             self._watch(written)
 
     def take_back(self, checkpoint: Checkpoint) -> None:
-        """Drop events of rounds and stages that the checkpoint does not know: they will be done
-        again."""
-
-        def is_late(event: Event) -> bool:
-            late_stage = isinstance(event, StageEvent) and event.stage >= checkpoint.closed
-            return event.round > checkpoint.round or late_stage
-
-        take_back(self.path, is_late)
+        """Drop events of what the checkpoint does not know: it will be done again."""
+        take_back(self.path, lambda event: not checkpoint.knows(event))
 
     def save(self, checkpoint: Checkpoint) -> None:
         """Replace the checkpoint."""

@@ -7,8 +7,10 @@ import numpy as np
 import pytest
 import torch
 
+from client.dataset import digests_of
 from client.site import open_site
 from client.storage.exclusions import Exclusions
+from client.storage.taken_part import TakenPart
 from client.tasks import unlearn as unlearning
 from client.trainer import Trainer
 from client.workbench import Workshop
@@ -35,7 +37,7 @@ def site(folder: Path, forgotten: ImageData | None = FORGOTTEN) -> Trainer:
 
 
 def ask(method: str = "contrastive-unlearning", kind: str = "unlearn", **given) -> Instruction:
-    how = to_text(build_unlearning(method, given)) if kind == "unlearn" else ""
+    how = to_text(build_unlearning(method, given), "earlier") if kind == "unlearn" else ""
     return instruction(PLAN, kind, 1, unlearning=how)
 
 
@@ -126,11 +128,70 @@ def test_what_a_site_has_not_let_be_unlearned_is_not(tmp_path: Path) -> None:
     trainer = open_site("ward", own, tmp_path, Workshop(CPU), exclusions=exclusions).trainer
     with pytest.raises(UserError, match="0 images were given to be unlearned"):
         trainer.handle(ask())
+    TakenPart(tmp_path / "earlier").add(digests_of(own.images))
     assert exclusions.add(images[:10], "name", unlearn=True) == 0
-    assert trainer.holdings.taken_back(PLAN).numpy().tobytes() == own.images[100:110].tobytes()
+    found = trainer.holdings.taken_back(PLAN, TakenPart(tmp_path / "earlier"))
+    assert found.numpy().tobytes() == own.images[100:110].tobytes()
     left, taken = (own.subset(np.arange(*span)) for span in ((0, 100), (100, 110)))
     other = Trainer("ward", left, tmp_path / "b", Workshop(CPU), forgotten=taken)
     assert bits(trainer.handle(ask())) == bits(other.handle(ask()))
+
+
+def withdrawn(spec: Path, home: Path, *names: int) -> None:
+    exclusions = Exclusions(home, str(spec))
+    exclusions.add(identities(str(spec), [str(each) for each in names]), "name", unlearn=True)
+
+
+def opened(spec: Path, home: Path) -> Trainer:
+    own = read_npz(spec)
+    assert own is not None
+    exclusions = Exclusions(home, str(spec))
+    return open_site("ward", own, home, Workshop(CPU), exclusions=exclusions).trainer
+
+
+def test_of_what_it_has_marked_a_site_unlearns_what_was_in_the_run_that_forgets(
+    tmp_path: Path,
+) -> None:
+    spec = tmp_path / "data.npz"
+    np.savez(spec, images=DIGITS.images[:110])
+    withdrawn(spec, tmp_path, 0, 1, 2, 3, 4)  # asked for before that run, of another one
+    trainer = opened(spec, tmp_path)
+    trainer.handle(replace(ask(kind="assess"), run="earlier"))
+    withdrawn(spec, tmp_path, *range(100, 110))
+    np.savez(spec, images=DIGITS.images[:120])
+    withdrawn(spec, tmp_path, *range(110, 115))  # came after it
+    trainer = opened(spec, tmp_path)
+    found = trainer.holdings.taken_back(PLAN, TakenPart(tmp_path / "earlier"))
+    assert found.numpy().tobytes() == DIGITS.images[100:110].tobytes()
+    whole = trainer.handle(ask())
+    own = read_npz(spec)
+    assert own is not None
+    kept = own.subset(np.array([*range(5, 100), *range(115, 120)]))
+    taken = own.subset(np.arange(100, 110))
+    other = Trainer("ward", kept, tmp_path / "b", Workshop(CPU), forgotten=taken)
+    assert bits(whole) == bits(other.handle(ask()))
+
+
+def test_a_site_that_does_not_know_who_was_in_the_run_unlearns_nothing(tmp_path: Path) -> None:
+    spec = tmp_path / "data.npz"
+    np.savez(spec, images=DIGITS.images)
+    withdrawn(spec, tmp_path, *range(10))
+    with pytest.raises(UserError, match="does not know which of its images were in the run earl"):
+        opened(spec, tmp_path).handle(ask())
+    (tmp_path / "earlier").mkdir()
+    (tmp_path / "earlier" / "taken-part.bin").write_bytes(b"123")
+    with pytest.raises(UserError, match="is damaged"):
+        opened(spec, tmp_path).handle(ask())
+
+
+@pytest.mark.parametrize("of", ["../up", "/etc", "", "forgotten.jsonl"])
+def test_the_run_that_forgets_is_no_path(of: str, tmp_path: Path) -> None:
+    spec = tmp_path / "data.npz"
+    np.savez(spec, images=DIGITS.images)
+    withdrawn(spec, tmp_path, *range(10))
+    asked = replace(ask(), unlearning=to_text(build_unlearning("gradient-ascent", {}), of))
+    with pytest.raises(UserError, match="the server calls its run"):
+        opened(spec, tmp_path).handle(asked)
 
 
 def test_another_message_brings_no_method(tmp_path: Path) -> None:

@@ -61,7 +61,7 @@ SYNCHRONOUS = {
     "normalisation": "layer",
 }
 FILE = np.arange(200, dtype=np.uint8)  # with weights, that the site is handed
-UNLEARN = to_text(build_unlearning("contrastive-unlearning", {}))
+UNLEARN = to_text(build_unlearning("contrastive-unlearning", {}), "earlier")
 PREPARED = "train, prepared"  # what was prepared alone: the rest came before
 KINDS = sorted([*EXCHANGES, PREPARED], key=("prepare", PREPARED).__contains__)
 CHANGES = ("os.mkdir", "os.rename", "os.remove", "os.rmdir", "os.symlink", "os.link", "os.chmod")

@@ -71,7 +71,8 @@ def test_alignment_calibration_takes_an_images_own_views_apart() -> None:
 
 @pytest.mark.parametrize("name", UNLEARNING)
 def test_a_message_brings_the_method_with_all_its_parameters(name: str) -> None:
-    method = from_text(to_text(build_unlearning(name, {"epochs": 3})))
+    method, of = from_text(to_text(build_unlearning(name, {"epochs": 3}), "first"))
+    assert of == "first"
     assert method.name == name and method.parameters.epochs == 3
     assert parameters_of(method) == parameters_of(build_unlearning(name, {"epochs": 3}))
 
@@ -81,10 +82,12 @@ def test_a_message_brings_the_method_with_all_its_parameters(name: str) -> None:
     [
         ("", "does not say how"),
         ("[]", "does not say how"),
-        ('{"method": [], "parameters": {}}', "does not say how"),
-        ('{"method": "x", "parameters": {}}', "unknown method of unlearning"),
-        ('{"method": "gradient-ascent", "parameters": {"epochs": 1000}}', "epochs 1000"),
-        ('{"method": "gradient-ascent", "parameters": {"a": 1}}', "unknown parameter"),
+        ('{"method": [], "of": "", "parameters": {}}', "does not say how"),
+        ('{"method": "gradient-ascent", "parameters": {}}', "does not say how"),
+        ('{"method": "gradient-ascent", "of": 1, "parameters": {}}', "does not say how"),
+        ('{"method": "x", "of": "", "parameters": {}}', "unknown method of unlearning"),
+        ('{"method": "gradient-ascent", "of": "", "parameters": {"epochs": 1000}}', "epochs 1000"),
+        ('{"method": "gradient-ascent", "of": "", "parameters": {"a": 1}}', "unknown parameter"),
     ],
 )
 def test_anything_else_is_one_line(text: str, said: str) -> None:

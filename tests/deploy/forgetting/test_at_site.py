@@ -22,8 +22,7 @@ from deploy.forgetting.choosing import Wish
 from deploy.forgetting.here import forget_here, plan_here
 from server.app import run
 from server.conversation import roster
-from server.forgetting.at_site import TO_UNLEARN
-from server.run.folder import RunFolder
+from server.run.folder import TO_UNLEARN, RunFolder
 from server.strategy import CoveyStrategy
 from tests.builders.forgetting import QUIET, SITE, random_files, same
 from tests.server.fleet import Fleet
@@ -121,6 +120,7 @@ def test_killed_at_any_step_of_it_the_same_command_goes_on(
     monkeypatch.undo()
     after = forget_here(plan_here(before, SITE, wish, METHOD), QUIET)
     assert same(after, tmp_path / "untouched") and not (after / TAKEN).exists()
+    assert len(read_run(after).unlearned) == 1
 
 
 def killed(*_: object, **__: object) -> None:
