@@ -11,6 +11,7 @@ from common.config.options import Plan
 from common.record.orders import read_note
 
 FILE = "follow-up.json"
+Asks = Literal["split", "choose-k"]
 
 
 class _Part(BaseModel):
@@ -23,7 +24,7 @@ class FollowUp(_Part):
     run's own)."""
 
     of: str
-    kind: Literal["split", "choose-k"]
+    kind: Asks
     cluster: NonNegativeInt = 0
     parts: PositiveInt = 2
     low: PositiveInt = 2

@@ -5,16 +5,20 @@ received of it is theirs to delete. A folder is renamed, then removed, so that a
 of a run where runs are looked for; the next deletion takes away what is left.
 """
 
+import glob
 import shutil
 from pathlib import Path
+from typing import get_args
 
+from common.record.follow_up import Asks
 from common.record.reader import read_settings
 from common.utils.errors import UserError
 from common.utils.lock import is_locked
-from deploy.forgetting.preparing import answers_to
+from deploy.forgetting.preparing import PART, WITHOUT, answers_to
 from server.run.folder import LOCK
 
 GONE = ".deleted"
+QUESTIONS = tuple(f"-{kind}" for kind in get_args(Asks))
 
 
 def to_delete(folder: Path) -> tuple[Path, ...]:
@@ -24,7 +28,7 @@ def to_delete(folder: Path) -> tuple[Path, ...]:
     run = read_settings(folder)
     if not run.superseded:
         raise UserError(f"{folder}: no run is in its place: covey forget makes one first")
-    found = [*(path for path, _ in answers_to(folder, run.id)), folder]
+    found = [*answers_to(folder, run.id), folder]
     busy = next((path for path in found if is_locked(path / LOCK)), None)
     if busy is not None:
         raise UserError(f"{busy} is going on: stop it first (covey stop)")
@@ -38,8 +42,11 @@ def lines(folders: tuple[Path, ...]) -> list[str]:
 
 
 def delete(folders: tuple[Path, ...]) -> None:
-    """Remove them, and what a deletion that was killed has left beside them."""
+    """Remove them, and beside them what a deletion that was killed has left, and runs that were to
+    be made from them when somebody was killed."""
     for folder in folders:
         folder.rename(folder.with_name(f".{folder.name}{GONE}"))
-        for left in folder.parent.glob(f".*{GONE}"):
-            shutil.rmtree(left)
+        halves = (f".{glob.escape(folder.name)}{of}*{PART}" for of in (WITHOUT, *QUESTIONS))
+        for pattern in (f".*{GONE}", *halves):
+            for left in folder.parent.glob(pattern):
+                shutil.rmtree(left)

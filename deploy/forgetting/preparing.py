@@ -9,10 +9,11 @@ marked as superseded. The same command goes on wherever it was interrupted.
 import glob
 import shutil
 from collections.abc import Callable, Collection, Mapping
-from contextlib import AbstractContextManager, suppress
+from contextlib import AbstractContextManager, nullcontext, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+from common.record.follow_up import read_order as read_follow_up
 from common.record.forgetting import read_order
 from common.record.reader import has_run, read_settings
 from common.record.schema import Run
@@ -24,6 +25,7 @@ from server.report import write_report
 from server.run.folder import LOCK, Checkpoint, RunFolder
 
 WITHOUT = "-without-"
+PART = ".part"
 FORGETTING = ".forgetting.lock"
 Fill = Mapping[str, Callable[[Path], object]]
 
@@ -79,7 +81,7 @@ def place_for(earlier: Earlier, key: str) -> tuple[Path, bool]:
 def make(path: Path, start: Checkpoint | None, fill: Fill) -> None:
     """Make the folder `path` whole: the state to begin with, and the files that `fill` writes, by
     their names; what it is for is one of them."""
-    hidden = path.with_name(f".{path.name}.part")
+    hidden = path.with_name(f".{path.name}{PART}")
     shutil.rmtree(hidden, ignore_errors=True)
     try:
         hidden.mkdir(parents=True)
@@ -121,28 +123,36 @@ def check_is_first(earlier: Earlier) -> None:
 def supersede(earlier: Earlier, by: Path) -> None:
     """Mark the earlier run, and those that answer questions to it, which hold what it had learned;
     write their reports anew."""
-    for folder, run in answers_to(earlier.folder, earlier.run.id, _readable):
-        _mark(folder, run, by)
+    for folder in answers_to(earlier.folder, earlier.run.id, strict=False):
+        with suppress(UserError):
+            if has_run(folder):
+                _mark(folder, read_settings(folder), by)
+            elif not is_locked(folder / LOCK):
+                unmake(folder)
     _mark(earlier.folder, earlier.run, by)
 
 
-def answers_to(
-    folder: Path, of: str, read: Callable[[Path], Run | None] = read_settings
-) -> list[tuple[Path, Run]]:
-    """The runs beside `folder` that answer questions to the run `of`, and before each of them those
-    that answer questions to it. `read`: a run's record; None leaves it out."""
-    found: list[tuple[Path, Run]] = []
+def answers_to(folder: Path, of: str, strict: bool = True) -> list[Path]:
+    """The folders beside `folder` that are made to answer questions to the run `of`, begun or not,
+    and before each of them those that answer questions to it. `UserError` for one that is too
+    damaged to say what it asks; unless `strict`, it is left out."""
+    found: list[Path] = []
     for path in sorted(folder.parent.iterdir()):
-        run = read(path) if path != folder and has_run(path) else None
-        if run is not None and run.follow_up is not None and run.follow_up.of == of:
-            found += [*answers_to(path, run.id, read), (path, run)]
+        with nullcontext() if strict else suppress(UserError):
+            if path != folder and _question_to(path) == of:
+                found += [*answers_to(path, RunFolder(path).name, strict), path]
     return found
 
 
-def _readable(folder: Path) -> Run | None:
-    with suppress(UserError):
-        return read_settings(folder)
-    return None
+def _question_to(path: Path) -> str | None:
+    """The run that the folder asks something of: by its note, or its record where that is
+    damaged."""
+    try:
+        order = read_follow_up(path)
+        return None if order is None else order.follow_up.of
+    except UserError:
+        asked = read_settings(path).follow_up
+        return None if asked is None else asked.of
 
 
 def _mark(folder: Path, run: Run, by: Path) -> None:

@@ -21,6 +21,7 @@ from deploy.questions.following import follow_here, plan_following
 from deploy.using.naming import read_said, say
 from server.conversation.asking import Asking
 from server.run.folder import RunFolder
+from server.strategy import CoveyStrategy
 from tests.builders.runs import plan
 
 QUIET = Console(quiet=True)
@@ -107,6 +108,35 @@ def test_an_answer_that_was_interrupted_is_not_asked_for_twice(
     simulate(RunFolder(after).plan(), after)
     assert not asked
     assert read_learned(after / FILE).part("centroids")["points"].tobytes() in model
+
+
+class Killed(BaseException):
+    """As if the process was gone."""
+
+
+@pytest.mark.parametrize(
+    ("asked", "kind"), [(SPLIT, SplitEvent), (CHOICE.model_copy(update={"take": 3}), ChoiceEvent)]
+)
+def test_an_answer_that_was_killed_before_its_state_was_kept_is_told_once(
+    before: Path, monkeypatch: pytest.MonkeyPatch, asked: FollowUp, kind: type
+) -> None:
+    advance = CoveyStrategy.advance
+
+    def killed(self, state):
+        if state.closed > 1:
+            raise Killed
+        advance(self, state)
+
+    following = plan_following(before, asked)
+    with monkeypatch.context() as patched, pytest.raises(Killed):
+        patched.setattr(CoveyStrategy, "advance", killed)
+        follow_here(following, QUIET)
+    assert not (following.folder / FILE).exists()
+    simulate(following.order.plan, following.folder)
+    events = read_run(following.folder).events
+    assert [event.event for event in events if isinstance(event, kind)] == [events[-2].event]
+    assert len(read_run(following.folder).stages) == 2
+    assert (following.folder / FILE).exists()
 
 
 def test_what_is_weighed_is_what_pooled_images_say(before: Path) -> None:
