@@ -29,19 +29,19 @@ from torch import Tensor
 from client.features import STEP
 from client.statistics import exact, measure, solving
 from client.statistics.clusters import local_clusters, nearest
+from client.statistics.knowing import nearest_landmark
 from common import metrics
 from common.clustering.centroids import Centroids
 from common.clustering.kmeans import kmeans
 from common.data import ImageData, load, load_test
 from common.data.partition import make_partition
+from common.membership import auc, calibrated, tpr
 from common.models.encoders import Encoder
 from common.models.noise_filters import noise_filters
 from common.protocol.messages import Counts
 from common.solvers.base import Affinity, Landmarks, LandmarkSums
 from common.solvers.landmark_spectral import SITES, SUMS, LandmarkSpectral, Parameters
 from common.utils.seeds import derive_seed, generator
-from deploy.audit.attack import auc, calibrated, tpr
-from deploy.audit.looking import nearest_landmark
 from server.clustering.landmarks import shared_landmarks
 from server.clustering.splitting import Step, split_landmarks
 

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from client.dataset import LEAST, SiteImages
-from client.storage.exclusions import Exclusions, Mark
+from client.storage.exclusions import Exclusions, Mark, Use
 from client.storage.taken_part import TakenPart
 from common.config.options import Plan
 from common.data import ImageData, Preparation
@@ -72,13 +72,13 @@ class Holdings:
         """Whether the site says itself what it takes back."""
         return self._exclusions is not None
 
-    def taken_back(self, plan: Plan, of: TakenPart) -> Tensor:
-        """The images (m, C, H, W) uint8 that were taken back, that the site lets be unlearned, and
-        that took part in the run that they are taken back `of`, as `plan` wants them; read for that
-        alone, and not kept. `UserError` where that run's images are not known."""
+    def taken_back(self, plan: Plan, of: TakenPart, use: Use) -> Tensor:
+        """The images (m, C, H, W) uint8 that were taken back, that the site lets be put to that
+        `use`, and that took part in the run that they are taken back `of`, as `plan` wants them;
+        read for that alone, and not kept. `UserError` where that run's images are not known."""
         wanted, found = self._wanted(plan), self._forgotten
         if self._exclusions is not None:
-            found = self._exclusions.unlearnable_in(self._source(wanted))
+            found = self._exclusions.allowed_in(self._source(wanted), use)
         if found is None:
             return torch.empty(0, wanted.channels, wanted.side, wanted.side, dtype=torch.uint8)
         images = found.shaped(wanted.channels, wanted.side).images

@@ -11,6 +11,7 @@ import platform
 from collections.abc import Mapping
 from pathlib import Path
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -18,7 +19,8 @@ from client.dataset import SiteImages
 from client.embedding import Memory, Seen
 from client.holdings import Holdings, Source
 from client.leaving import check_leaving
-from client.storage.exclusions import Exclusions
+from client.statistics.knowing import Recalled
+from client.storage.exclusions import Exclusions, Use
 from client.storage.features import FeatureStore
 from client.storage.names import offered
 from client.storage.state import StateStore
@@ -32,6 +34,7 @@ from common.config.options import Plan
 from common.data import ImageData
 from common.protocol.declaration import Asks, Brings, Needs
 from common.protocol.messages import NOT_TAKEN, Instruction, Reply
+from common.protocol.recall import Recall
 from common.unlearning import from_text
 from common.utils.errors import UserError, plain
 
@@ -63,13 +66,10 @@ class Trainer:
         self.folder = folder
         self.workshop = workshop
         self.min_count = min_count
-<<<<<<< HEAD
         self.memory: Memory[Seen] = Memory()
         self.projected: Memory[Tensor] = Memory()
-=======
-        self.memory = Memory()
+        self.recalled = Recalled()
         self._noted: tuple[Path, SiteImages] | None = None
->>>>>>> a3a9ceb (A site unlearns what it had in the run that forgets, once told)
         self.kept = FeatureStore(folder, data, keep_sums=exclusions is not None)
 
     def images_for(self, plan: Plan) -> SiteImages:
@@ -98,12 +98,13 @@ class Trainer:
         bench = self.workshop.bench(instruction, own.channels, own.side, own.kind)
         instruction = self.workshop.whole(instruction, bench.prepares)
         check_parts(instruction, bench)
-        self._note(images, folder, plan)
+        self._note(images, folder)
         if exchange.brings is Brings.PREPARED:
             self.workshop.receive(instruction.groups)
         state = _state(store, instruction)
         if instruction.groups:
             bench.set_up(instruction.groups, state)
+        forgotten, stayed = self._taken_back(instruction, images)
         task = Task(
             instruction=instruction,
             bench=bench,
@@ -113,25 +114,37 @@ class Trainer:
             memory=self.memory,
             projected=self.projected,
             kept=self.kept,
-            forgotten=self._taken_back(instruction),
+            forgotten=forgotten,
+            stayed=stayed,
+            recalled=self.recalled,
             min_count=max(plan.min_count, self.min_count),
         )
         reply = TASKS[instruction.kind](task)
         check_leaving(reply, task)
         return reply.compact() if task.stage.wire == "compact" else reply
 
-    def _note(self, images: SiteImages, folder: Path, plan: Plan) -> None:
-        """That these images are in the run: once, of a run that trains, at a site with a list."""
-        if plan.rounds and self.holdings.has_list and self._noted != (folder, images):
+    def _note(self, images: SiteImages, folder: Path) -> None:
+        """That these images are in the run: once, at a site with a list."""
+        if self.holdings.has_list and self._noted != (folder, images):
             TakenPart(folder).add(images.digests)
             self._noted = folder, images
 
-    def _taken_back(self, instruction: Instruction) -> Tensor | None:
-        """Images that the message wants to be unlearned; None where it is about something else."""
+    def _taken_back(
+        self, instruction: Instruction, images: SiteImages
+    ) -> tuple[Tensor | None, Tensor | None]:
+        """Images that were taken back, for a message that is about them, and rows of those that
+        stayed; None where it is about something else."""
         if instruction.exchange.asks is not Asks.TAKING:
-            return None
-        _, of = from_text(instruction.unlearning)
-        return self.holdings.taken_back(instruction.plan, TakenPart(run_folder(self.folder, of)))
+            return None, None
+        looks = instruction.kind == "recall"
+        of = Recall.from_text(instruction.about).of if looks else from_text(instruction.about)[1]
+        earlier = TakenPart(run_folder(self.folder, of))
+        use: Use = "audit" if looks else "unlearn"
+        gone = self.holdings.taken_back(instruction.plan, earlier, use)
+        count = len(images.data.images)
+        if not (looks and len(gone) and self.holdings.has_list):
+            return gone, torch.arange(count)
+        return gone, torch.from_numpy(np.flatnonzero(earlier.had(images.data.images)))
 
     def _take(self, asked: Instruction) -> Reply | None:
         """Keep a part of a file with weights, if this is one."""

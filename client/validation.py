@@ -73,8 +73,8 @@ def check_parts(instruction: Instruction, bench: Workbench) -> None:
         raise UserError(f"{instruction.kind}: it brings what only the end of a run does")
     if instruction.weights is not None:
         raise UserError(f"{instruction.kind}: it brings a part of a file")
-    if instruction.unlearning and instruction.exchange.asks is not Asks.TAKING:
-        raise UserError(f"{instruction.kind}: it brings what only unlearn does")
+    if instruction.about and instruction.exchange.asks is not Asks.TAKING:
+        raise UserError(f"{instruction.kind}: it brings what only unlearn and recall do")
     if instruction.probe is not None:
         fitting = (width + 1, len(instruction.classes))
         if instruction.probe.shape != fitting:

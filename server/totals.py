@@ -75,6 +75,10 @@ class Totals:
         """The sites' total of a single number; None where no site sent it."""
         return math.fsum(self._numbers[name]) if name in self._numbers else None
 
+    def numbers(self) -> dict[str, float]:
+        """All single numbers, each as `number` gives it."""
+        return {name: math.fsum(values) for name, values in self._numbers.items()}
+
     def voted_number(self, name: str) -> float | None:
         """The same; where centroids are defended, as the median site has it."""
         if self._defence.centroids and name in self._numbers:

@@ -30,7 +30,7 @@ def unlearn(
     sites = forgetting.images.keys() - set(forgetting.gone)
     method = build_unlearning(forgetting.method, forgetting.parameters)
     how = to_text(method, forgetting.of)
-    question = Question("unlearn", state.round, unlearning=how, sites=frozenset(sites))
+    question = Question("unlearn", state.round, about=how, sites=frozenset(sites))
     inquiry = strategy.asking.hold(grid, state, question)
     learned = {**state.groups, **inquiry.update.result()}
     groups = strategy.model.enter(state.closed, encoder_groups(learned), None)

@@ -10,6 +10,7 @@ import time
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 
@@ -20,16 +21,22 @@ from common.utils.files import write_atomic
 
 FILE = "forgotten.jsonl"
 Mark = tuple[int, int, int] | None
+Use = Literal["unlearn", "audit"]
 
 
 @dataclass(frozen=True)
 class Withdrawal:
-    """When an image was taken back, and how it was chosen; `unlearn`: whether it may be used once
-    more, to be unlearned."""
+    """When an image was taken back, and how it was chosen. Whether it may be used once more:
+    to `unlearn` it, to `audit` whether it was forgotten."""
 
     time: str
     why: str
     unlearn: bool = False
+    audit: bool = False
+
+    def allowing(self, other: "Withdrawal") -> "Withdrawal":
+        """The same with what `other` allows, too."""
+        return replace(self, unlearn=self.unlearn or other.unlearn, audit=self.audit or other.audit)
 
 
 @dataclass(frozen=True)
@@ -65,32 +72,33 @@ class Exclusions:
             read = [json.loads(line) for line in lines]
             return {
                 Identity(str(each["digest"]), int(each["size"])): Withdrawal(
-                    str(each["time"]), str(each["why"]), each.get("unlearn") is True
+                    str(each["time"]),
+                    str(each["why"]),
+                    each.get("unlearn") is True,
+                    each.get("audit") is True,
                 )
                 for each in read
             }
         except (ValueError, KeyError, TypeError):
             raise self._damaged() from None
 
-    def add(self, images: Iterable[Identity], why: str, unlearn: bool = False) -> int:
-        """Take `images` back, and let those be unlearned where `unlearn` says so; how many of them
-        were not taken back before."""
+    def add(
+        self, images: Iterable[Identity], why: str, unlearn: bool = False, audit: bool = False
+    ) -> int:
+        """Take `images` back, and let those be unlearned, or looked for in an audit, where it is
+        said so; how many of them were not taken back before."""
         known = self.read()
-        now = Withdrawal(time.strftime("%Y-%m-%dT%H:%M:%S%z"), why, unlearn)
+        now = Withdrawal(time.strftime("%Y-%m-%dT%H:%M:%S%z"), why, unlearn, audit)
         listed = list(images)
-        new = {each: now for each in listed if each not in known}
-        let = {
-            each: replace(known[each], unlearn=True)
-            for each in listed
-            if unlearn and each in known and not known[each].unlearn
-        }
-        if new or let:
-            self._write(known | let | new)
-        return len(new)
+        after = known | {each: known.get(each, now).allowing(now) for each in listed}
+        if after != known:
+            self._write(after)
+        return len(after) - len(known)
 
-    def unlearnable_in(self, data: ImageData) -> ImageData | None:
-        """Those of `data` that were taken back and may be unlearned; None where there are none."""
-        taken = [each for each, how in self.read().items() if how.unlearn]
+    def allowed_in(self, data: ImageData, use: Use) -> ImageData | None:
+        """Those of `data` that were taken back and may be put to that `use`; None where there are
+        none."""
+        taken = [each for each, how in self.read().items() if getattr(how, use)]
         rows = rows_of(self.spec, data.names, taken)
         return data.subset(rows) if len(rows) else None
 

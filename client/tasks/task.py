@@ -23,6 +23,7 @@ from client.embedding import (
     embed_views,
 )
 from client.features import Features
+from client.statistics.knowing import Recalled
 from client.storage.features import FeatureStore
 from client.storage.state import StateStore
 from client.workbench import Workbench
@@ -42,9 +43,10 @@ class Task:
     `bench`: the model, set up as the message wants it; `data`: the site's images; `state`: what it
     kept from its last round, `store`: where it keeps that; `memory`: its images as embedded for an
     earlier message, `projected`: as landmarks are made of them; `kept`: a fixed encoder's outputs;
-    `min_count`: the fewest images behind what it sends. `forgotten` (m, C, H, W) uint8: images that
-    were taken back and may be unlearned, for the exchange that does so and no other. `seconds`: by
-    phase, as they are spent.
+    `min_count`: the fewest images behind what it sends. For exchanges about images that were taken
+    back and no other: `forgotten` (m, C, H, W) uint8, those that may be used so, and `stayed`, rows
+    of images that were beside them and still take part; `recalled`: what an audit of such images
+    has found so far. `seconds`: by phase, as they are spent.
     """
 
     instruction: Instruction
@@ -57,6 +59,8 @@ class Task:
     kept: FeatureStore
     min_count: int
     forgotten: Tensor | None = None
+    stayed: Tensor | None = None
+    recalled: Recalled = field(default_factory=Recalled)
     seconds: dict[str, float] = field(default_factory=dict)
 
     @property

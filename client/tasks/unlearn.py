@@ -7,6 +7,7 @@ are no more alike than those of images that were kept for evaluation, which nobo
 """
 
 import itertools
+import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -24,14 +25,15 @@ from common.optimisers import build_optimiser, learning_rate
 from common.protocol.messages import Reply
 from common.unlearning import from_text
 from common.unlearning.base import Side, Unlearning
-from common.utils.errors import UserError
+from common.utils.errors import UserError, plain
 
+LOG = logging.getLogger(__name__)
 STEEPEST = 1.0  # the most that a gradient's length may be: a loss that is ascended has no end
 
 
 def unlearn(task: Task) -> Reply:
     """The model after it; `UserError` where too few images were taken back to be told of alone."""
-    (method, _), forgotten = from_text(task.instruction.unlearning), task.forgotten
+    (method, _), forgotten = from_text(task.instruction.about), task.forgotten
     least = max(2, task.min_count)
     if forgotten is None or len(forgotten) < least:
         count = 0 if forgotten is None else len(forgotten)
@@ -39,6 +41,7 @@ def unlearn(task: Task) -> Reply:
             f"{count} images were given to be unlearned, and what leaves has to be of at least "
             f"{least}: another method (exact-sums, fine-tune, retrain) needs none of them"
         )
+    LOG.info("run %s: %d images to be unlearned", plain(task.instruction.run), len(forgotten))
     with task.phase("train"):
         _Unlearner.of(task, method, forgotten).run()
     return task.reply(groups=task.bench.shared_groups(), layout=task.bench.layout.digest)

@@ -7,8 +7,6 @@ log and the table in docs/design.md come from the declaration.
 """
 
 from common.protocol.declaration import (
-    CLASSES,
-    CLUSTERS,
     EPOCHS,
     ONCE,
     Asks,
@@ -18,12 +16,13 @@ from common.protocol.declaration import (
     Given,
     Needs,
     Number,
-    Sum,
     When,
     declared,
 )
 from common.protocol.parts import (
     AFFINITY,
+    ASSIGNED,
+    BOTH_VIEWS,
     CLASS_MOMENTS,
     FACTS,
     GRAM,
@@ -37,6 +36,7 @@ from common.protocol.parts import (
     NEAREST,
     OWN_CENTROIDS,
     PATCHES,
+    RECALLED,
     SILHOUETTES,
     SOME_IMAGES,
     SPREAD,
@@ -84,6 +84,18 @@ EXCHANGES = declared(
         numbers=(IMAGES,),
         robust=False,
         call="train",
+    ),
+    Exchange(
+        kind="recall",
+        about="how well a model knows images that were taken back, beside those that stayed",
+        doing="looking for what was taken back",
+        when=When.FORGETTING,
+        needs=Needs.EMBEDDINGS,
+        after="recall",
+        asks=Asks.TAKING,
+        numbers=(IMAGES, *RECALLED),
+        robust=False,
+        steps=True,
     ),
     Exchange(
         kind="prepare",
@@ -239,23 +251,9 @@ EXCHANGES = declared(
         after="assess",
         centroids=Given.ONE_SET,
         sums=(
-            Sum(
-                "centroids",
-                "table of centroids",
-                "images by (nearest centroid, class)",
-                (CLUSTERS, CLASSES),
-                behind=Behind.ONE,
-                counts=True,
-            ),
+            ASSIGNED,
             HEAD,
-            Sum(
-                "views",
-                "table of views",
-                "images by (cluster of one view, cluster of another)",
-                (CLUSTERS, CLUSTERS),
-                behind=Behind.ONE,
-                counts=True,
-            ),
+            BOTH_VIEWS,
         ),
         numbers=(
             IMAGES,

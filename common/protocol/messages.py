@@ -57,8 +57,9 @@ class Instruction:
     does not take the site into the run. `learned`, with `deliver`: what is known of the
     model beside its numbers (`common/learned/facts.py`). `sets`: how many clusters each set of
     centroids has, or the site's own are to be, where those are not the plan's; `within`: only the
-    images of this cluster of the first set are meant (-1: all). `unlearning`, with
-    `unlearn`: by which method, as `common/unlearning/` writes it. `weights`: part `step` of a file.
+    images of this cluster of the first set are meant (-1: all). `about`, with
+    `unlearn` and `recall`: what becomes of images that were taken back, and from which run.
+    `weights`: part `step` of a file.
     """
 
     kind: Kind
@@ -76,7 +77,7 @@ class Instruction:
     steps: int = 0
     refusal: str = ""
     learned: str = ""
-    unlearning: str = ""
+    about: str = ""
     sets: tuple[int, ...] = ()
     within: int = ALL
     changes: Mapping[str, Packed] = field(default_factory=dict)
@@ -117,7 +118,7 @@ class Instruction:
                 "learned": self.learned,
                 "sets": list(self.sets),
                 "within": self.within,
-                "unlearning": self.unlearning,
+                "about": self.about,
             }
         )
         put_arrays(record, "groups", self.groups)
@@ -153,7 +154,7 @@ class Instruction:
             learned=records.get(header, "learned", str),
             sets=records.get_numbers(header, "sets"),
             within=records.get(header, "within", int),
-            unlearning=records.get(header, "unlearning", str),
+            about=records.get(header, "about", str),
             weights=records.arrays(record, "weights", np.uint8, 1).get("part"),
         )
 

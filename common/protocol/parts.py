@@ -3,6 +3,8 @@
 h is an embedding of unit length, with a 1 appended where a shape says d+1.
 """
 
+from collections.abc import Iterator
+
 from common.protocol.declaration import (
     CLASSES,
     CLASSES_OR_NONE,
@@ -172,3 +174,41 @@ CLASS_MOMENTS = Sum(
     norm=2**0.5,
     behind=Behind.MIN_COUNT,
 )
+ASSIGNED = Sum(
+    "centroids",
+    "table of centroids",
+    "images by (nearest centroid, class)",
+    (CLUSTERS, CLASSES),
+    behind=Behind.ONE,
+    counts=True,
+)
+BOTH_VIEWS = Sum(
+    "views",
+    "table of views",
+    "images by (cluster of one view, cluster of another)",
+    (CLUSTERS, CLUSTERS),
+    behind=Behind.ONE,
+    counts=True,
+)
+ATTACKS = {
+    "near": "how near a landmark or a centroid they are",
+    "views": "how alike the encoder finds ten views of each",
+    "projected": "how alike the projector that was trained with does",
+}
+"""By what an audit tells images that were taken back from others."""
+
+
+def _recalled() -> Iterator[Number]:
+    bound = Behind.MIN_COUNT
+    yield Number("taken", "images that were taken back and are looked for", behind=bound)
+    yield Number("stayed", "images that stayed, beside which they are looked for", behind=bound)
+    for name, by in ATTACKS.items():
+        what = f"over those looked for, the share of the others that each is above, by {by}"
+        yield Number(name, f"Σ {what}", counts=False, behind=bound, part_of="taken")
+        found = "those that are above all but 1 % of the others"
+        yield Number(f"{name}_found", found, behind=Behind.ONE, part_of="taken")
+    yield Number("sums", "sums over features that were made anew")
+    yield Number("sums_same", "those that are, to the bit, what was answered", part_of="sums")
+
+
+RECALLED = tuple(_recalled())

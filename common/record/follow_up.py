@@ -11,7 +11,7 @@ from common.config.options import Plan
 from common.record.orders import read_note
 
 FILE = "follow-up.json"
-Asks = Literal["split", "choose-k"]
+Asks = Literal["split", "choose-k", "audit"]
 
 
 class _Part(BaseModel):
@@ -21,7 +21,8 @@ class _Part(BaseModel):
 class FollowUp(_Part):
     """What is asked of the run `of`. `split`: take `cluster` apart into so many `parts`;
     `choose-k`: cluster anew by `low` to `high` clusters, and end with `take` of them (0: with the
-    run's own)."""
+    run's own); `audit`: whether it knows images that were taken back from the run `original` by
+    these `sites`, beside models with these `seeds` (`server/questions/recalling.py`)."""
 
     of: str
     kind: Asks
@@ -30,18 +31,25 @@ class FollowUp(_Part):
     low: PositiveInt = 2
     high: PositiveInt = 30
     take: NonNegativeInt = 0
+    original: str = ""
+    sites: tuple[str, ...] = ()
+    seeds: tuple[int, ...] = ()
 
     @property
     def text(self) -> str:
         """In words."""
         if self.kind == "split":
             return f"cluster {self.cluster} of {self.of} taken apart into {self.parts}"
+        if self.kind == "audit":
+            return f"whether {self.of} knows what was taken back from {self.original}"
         taken = f"; then {self.take} clusters" if self.take else ""
         return f"how many clusters {self.of} has, tried from {self.low} to {self.high}{taken}"
 
     @property
     def command(self) -> list[str]:
         """As it is typed, option by option."""
+        if self.kind == "audit":
+            return [shlex.join(["covey", "audit-forgetting", self.original, self.of])]
         start = shlex.join(["covey", self.kind, self.of])
         if self.kind == "split":
             return [start, f"--cluster {self.cluster}", f"--into {self.parts}"]

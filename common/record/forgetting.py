@@ -50,7 +50,8 @@ class Order(_Part):
     wish, by which a run that was killed is found again. Of real sites: `asked` has said itself
     what it takes back, or leaves; `sites` are to take part (none: all that are there); `before`:
     how many images they had taken back by the earlier run; `alone`: what is begun with is free of
-    nobody's images but those of the one that has asked."""
+    nobody's images but those of the one that has asked; `reference`: it is made for an audit
+    alone, and handed to nobody."""
 
     plan: Plan
     forgetting: Forgetting
@@ -59,6 +60,7 @@ class Order(_Part):
     sites: tuple[str, ...] = ()
     before: dict[str, NonNegativeInt] = {}
     alone: bool = False
+    reference: bool = False
 
     def among(self, withdrawn: Mapping[str, int]) -> Forgetting:
         """What is forgotten where real sites have taken back so many images each; `UserError`

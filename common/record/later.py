@@ -61,6 +61,23 @@ def verdict(stability: float) -> str:
     return "two views of an image hardly agree on the part: there may be nothing to take apart"
 
 
+class RecalledEvent(RecordedEvent):
+    """Sites have looked for images that they took back in several models: for each site and model
+    what it tells, by the names of the exchange `recall`; `refused`: why others did not."""
+
+    event: Literal["recalled"] = "recalled"
+    told: dict[str, tuple[dict[str, Number], ...]]
+    refused: dict[str, str]
+
+    @property
+    def text(self) -> str:
+        """In words."""
+        found = [f"{site} has looked at {len(models)} models" for site, models in self.told.items()]
+        return "; ".join(
+            [*found, *(f"{site} has not: {why}" for site, why in self.refused.items())]
+        )
+
+
 class Candidate(Part):
     """One number of clusters that was tried. `spread`: what of all squared distances lies inside
     the clusters; `merge_cost`: by how much of them it would grow with one cluster less;

@@ -29,11 +29,12 @@ from common.record.base import (
 )
 from common.record.follow_up import FollowUp
 from common.record.forgetting import Forgetting
-from common.record.later import ChoiceEvent, NamesEvent, SplitEvent
+from common.record.later import ChoiceEvent, NamesEvent, RecalledEvent, SplitEvent
 
 __all__ = [
     "EVENT", "FORMAT", "Change", "ChoiceEvent", "Counts", "DeliveredEvent", "Event",
     "Figures", "FileCounts", "KeptState", "NamesEvent", "NoteEvent", "Number", "PixelBaseline",
+    "RecalledEvent",
     "ResumedEvent", "RoundEvent", "Run", "SiteFacts", "SplitEvent", "Spread", "StageEvent",
     "UnlearnedEvent", "WarningEvent",
 ]  # fmt: skip
@@ -260,6 +261,7 @@ Event = (
     | ChoiceEvent
     | NamesEvent
     | UnlearnedEvent
+    | RecalledEvent
     | DeliveredEvent
     | WarningEvent
     | NoteEvent

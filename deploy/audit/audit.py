@@ -1,57 +1,25 @@
 """`covey audit-forgetting`: two runs, and runs without the data, looked at from all sides."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from common.record.reader import RunRecord, read_run
+from common.membership import Scores
+from common.record.reader import read_run
 from common.utils.errors import UserError
-from deploy.audit.attack import Attack, Scores, attack
-from deploy.audit.figures import Figure, compare
+from deploy.audit.attack import Attack, attack
+from deploy.audit.figures import compare
+from deploy.audit.found import Audit, Cost, Counts
 from deploy.audit.looking import Kept, Looking
-from deploy.audit.material import Material, material
+from deploy.audit.material import material
 from deploy.audit.references import without
-from deploy.audit.same import Same, published, sums
-from deploy.audit.verdict import Verdict, conclude
-from server.report.accounts import total_bytes, total_seconds
+from deploy.audit.same import published, sums
+from deploy.audit.verdict import conclude
 
 PLACE = "audit"
 """In the forgotten run's folder: the runs without the data."""
 LEAST = 2  # of them, under other seeds
 Say = Callable[[str], None]
-
-
-@dataclass(frozen=True)
-class Cost:
-    """Wall time and bytes, both ways, of forgetting, and of a run from its beginning without the
-    data. Bytes of a simulation are counted, not sent."""
-
-    seconds: float
-    seconds_anew: float
-    bytes: float
-    bytes_anew: float
-
-    @property
-    def share(self) -> float:
-        """Of the time of a run anew; 0 where that took none."""
-        return self.seconds / self.seconds_anew if self.seconds_anew else 0.0
-
-
-@dataclass(frozen=True)
-class Audit:
-    """All that was found of the run `forgotten`, made in the place of `original`."""
-
-    original: RunRecord
-    forgotten: RunRecord
-    material: Material
-    seeds: tuple[int, ...]
-    published: tuple[Same, ...]
-    sums: tuple[Same, ...]
-    attacks: tuple[Attack, ...]
-    figures: tuple[Figure, ...]
-    cost: Cost
-    verdict: Verdict
 
 
 def audit(
@@ -84,18 +52,13 @@ def audit(
     return Audit(
         original=records[0],
         forgotten=records[1],
-        material=about,
+        counts=Counts.of(about),
         seeds=seeds,
         published=tuple(bits),
         sums=tuple(added),
         attacks=found,
         figures=figures,
-        cost=Cost(
-            total_seconds(records[1]),
-            total_seconds(records[2]),
-            total_bytes(records[1]),
-            total_bytes(records[2]),
-        ),
+        cost=Cost.of(records[1], records[2]),
         verdict=conclude(bits, added, found, figures),
     )
 

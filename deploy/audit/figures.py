@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from client.statistics.clusters import nearest
 from common import metrics
 from common.record.metrics import METRICS
-from common.record.reader import read_run
+from common.record.reader import RunRecord, read_run
 from deploy.audit.looking import Looking
 from deploy.evaluation.pooled import probed
 
@@ -59,6 +59,21 @@ def compare(original: Looking, forgotten: Looking, references: Sequence[Looking]
     """All figures that there are."""
     first, second = figures(original), figures(forgotten)
     others = [figures(reference) for reference in references]
+    return [
+        Figure(key, first[key], second[key], tuple(other[key] for other in others))
+        for key in NAMES
+        if all(key in each for each in (first, second, *others))
+    ]
+
+
+def reported(
+    original: RunRecord, forgotten: RunRecord, references: Sequence[RunRecord]
+) -> list[Figure]:
+    """Those that the runs themselves report at their end, of the sites' own images."""
+    first, second, *others = (
+        dict(record.stages[-1].figures) if record.stages else {}
+        for record in (original, forgotten, *references)
+    )
     return [
         Figure(key, first[key], second[key], tuple(other[key] for other in others))
         for key in NAMES

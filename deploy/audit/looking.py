@@ -10,24 +10,22 @@ from functools import cached_property
 from pathlib import Path
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
-from client.embedding import embed_outputs, outputs, view_outputs
+from client.embedding import embed_outputs, outputs
+from client.statistics.knowing import likeness, nearest_landmark
 from common.augmentations import build_augmentation
 from common.data import ImageData
+from common.membership import Scores
 from common.models.model import Model
 from common.objectives.base import Objective
 from common.protocol import layout
 from common.solvers.landmark_spectral import LandmarkSpectral
 from common.utils import seeds
 from common.utils.errors import UserError
-from deploy.audit.attack import Scores
 from deploy.audit.material import Material
 from deploy.evaluation.trained import Trained, load_trained
 from server.run.folder import RunFolder
-
-VIEWS = 10  # of an image: as EMIA has it
 
 
 @dataclass(frozen=True)
@@ -136,35 +134,16 @@ class Looking:
         """How alike ten views of an image are in `space` ("encoder" or "projector")."""
         if space == "projector":
             assert self.projecting is not None
-        gone, unseen = (
-            likeness(self.trained, name, data, space) for name, data in self.both.items()
-        )
+        trained = self.trained
+        with trained.precision():
+            gone, unseen = (
+                likeness(
+                    trained.model,
+                    build_augmentation("auto", data.kind, trained.side),
+                    torch.from_numpy(data.images),
+                    space,
+                    seeds.generator(trained.device, 0, "audit", name),  # all see the same views
+                )
+                for name, data in self.both.items()
+            )
         return gone, unseen
-
-
-@torch.no_grad()
-def nearest_landmark(solver: LandmarkSpectral, h: Tensor) -> Tensor:
-    """The largest cosine (N,) between the projections of encoder outputs `h` (N, d) and a
-    landmark."""
-    used = solver.weights.scores.bias == 0
-    landmarks = F.normalize(solver.weights.scores.weight[used], dim=1)
-    return (F.normalize(solver.projection(h), dim=1) @ landmarks.T).max(dim=1).values
-
-
-@torch.no_grad()
-def likeness(trained: Trained, name: str, data: ImageData, space: str) -> Tensor:
-    """The mean cosine (N,) of all pairs of `VIEWS` views of each image: (‖Σ v‖² - n) / (n (n - 1))
-    for n views v of unit length. What an encoder was trained with long, it holds together (EMIA:
-    Liu et al., CCS 2021, arXiv 2108.11023). All models see the same views."""
-    generator = seeds.generator(trained.device, 0, "audit", name)
-    augmentation = build_augmentation("auto", data.kind, trained.side)
-    images, rows = torch.from_numpy(data.images), torch.arange(len(data.images))
-    total = torch.zeros((), device=trained.device)
-    with trained.precision():
-        for _ in range(VIEWS // 2):
-            chunks = view_outputs(trained.model, augmentation, images, rows, generator)
-            parts = [h.chunk(2) for h in chunks]
-            for half in (0, 1):
-                h = torch.cat([part[half] for part in parts])
-                total = total + embed_outputs(trained.model, [h], space).points
-    return (total.square().sum(dim=1) - VIEWS) / (VIEWS * (VIEWS - 1))

@@ -14,12 +14,12 @@ from common.data import ImageData, load, load_test
 from common.data.images import Indices, Pixels
 from common.data.partition import Partition
 from common.data.planned import PARTITION, planned_data
+from common.membership import FEW
 from common.record.reader import read_settings
 from common.record.schema import Run
 from common.utils.errors import UserError
 
 TIMES = 4  # so many never-seen images for each forgotten one, where there are
-FEW = 20  # forgotten or never-seen images, below which no attack can be judged
 
 
 @dataclass(frozen=True)

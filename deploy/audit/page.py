@@ -45,10 +45,10 @@ PAGE = """\
 
 <section>
   <h2>Who can be found</h2>
-  <p class="lead">An attack scores each forgotten image, and images of the same classes that nobody
-    has had, and is calibrated by runs without the data. AUC .5 is guessing; TPR is the share of
-    forgotten images that are found while 1 % of the others are accused. Up to {{ margin }} from .5
-    is no finding.</p>
+  <p class="lead">An attack scores each forgotten image, and {{ beside }}, and is calibrated by runs
+    without the data. AUC .5 is guessing; TPR is the share of forgotten images that are found while
+    1 % of the others are accused. Up to {{ margin }} from .5 is no finding.</p>
+  {% if attacks %}
   <div class="card scroll">
   <table>
     <thead><tr><th>Attack by</th><th class="n">AUC before</th><th class="n">after</th>
@@ -74,11 +74,15 @@ PAGE = """\
       <li><span class="swatch s8 round"></span>without the data</li>
     </ul>
   </figure>
+  {% else %}
+  <p>Nobody has looked.</p>
+  {% endif %}
 </section>
 
 <section>
   <h2>What it is worth</h2>
-  <p class="lead">On images that no site has. A gap is to the mean of the runs without the data,
+  <p class="lead">{{ "On the sites' own images, as the runs report it" if served else
+    "On images that no site has" }}. A gap is to the mean of the runs without the data,
     under seeds {{ seeds }}; ± is their standard deviation.</p>
   <div class="card scroll">
   <table>
@@ -117,6 +121,17 @@ PAGE = """\
   </div>
   {% endif %}
 </section>
+
+{% if wanting %}
+<section>
+  <h2>What could not be had</h2>
+  <ul>
+    {% for each in wanting %}
+    <li>{{ each }}</li>
+    {% endfor %}
+  </ul>
+</section>
+{% endif %}
 
 <section>
   <h2>What it took</h2>

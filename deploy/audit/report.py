@@ -7,11 +7,12 @@ from typing import Any
 
 from markupsafe import Markup
 
+from common.membership import Success
 from common.pages.template import fill
 from common.utils.files import write_atomic
-from deploy.audit.attack import Attack, Success
-from deploy.audit.audit import Audit
+from deploy.audit.attack import Attack
 from deploy.audit.figures import ABOUT, NAMES, Figure
+from deploy.audit.found import Audit
 from deploy.audit.page import EXTRA, PAGE
 from server.report import formats
 from server.report.accounts import is_simulated
@@ -28,6 +29,11 @@ TITLES = {
 }
 COLOURS = {"exact": "finished", "passed": "finished", "no signal": "", "failed": "failed"}
 NOTICES = {"exact": " good", "passed": " good", "no signal": "", "failed": " failure"}
+BESIDE = {
+    False: "images of the same classes that nobody has had",
+    True: "images of the same site that stayed (the sites have looked themselves; counts and sums "
+    "have left them)",
+}
 WIDTH, ROW, EDGE = 520, 46, 22  # of the chart, in units of its view box
 
 
@@ -42,19 +48,16 @@ def write_report(audit: Audit, folder: Path) -> Path:
 
 def as_json(audit: Audit) -> dict[str, Any]:
     """The audit as plain data."""
-    material, verdict = audit.material, audit.verdict
+    verdict = audit.verdict
     return {
         "format": FORMAT,
         "original": audit.original.run.id,
         "forgotten": audit.forgotten.run.id,
         "recipe": audit.original.run.recipe,
-        "images": {
-            "forgotten": len(material.gone),
-            "left": len(material.kept),
-            "unseen": len(material.unseen.images),
-            "test": 0 if material.test is None else len(material.test.images),
-        },
-        "sites": material.counts,
+        "images": {k: v for k, v in asdict(audit.counts).items() if k != "sites"},
+        "sites": audit.counts.sites,
+        "served": audit.served,
+        "wanting": list(audit.wanting),
         "seeds": list(audit.seeds),
         "verdict": {"outcome": verdict.outcome, "text": verdict.text, "notes": list(verdict.notes)},
         "published": [{**asdict(each), "same": each.same} for each in audit.published],
@@ -69,8 +72,9 @@ def as_json(audit: Audit) -> dict[str, Any]:
 
 
 def _context(audit: Audit) -> dict[str, Any]:
-    material, verdict = audit.material, audit.verdict
-    sites = ", ".join(f"{site}: {count:,}" for site, count in material.counts.items())
+    counts, verdict = audit.counts, audit.verdict
+    sites = ", ".join(f"{site}: {count:,}" for site, count in counts.sites.items())
+    beside = ("looked at beside", counts.stayed) if audit.served else ("never seen", counts.unseen)
     return {
         "id": audit.forgotten.run.id,
         "of": audit.original.run.id,
@@ -82,15 +86,18 @@ def _context(audit: Audit) -> dict[str, Any]:
         "text": verdict.text,
         "notes": verdict.notes,
         "facts": [
-            ("forgotten", formats.count(len(material.gone))),
-            ("left", formats.count(len(material.kept))),
-            ("never seen", formats.count(len(material.unseen.images))),
+            ("forgotten", formats.count(counts.forgotten)),
+            ("left", formats.count(counts.left)),
+            (beside[0], formats.count(beside[1])),
             ("taken back at", sites),
         ],
         "seeds": ", ".join(map(str, audit.seeds)),
         "margin": formats.score(max((a.margin for a in audit.attacks), default=0.0)),
         "attacks": [_attack(each) for each in audit.attacks],
-        "chart": chart(audit.attacks),
+        "chart": chart(audit.attacks) if audit.attacks else "",
+        "served": audit.served,
+        "beside": BESIDE[audit.served],
+        "wanting": audit.wanting,
         "figures": [_figure(each) for each in audit.figures],
         "published": audit.published,
         "sums": audit.sums,

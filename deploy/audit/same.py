@@ -49,7 +49,12 @@ class Same:
 
 def published(original: Looking, forgotten: Looking, twin: Looking) -> list[Same]:
     """What the runs have learned, part by part: all that their checkpoints hold."""
-    found = [_state(look) for look in (original, forgotten, twin)]
+    return of_states(*(look.folder for look in (original, forgotten, twin)))
+
+
+def of_states(original: Path, forgotten: Path, twin: Path) -> list[Same]:
+    """The same, of the runs in these folders."""
+    found = [_state(folder) for folder in (original, forgotten, twin)]
     names = sorted(set().union(*found))
     return [Same(name, *(digest(each.get(name)) for each in found)) for name in names]
 
@@ -81,8 +86,8 @@ def digest(array: NDArray[Any] | None) -> str:
     return hashlib.sha256(said + whole.tobytes()).hexdigest()[:16]
 
 
-def _state(look: Looking) -> Arrays:
-    reached = RunFolder(look.folder).checkpoint()
+def _state(folder: Path) -> Arrays:
+    reached = RunFolder(folder).checkpoint()
     assert isinstance(reached, Checkpoint)
     found: dict[str, NDArray[Any]] = dict(reached.groups)
     if reached.centroids is not None:

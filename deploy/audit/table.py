@@ -2,8 +2,8 @@
 
 from rich.console import Console
 
-from deploy.audit.audit import Audit
 from deploy.audit.figures import NAMES
+from deploy.audit.found import Audit
 from deploy.terminal.table import show_table
 from server.report import formats
 
@@ -37,5 +37,7 @@ def show(audit: Audit, console: Console) -> None:
         f"{formats.duration(cost.seconds_anew)} of a run anew",
         highlight=False,
     )
-    for line in (f"{audit.verdict.outcome}: {audit.verdict.text}", *audit.verdict.notes):
+    wanting = [f"not to be had: {each}" for each in audit.wanting]
+    verdict = audit.verdict
+    for line in (f"{verdict.outcome}: {verdict.text}", *verdict.notes, *wanting):
         console.print(line, highlight=False, markup=False, soft_wrap=True)

@@ -26,10 +26,12 @@ def conclude(
     sums: Sequence[Same],
     attacks: Sequence[Attack],
     figures: Sequence[Figure],
+    others: str = "images that nobody has seen",
+    more: Sequence[str] = (),
 ) -> Verdict:
     """The verdict. Where bits differ it is that of the attacks which found something before: one
-    that fails decides."""
-    outcome, text = _outcome(published, attacks)
+    that fails decides. `others`: what the forgotten images were compared with; `more`: to note."""
+    outcome, text = _outcome(published, attacks, others)
     notes = [_told(each) for each in attacks]
     if outcome != "exact":  # whose seed has given it what it has
         notes += [
@@ -40,10 +42,12 @@ def conclude(
     wrong = [each.name for each in sums if not each.same]
     if wrong:
         notes.append(f"Sums less the forgotten are not the sums of the others: {', '.join(wrong)}.")
-    return Verdict(outcome, text, tuple(notes))
+    return Verdict(outcome, text, (*notes, *more))
 
 
-def _outcome(published: Sequence[Same], attacks: Sequence[Attack]) -> tuple[Outcome, str]:
+def _outcome(
+    published: Sequence[Same], attacks: Sequence[Attack], others: str
+) -> tuple[Outcome, str]:
     if published and all(each.same for each in published):
         return "exact", (
             "What was learned is, bit for bit, that of a run that never had the forgotten images."
@@ -52,18 +56,23 @@ def _outcome(published: Sequence[Same], attacks: Sequence[Attack]) -> tuple[Outc
     if "failed" in states:
         return "failed", (
             "Forgetting failed its own test: from the run that was made to forget, the forgotten "
-            "images can still be told from images that nobody has seen."
+            f"images can still be told from {others}."
         )
     if "overshot" in states:
         return "failed", (
-            "Forgetting failed its own test: the forgotten images are now known less than images "
-            "that nobody has seen, and that tells which they were."
+            "Forgetting failed its own test: the forgotten images are now known less than "
+            f"{others}, and that tells which they were."
         )
     if "passed" in states:
         return "passed", (
             "The attack found the forgotten images in the original run, and does no better on the "
             "run that was made to forget than on runs that never had them. The bits differ: this "
             "is evidence, no proof."
+        )
+    if not attacks:
+        return "no signal", (
+            "Nobody has attacked: whether the forgotten images can still be found is not known, "
+            "and nothing is claimed."
         )
     return "no signal", (
         "These attacks find nobody even in the original run. They cannot tell whether the run has "

@@ -33,13 +33,22 @@ def audit_command(
             min=2, help="runs without the data to compare with, under other seeds", metavar="COUNT"
         ),
     ] = USUAL,
+    server: Annotated[
+        Path | None,
+        typer.Option(
+            help="the folder of the running server, for runs over sites that have joined it: they "
+            "run again without the images, and look for these themselves",
+            metavar="DIR",
+            show_default=False,
+        ),
+    ] = None,
     json_file: JsonOption = None,
 ) -> None:
-    """Test whether a run has forgotten what it was made to: attacks, figures, bits, cost.
-
-    The images must be on this machine: `covey run` and `covey simulate`.
-    """
-    write_json(json_file, audited(original, forgotten, references))
+    """Test whether a run has forgotten what it was made to: attacks, figures, bits, cost."""
+    if server is None:
+        write_json(json_file, audited(original, forgotten, references))
+        return
+    write_json(json_file, audited_served(server, original, forgotten, references))
 
 
 def audited(original: Path, forgotten: Path, references: int = USUAL) -> dict[str, Any]:
@@ -52,6 +61,33 @@ def audited(original: Path, forgotten: Path, references: int = USUAL) -> dict[st
     show(found, console)
     _say(f"report: {write_report(found, forgotten)}")
     return as_json(found)
+
+
+def audited_served(
+    server: Path, original: Path, forgotten: Path, references: int = USUAL
+) -> dict[str, Any]:
+    """The same over a server's sites, which are asked."""
+    from deploy.audit.report import as_json, write_report  # noqa: PLC0415 (torch)
+    from deploy.audit.served import audit_served, clear, pair_of  # noqa: PLC0415
+    from deploy.audit.table import show  # noqa: PLC0415
+    from deploy.coordinator.folder import ServerFolder  # noqa: PLC0415
+    from deploy.coordinator.run_list import find  # noqa: PLC0415
+
+    folder = ServerFolder(server.absolute())
+    pair = pair_of(*(find(folder, str(run)) for run in (original, forgotten)))
+    found = audit_served(folder, pair, references, console, _say)
+    show(found, console)
+    _say(f"report: {write_report(found, pair.forgotten)}")
+    clear(pair)
+    return as_json(found)
+
+
+def cost_of(references: int = USUAL) -> str:
+    """What an audit over real sites takes, to be said before."""
+    return (
+        f"then an audit: the sites run again {references + 1} times without the images, and look "
+        "for them where they let them be looked at"
+    )
 
 
 def add_to(app: App, panel: str) -> None:

@@ -11,7 +11,7 @@ from rich.console import Console
 from common.utils.errors import UserError
 from deploy.cli.app import App, about
 from deploy.cli.arguments import RunArgument
-from deploy.cli.auditing import audited
+from deploy.cli.auditing import audited, audited_served, cost_of
 from deploy.cli.json_option import JsonOption, write_json
 
 if TYPE_CHECKING:
@@ -98,11 +98,9 @@ def forget_command(
         _delete(_found(run, server), yes)
         return
     if server is not None:
-        if audit:
-            raise UserError("--audit needs the images, which the site has: simulate the plan")
         if files is not None or cluster is not None:
             raise UserError(AT_THE_SITE)
-        asked = _Asked(site, everything, method, remove, yes)
+        asked = _Asked(site, everything, method, remove, yes, audit)
         write_json(json_file, _over_sites(server, run, asked))
         return
     names = () if files is None else read_list(files)
@@ -124,6 +122,7 @@ class _Asked:
     method: str
     remove: bool
     yes: bool
+    audit: bool
 
 
 def _over_sites(folder: Path, run: Path, given: _Asked) -> dict[str, object]:
@@ -134,8 +133,11 @@ def _over_sites(folder: Path, run: Path, given: _Asked) -> dict[str, object]:
     server = ServerFolder(folder.absolute())
     earlier = find(server, str(run))
     asked = plan_served(earlier, given.site, given.everything, given.method)
-    confirm([*asked.lines(), *_to_be_deleted(earlier, given.remove)], given.yes)
+    told = [*asked.lines(), *[cost_of()] * given.audit, *_to_be_deleted(earlier, given.remove)]
+    confirm(told, given.yes)
     figures = forget_served(server, asked, console)
+    if given.audit:
+        figures["audit"] = audited_served(folder, earlier, asked.folder)
     _say_where(earlier, asked.folder, given.remove)
     return figures
 
@@ -238,6 +240,14 @@ def client_forget_command(
             "--method)",
         ),
     ] = False,
+    audit: Annotated[
+        bool,
+        typer.Option(
+            "--may-audit",
+            help="they may be looked at once more, here, to test whether they were forgotten "
+            "(covey forget --audit)",
+        ),
+    ] = False,
     yes: YesOption = False,
 ) -> None:
     """Take images back: they are in no run any more."""
@@ -245,9 +255,9 @@ def client_forget_command(
     from deploy.site.withdrawing import to_forget  # noqa: PLC0415
 
     wish = _wish(files, listed, cluster, everything)
-    withdrawing = to_forget(pick_folder(folder), wish, run, data, unlearn)
+    withdrawing = to_forget(pick_folder(folder), wish, run, data, unlearn, audit)
     confirm(withdrawing.lines(), yes)
-    new = withdrawing.exclusions.add(withdrawing.images, withdrawing.why, unlearn)
+    new = withdrawing.exclusions.add(withdrawing.images, withdrawing.why, unlearn, audit)
     say(f"asked: {new:,} images are in no run from the next message on")
     say(f"noted by digest in {withdrawing.exclusions.path}; covey client remember lets them in")
     say("what was learned with them before: ask the coordinator for `covey forget RUN`")

@@ -72,15 +72,19 @@ def follow_here(following: Following, console: Console) -> dict[str, object]:
 
 
 def follow_served(
-    server: ServerFolder, following: Following, console: Console
+    server: ServerFolder,
+    following: Following,
+    console: Console,
+    files: Mapping[str, bytes] | None = None,
 ) -> dict[str, object]:
-    """Do it over the sites that have joined the server; the new run's figures."""
+    """Do it over the sites that have joined the server; the new run's figures. `files`: what the
+    folder is to have beside."""
     folder = following.folder
     if (following.earlier.folder / PARTITION).exists():
         raise UserError(
             f"{following.earlier.folder}: its images are on this machine: leave out --server"
         )
-    _make(following, {})
+    _make(following, files or {})
     server.link_logs(folder)
     try:
         return submit_run(server, Submission("", {}, resume=folder), console)

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from client.dataset import LEAST
-from client.storage.exclusions import Exclusions
+from client.storage.exclusions import Exclusions, Withdrawal
 from common.data import DATASETS
 from common.data.folder import list_images
 from common.data.identity import Identity, count_stored, identities
@@ -24,8 +24,8 @@ from deploy.site.folder import SiteFolder
 @dataclass(frozen=True)
 class Withdrawing:
     """What is to be taken back, or let in again, before it is: so many `images`, of which `known`
-    had been taken back before; `left`: how many images of the data take part then; `unlearn`:
-    whether they may be used once more, to be unlearned."""
+    had been taken back before; `left`: how many images of the data take part then; whether they may
+    be used once more, to `unlearn` them or to `audit` whether they were forgotten."""
 
     exclusions: Exclusions
     images: frozenset[Identity]
@@ -33,6 +33,7 @@ class Withdrawing:
     left: int
     why: str
     unlearn: bool = False
+    audit: bool = False
 
     def lines(self) -> list[str]:
         """In words, of taking back."""
@@ -43,15 +44,22 @@ class Withdrawing:
             told[-1] = "the site takes part in no run from then on (covey client leave ends it)"
         if self.unlearn:
             told.append("they may be used once more, here, to take the network away from them")
+        if self.audit:
+            told.append("they may be looked at, here, to test whether they were forgotten")
         return told
 
 
 def to_forget(
-    home: SiteFolder, wish: Wish, run: str = "", data: str = "", unlearn: bool = False
+    home: SiteFolder,
+    wish: Wish,
+    run: str = "",
+    data: str = "",
+    unlearn: bool = False,
+    audit: bool = False,
 ) -> Withdrawing:
     """What taking `wish` back would do; nothing is changed. `run`: whose clusters are meant (the
     one that the site has received a model of last); `data`: what the site has joined with, where
-    it has not yet; `unlearn`: let them be used once more, to be unlearned. `UserError` for a file
+    it has not yet; `unlearn`, `audit`: let them be used once more, for that. `UserError` for a file
     that is not of the site's data, a cluster that there is not, what has been taken back before,
     and where too few would be left."""
     spec = data or spec_of(home)
@@ -70,7 +78,8 @@ def to_forget(
     exclusions = Exclusions(home.path, spec)
     listed = exclusions.read()
     taken = listed.keys()
-    if images <= taken and not (unlearn and any(not listed[each].unlearn for each in images)):
+    asked = Withdrawal("", "", unlearn, audit)
+    if images <= taken and all(listed[each].allowing(asked) == listed[each] for each in images):
         raise UserError(f"nothing to do: these {len(images):,} images have been taken back before")
     gone = images | taken
     left = sum(each not in gone for each in identities(spec, every))
@@ -79,7 +88,7 @@ def to_forget(
             f"{left} of the site's {len(every):,} images would be left, too few to take part with: "
             "--all takes back all of them"
         )
-    return Withdrawing(exclusions, images, len(images & taken), left, why, unlearn)
+    return Withdrawing(exclusions, images, len(images & taken), left, why, unlearn, audit)
 
 
 def to_remember(home: SiteFolder, wish: Wish, data: str = "") -> frozenset[Identity]:

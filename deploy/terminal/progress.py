@@ -18,6 +18,7 @@ from common.record.schema import (
     Event,
     NamesEvent,
     NoteEvent,
+    RecalledEvent,
     ResumedEvent,
     RoundEvent,
     SplitEvent,
@@ -53,7 +54,7 @@ def show_event(console: Console, event: Event | Damaged, rounds: int) -> None:
             _show_choice(console, event)
         case SplitEvent() | NamesEvent():
             console.print(escape(printable(event.text)), highlight=False)
-        case DeliveredEvent() | UnlearnedEvent() | NoteEvent():
+        case DeliveredEvent() | UnlearnedEvent() | RecalledEvent() | NoteEvent():
             console.print(f"[dim]{escape(printable(event.text))}[/]", highlight=False)
         case WarningEvent() | ResumedEvent() | Damaged():
             said = escape(printable(event.text))

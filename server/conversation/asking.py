@@ -38,7 +38,7 @@ class Question:
     """What is asked in training round `number`, or after it; `centroids` instead of the state's;
     `step` 1, 2, ... of a sequence of exchanges; `learned`: what `deliver` says of the model;
     `sets`: sizes of sets that are not the plan's, `within`: the one cluster that is meant;
-    `unlearning`: what `unlearn` does with the model, at these `sites`."""
+    `about`: what becomes of images that were taken back, at these `sites`."""
 
     kind: Kind
     number: int
@@ -48,7 +48,7 @@ class Question:
     learned: str = ""
     sets: tuple[int, ...] = ()
     within: int = ALL
-    unlearning: str = ""
+    about: str = ""
     sites: frozenset[str] = frozenset()
 
 
@@ -162,7 +162,7 @@ class Asking:
                 warned = True
                 away = ", ".join(sorted(question.sites - online.keys()))
                 few = f"{there} sites are there, too few for the quorum {self._plan.quorum:g}"
-                why = f"what {away} has taken back can be unlearned there alone" if away else few
+                why = f"what {away} has taken back is there alone" if away else few
                 self._warn(
                     f"round {question.number}: {why}: waiting up to {self._plan.deadline:g} s for "
                     f"{away or 'more'}",
@@ -210,7 +210,7 @@ class Asking:
             learned=question.learned,
             sets=question.sets,
             within=question.within,
-            unlearning=question.unlearning,
+            about=question.about,
         )
         width = self._model.width(stage, asked.asked)
         asked = replace(asked, centroids=question.centroids or of_width(state.centroids, width))

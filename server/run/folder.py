@@ -217,11 +217,11 @@ class RunFolder:
 
     def checkpoint(self) -> Checkpoint | None:
         """The last checkpoint, or None in a new folder; `UserError` if the file is damaged."""
-        return _read(self.path / CHECKPOINT) if self._has_checkpoint() else None
+        return read_checkpoint(self.path / CHECKPOINT) if self._has_checkpoint() else None
 
     def kept(self, state: KeptState) -> Checkpoint:
         """A state that the run has kept; `UserError` where its file is damaged, or not there."""
-        return _read(kept.path_of(self.path, state))
+        return read_checkpoint(kept.path_of(self.path, state))
 
     def write(self, name: str, data: bytes) -> None:
         """Replace one result file."""
@@ -251,7 +251,8 @@ def timestamp() -> str:
     return time.strftime("%Y-%m-%dT%H:%M:%S%z")
 
 
-def _read(path: Path) -> Checkpoint:
+def read_checkpoint(path: Path) -> Checkpoint:
+    """The state in a file; `UserError` where it is damaged, or not there."""
     try:
         return _unpack(path)
     except (SafetensorError, KeyError, ValueError, OSError) as error:

@@ -41,6 +41,7 @@ def _kinds(exchanges: Iterable[Exchange]) -> str:
         centroids = f", centroids ({each.centroids})" if each.centroids is not Given.PERHAPS else ""
         brings = f"no model: it came with `{each.after}`" if each.after else str(each.needs)
         brings = "the model, in the first step" if each.goes_on else brings
+        brings = "the model, once" if each.after == each.kind else brings
         steps = " (in steps)" if each.steps else ""
         lines.append(
             f"| `{each.kind}`{steps} | {each.when} | {each.asks} | {brings}{centroids} "

@@ -21,7 +21,7 @@ CLASSES = tuple("0123456789")
 
 def trainer(folder: Path, images: int = 100, device: torch.device = CPU) -> Trainer:
     """The trainer of a site called `ward` with so many digits, which has taken others back."""
-    forgotten = load("digits", images=images + 10).subset(np.arange(images, images + 10))
+    forgotten = load("digits", images=images + 30).subset(np.arange(images, images + 30))
     own = load("digits", images=images)
     return Trainer("ward", own, folder, Workshop(device), forgotten=forgotten)
 

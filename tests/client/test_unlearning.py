@@ -38,7 +38,7 @@ def site(folder: Path, forgotten: ImageData | None = FORGOTTEN) -> Trainer:
 
 def ask(method: str = "contrastive-unlearning", kind: str = "unlearn", **given) -> Instruction:
     how = to_text(build_unlearning(method, given), "earlier") if kind == "unlearn" else ""
-    return instruction(PLAN, kind, 1, unlearning=how)
+    return instruction(PLAN, kind, 1, about=how)
 
 
 def bits(reply: Reply) -> bytes:
@@ -130,7 +130,7 @@ def test_what_a_site_has_not_let_be_unlearned_is_not(tmp_path: Path) -> None:
         trainer.handle(ask())
     TakenPart(tmp_path / "earlier").add(digests_of(own.images))
     assert exclusions.add(images[:10], "name", unlearn=True) == 0
-    found = trainer.holdings.taken_back(PLAN, TakenPart(tmp_path / "earlier"))
+    found = trainer.holdings.taken_back(PLAN, TakenPart(tmp_path / "earlier"), "unlearn")
     assert found.numpy().tobytes() == own.images[100:110].tobytes()
     left, taken = (own.subset(np.arange(*span)) for span in ((0, 100), (100, 110)))
     other = Trainer("ward", left, tmp_path / "b", Workshop(CPU), forgotten=taken)
@@ -161,7 +161,7 @@ def test_of_what_it_has_marked_a_site_unlearns_what_was_in_the_run_that_forgets(
     np.savez(spec, images=DIGITS.images[:120])
     withdrawn(spec, tmp_path, *range(110, 115))  # came after it
     trainer = opened(spec, tmp_path)
-    found = trainer.holdings.taken_back(PLAN, TakenPart(tmp_path / "earlier"))
+    found = trainer.holdings.taken_back(PLAN, TakenPart(tmp_path / "earlier"), "unlearn")
     assert found.numpy().tobytes() == DIGITS.images[100:110].tobytes()
     whole = trainer.handle(ask())
     own = read_npz(spec)
@@ -189,11 +189,11 @@ def test_the_run_that_forgets_is_no_path(of: str, tmp_path: Path) -> None:
     spec = tmp_path / "data.npz"
     np.savez(spec, images=DIGITS.images)
     withdrawn(spec, tmp_path, *range(10))
-    asked = replace(ask(), unlearning=to_text(build_unlearning("gradient-ascent", {}), of))
+    asked = replace(ask(), about=to_text(build_unlearning("gradient-ascent", {}), of))
     with pytest.raises(UserError, match="the server calls its run"):
         opened(spec, tmp_path).handle(asked)
 
 
 def test_another_message_brings_no_method(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="train: it brings what only unlearn does"):
-        site(tmp_path).handle(replace(ask(kind="train"), unlearning="{}"))
+    with pytest.raises(UserError, match="train: it brings what only unlearn"):
+        site(tmp_path).handle(replace(ask(kind="train"), about="{}"))

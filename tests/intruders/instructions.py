@@ -21,6 +21,7 @@ from common.learned.facts import facts_of
 from common.protocol import layout
 from common.protocol.exchanges import EXCHANGES
 from common.protocol.messages import Instruction, Reply, decode, encode
+from common.protocol.recall import Recall
 from common.record.reader import RunRecord
 from common.stages import build_stage
 from common.unlearning import build_unlearning, from_text, to_text
@@ -61,7 +62,10 @@ SYNCHRONOUS = {
     "normalisation": "layer",
 }
 FILE = np.arange(200, dtype=np.uint8)  # with weights, that the site is handed
-UNLEARN = to_text(build_unlearning("contrastive-unlearning", {}), "earlier")
+ABOUT = {
+    "unlearn": to_text(build_unlearning("contrastive-unlearning", {}), "earlier"),
+    "recall": Recall("earlier", 4).to_text(),
+}
 PREPARED = "train, prepared"  # what was prepared alone: the rest came before
 KINDS = sorted([*EXCHANGES, PREPARED], key=("prepare", PREPARED).__contains__)
 CHANGES = ("os.mkdir", "os.rename", "os.remove", "os.rmdir", "os.symlink", "os.link", "os.chmod")
@@ -151,7 +155,9 @@ def untrained(task):
     if task.instruction.kind == "deliver":
         checked_facts(task)
     if task.instruction.kind == "unlearn":
-        from_text(task.instruction.unlearning)
+        from_text(task.instruction.about)
+    if task.instruction.kind == "recall":
+        Recall.from_text(task.instruction.about)
     return Reply(task.instruction.kind, task.data.site, task.instruction.round)
 
 
@@ -207,12 +213,12 @@ def instruction(kind):
         centroids.get(kind),
         np.ones((width + 1, 10), np.float32) if kind == "score" else None,
         CLASSES,
-        step=int(kind in ("patches", "landmark_sums", "statistics")),
+        step=int(kind in ("patches", "landmark_sums", "statistics", "recall")),
         steps=2 * (kind != PREPARED and EXCHANGES[kind].of_batch),
         learned=learned,
         sets={"weigh": (4, 3, 3), "landmark_sums": (7,)}.get(kind, ()),
         within=2 if kind == "weigh" else -1,
-        unlearning=UNLEARN if kind == "unlearn" else "",
+        about=ABOUT.get(kind, ""),
     )
 
 

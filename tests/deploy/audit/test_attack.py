@@ -3,16 +3,8 @@
 import pytest
 import torch
 
-from deploy.audit.attack import (
-    CLOSE,
-    Attack,
-    Success,
-    attack,
-    auc,
-    calibrated,
-    spread_of_auc,
-    tpr,
-)
+from common.membership import Success, auc, calibrated, spread_of_auc, tpr
+from deploy.audit.attack import CLOSE, Attack, attack
 
 
 def scores(seed: int, trace: float = 0.0, n: int = 400, m: int = 1600):

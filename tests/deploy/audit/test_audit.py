@@ -9,7 +9,8 @@ import pytest
 from safetensors.numpy import load_file, save_file
 
 from common.utils.errors import UserError
-from deploy.audit.audit import Audit, audit
+from deploy.audit.audit import audit
+from deploy.audit.found import Audit, Counts
 from deploy.audit.material import alike, material
 from deploy.audit.report import as_json, write_report
 from deploy.audit.same import digest
@@ -51,7 +52,8 @@ def test_what_is_measured(audited: Audit) -> None:
 
 
 def test_images_of_an_audit(runs: tuple[Path, Path], audited: Audit) -> None:
-    found = audited.material
+    found = material(*runs)
+    assert audited.counts == Counts.of(found)
     assert len(found.gone) == GONE
     assert len(found.kept) == IMAGES - GONE
     assert sum(found.counts.values()) == GONE
@@ -119,7 +121,7 @@ def test_a_site_that_has_gone(runs: tuple[Path, Path], tmp_path: Path) -> None:
     forgotten.mkdir()
     leave_out(original, forgotten, np.array(json_sites(original)[0]))
     found = audit(original, forgotten, references=2)
-    assert found.material.counts == {"site-0": len(json_sites(original)[0])}
+    assert found.counts.sites == {"site-0": len(json_sites(original)[0])}
     assert found.verdict.outcome == "exact"
 
 
@@ -127,8 +129,9 @@ def json_sites(folder: Path) -> list[list[int]]:
     return json.loads((folder / "partition.json").read_text())["sites"]
 
 
-def test_never_seen_images_have_the_classes_of_the_forgotten(audited: Audit) -> None:
-    data, test = audited.material.data, audited.material.test
+def test_never_seen_images_have_the_classes_of_the_forgotten(runs: tuple[Path, Path]) -> None:
+    found = material(*runs)
+    data, test = found.data, found.test
     assert test is not None and data.labels is not None
     gone = data.subset(np.flatnonzero(data.labels == 3)[:10])
     found = alike(test, gone, 4)

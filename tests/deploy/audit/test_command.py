@@ -39,11 +39,10 @@ def test_forgetting_is_audited_at_once(tmp_path: Path, capsys, monkeypatch) -> N
     assert json.loads((tmp_path / "a.json").read_text())["audit"]["verdict"]["outcome"] == "exact"
 
 
-def test_images_of_elsewhere_are_not_audited(capsys) -> None:
-    forget = ("forget", "run", "--site", "north", "--server", "x", "--audit")
-    code, _, err = covey(capsys, *forget)
+def test_a_run_that_the_server_does_not_know_is_one_line(capsys) -> None:
+    code, _, err = covey(capsys, "audit-forgetting", "a", "b", "--server", "x")
     assert code == 2
-    assert "--audit needs the images" in err
+    assert "unknown run 'a'" in err
 
 
 def table(run: Path) -> list[str]:

@@ -7,13 +7,13 @@ import torch
 import torch.nn.functional as F
 
 from client.embedding import embed_outputs, view_outputs
+from client.statistics.knowing import VIEWS, likeness, nearest_landmark
 from common.augmentations import build_augmentation
 from common.data import ImageData, load
 from common.models.encoders import Encoder
 from common.solvers.landmark_spectral import LandmarkSpectral, Parameters
 from common.utils import seeds
 from deploy.audit.attack import attack
-from deploy.audit.looking import VIEWS, likeness, nearest_landmark
 from deploy.engines.simulate import simulate
 from deploy.evaluation.trained import load_trained
 from tests.builders.runs import plan
@@ -101,10 +101,17 @@ def test_likeness_is_the_mean_over_all_pairs_of_views(run: Path) -> None:
     pairs = [(a * b).sum(1) for i, a in enumerate(views) for b in views[:i]]
     assert len(pairs) == VIEWS * (VIEWS - 1) // 2
     wanted = torch.stack(pairs).mean(0)
-    assert torch.allclose(likeness(trained, "x", data, "encoder"), wanted, atol=1e-5)
+    assert torch.allclose(alike(trained, data), wanted, atol=1e-5)
+
+
+def alike(trained, data: ImageData) -> torch.Tensor:
+    generator = seeds.generator("cpu", 0, "audit", "x")
+    augmentation = build_augmentation("auto", data.kind, data.side)
+    images = torch.from_numpy(data.images)
+    return likeness(trained.model, augmentation, images, "encoder", generator)
 
 
 def test_all_models_see_the_same_views(run: Path) -> None:
     trained, data = load_trained(run, "cpu"), some()
-    one, other = (likeness(trained, "x", data, "encoder") for _ in range(2))
+    one, other = (alike(trained, data) for _ in range(2))
     assert torch.equal(one, other)

@@ -2,7 +2,8 @@
 
 import pytest
 
-from deploy.audit.attack import Attack, Success
+from common.membership import Success
+from deploy.audit.attack import Attack
 from deploy.audit.figures import Figure, own_cluster
 from deploy.audit.same import Same
 from deploy.audit.verdict import conclude

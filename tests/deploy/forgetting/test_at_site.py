@@ -144,8 +144,6 @@ def test_a_site_that_is_away_is_waited_for_by_name(
     with pytest.raises(UserError, match="the quorum was missed"):
         run(grid, asked.order.plan, RunFolder(folder), "in-process")
     said = [event.text for event in read_run(folder).warnings]
-    assert any(
-        f"what {SITE} has taken back can be unlearned there alone: waiting" in s for s in said
-    )
+    assert any(f"what {SITE} has taken back is there alone: waiting" in s for s in said)
     assert not any(kind == "train" for _, kind in grid.asked)
     assert not read_run(folder).unlearned

@@ -1,0 +1,69 @@
+"""What sites have told of models that they were shown, added up to attacks."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from common.membership import Success
+from common.protocol.parts import ATTACKS
+from common.protocol.recall import FORGOTTEN
+from deploy.audit.attack import Attack, noise_of
+
+Numbers = Mapping[str, float]
+NAMES = {
+    "near": "landmarks or centroids",
+    "views": "views in the encoder",
+    "projected": "views in the projector",
+}
+
+
+@dataclass(frozen=True)
+class Told:
+    """`told`: site -> what it tells of each model, in their order (`common/protocol/recall.py`);
+    `refused`: site -> why it tells nothing."""
+
+    told: Mapping[str, Sequence[Numbers]]
+    refused: Mapping[str, str]
+
+    @property
+    def stayed(self) -> int:
+        """Images that the forgotten were compared with."""
+        return int(sum(models[0].get("stayed", 0) for models in self.told.values()))
+
+    def attacks(self) -> tuple[Attack, ...]:
+        """Those that some site has made, over all sites that have."""
+        return tuple(self._attack(name) for name in ATTACKS if self._sites(name))
+
+    def _sites(self, name: str) -> list[Sequence[Numbers]]:
+        return [models for models in self.told.values() if all(name in each for each in models)]
+
+    def _attack(self, name: str) -> Attack:
+        sites = self._sites(name)
+        taken = sum(models[0]["taken"] for models in sites)
+        stayed = sum(models[0]["stayed"] for models in sites)
+
+        def success(number: int) -> Success:
+            found = [models[number] for models in sites]
+            return Success(
+                sum(each[name] for each in found) / taken,
+                sum(each[f"{name}_found"] for each in found) / taken,
+            )
+
+        original, forgotten, *without = map(success, range(len(sites[0])))
+        about = f"Images that were taken back beside images that stayed, by {ATTACKS[name]}."
+        noise = noise_of(int(taken), int(stayed))
+        return Attack(NAMES[name], about, original, forgotten, tuple(without), None, noise)
+
+    def of_sums(self) -> tuple[str, ...]:
+        """What the sites say of sums that they have made anew, a sentence each."""
+        said = []
+        for site, models in sorted(self.told.items()):
+            numbers = models[FORGOTTEN - 1]
+            if "sums" not in numbers:
+                continue
+            same, whole = int(numbers["sums_same"]), int(numbers["sums"])
+            how = "are" if same == whole else "are not"
+            said.append(
+                f"{site}: {same} of {whole} sums made anew of what is left {how}, to the bit, the "
+                "sums over all less those over the forgotten, and what it had answered."
+            )
+        return tuple(said)
