@@ -135,8 +135,8 @@ def _run(grid: Grid, plan: Plan, folder: RunFolder, engine: str) -> None:
     later = read_follow_up(folder.path)
     is_new = answer(later, strategy, grid) if later else True
     model = publish(strategy, later.names if later else ()) if is_new else None
-    handed = engine not in SIMULATED and not (order and order.reference)
-    if model is not None and handed:
+    for_an_audit = order is not None and order.reference
+    if model is not None and engine not in SIMULATED and not for_an_audit:
         deliver(strategy, grid, model)
     folder.finish("finished")
     write_report(folder.path)
