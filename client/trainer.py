@@ -8,8 +8,9 @@ of a run.
 
 import logging
 import platform
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from weakref import ref
 
 import numpy as np
 import torch
@@ -69,7 +70,7 @@ class Trainer:
         self.memory: Memory[Seen] = Memory()
         self.projected: Memory[Tensor] = Memory()
         self.recalled = Recalled()
-        self._noted: tuple[Path, SiteImages] | None = None
+        self._noted: tuple[Path | None, Callable[[], SiteImages | None]] = (None, lambda: None)
         self.kept = FeatureStore(folder, data, keep_sums=exclusions is not None)
 
     def images_for(self, plan: Plan) -> SiteImages:
@@ -125,9 +126,10 @@ class Trainer:
 
     def _note(self, images: SiteImages, folder: Path) -> None:
         """That these images are in the run: once, at a site with a list."""
-        if self.holdings.has_list and self._noted != (folder, images):
+        where, which = self._noted
+        if self.holdings.has_list and (where != folder or which() is not images):
             TakenPart(folder).add(images.digests)
-            self._noted = folder, images
+            self._noted = folder, ref(images)  # they may go when others are held
 
     def _taken_back(
         self, instruction: Instruction, images: SiteImages

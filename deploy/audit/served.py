@@ -175,6 +175,9 @@ def _ask(
 ) -> Told:
     """What the sites that take images back tell of the models: the original, the forgotten one, and
     those `without` the data but for the first, which has the forgotten one's seed."""
+    if pair.run.settings().batchnorm == "local":
+        why = "each site has running statistics of its own, which no run keeps after its end"
+        return Told({}, dict.fromkeys(pair.taking, why))
     if not pair.taking:
         return Told({}, {})
     folders = (pair.original, pair.forgotten, *without[1:])

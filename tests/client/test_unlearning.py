@@ -1,7 +1,9 @@
 """A site unlearns what it has taken back: by these images, for this alone."""
 
+import gc
 from dataclasses import replace
 from pathlib import Path
+from weakref import ref
 
 import numpy as np
 import pytest
@@ -182,6 +184,19 @@ def test_a_site_that_does_not_know_who_was_in_the_run_unlearns_nothing(tmp_path:
     (tmp_path / "earlier" / "taken-part.bin").write_bytes(b"123")
     with pytest.raises(UserError, match="is damaged"):
         opened(spec, tmp_path).handle(ask())
+
+
+def test_the_note_of_who_took_part_keeps_no_image_in_memory(tmp_path: Path) -> None:
+    spec = tmp_path / "data.npz"
+    np.savez(spec, images=DIGITS.images)
+    trainer = opened(spec, tmp_path)
+    trainer.handle(ask(kind="assess"))
+    held = ref(trainer.images_for(PLAN))
+    assert held() is not None
+    withdrawn(spec, tmp_path, 0)
+    trainer.images_for(PLAN)
+    gc.collect()
+    assert held() is None
 
 
 @pytest.mark.parametrize("of", ["../up", "/etc", "", "forgotten.jsonl"])
