@@ -7,6 +7,8 @@ log and the table in docs/design.md come from the declaration.
 """
 
 from common.protocol.declaration import (
+    CLASSES,
+    CLUSTERS,
     EPOCHS,
     ONCE,
     Asks,
@@ -16,13 +18,12 @@ from common.protocol.declaration import (
     Given,
     Needs,
     Number,
+    Sum,
     When,
     declared,
 )
 from common.protocol.parts import (
     AFFINITY,
-    ASSIGNED,
-    BOTH_VIEWS,
     CLASS_MOMENTS,
     FACTS,
     GRAM,
@@ -36,7 +37,6 @@ from common.protocol.parts import (
     NEAREST,
     OWN_CENTROIDS,
     PATCHES,
-    RECALLED,
     SILHOUETTES,
     SOME_IMAGES,
     SPREAD,
@@ -46,6 +46,7 @@ from common.protocol.parts import (
     WEIGHED,
     WITHIN,
 )
+from common.protocol.taken_back import TAKEN_BACK
 from common.record.metric import Metric
 
 __all__ = ["EXCHANGES", "MOST_SENT", "MOST_SETS", "ONCE", "Metric", "declared"]  # for new ones, too
@@ -74,29 +75,7 @@ EXCHANGES = declared(
         steps=True,
         call="query",
     ),
-    Exchange(
-        kind="unlearn",
-        about="train the model away from images that the site has taken back",
-        doing="unlearning",
-        when=When.FORGETTING,
-        asks=Asks.TAKING,
-        brings=Brings.SHARED,
-        numbers=(IMAGES,),
-        robust=False,
-        call="train",
-    ),
-    Exchange(
-        kind="recall",
-        about="how well a model knows images that were taken back, beside those that stayed",
-        doing="looking for what was taken back",
-        when=When.FORGETTING,
-        needs=Needs.EMBEDDINGS,
-        after="recall",
-        asks=Asks.TAKING,
-        numbers=(IMAGES, *RECALLED),
-        robust=False,
-        steps=True,
-    ),
+    *TAKEN_BACK,
     Exchange(
         kind="prepare",
         about="what the objective shares before a round, from the model that all received",
@@ -251,9 +230,23 @@ EXCHANGES = declared(
         after="assess",
         centroids=Given.ONE_SET,
         sums=(
-            ASSIGNED,
+            Sum(
+                "centroids",
+                "table of centroids",
+                "images by (nearest centroid, class)",
+                (CLUSTERS, CLASSES),
+                behind=Behind.ONE,
+                counts=True,
+            ),
             HEAD,
-            BOTH_VIEWS,
+            Sum(
+                "views",
+                "table of views",
+                "images by (cluster of one view, cluster of another)",
+                (CLUSTERS, CLUSTERS),
+                behind=Behind.ONE,
+                counts=True,
+            ),
         ),
         numbers=(
             IMAGES,

@@ -54,12 +54,11 @@ class Instruction:
     was prepared alone. `steps`: of a synchronous stage, in how many a pass over all sites' images
     is made; `changes`: what its step before has added to the groups that the site has, in few bits.
     `probe` is (d + 1, C): weights and a last row of biases. `refusal`, with `hello`: why the server
-    does not take the site into the run. `learned`, with `deliver`: what is known of the
-    model beside its numbers (`common/learned/facts.py`). `sets`: how many clusters each set of
-    centroids has, or the site's own are to be, where those are not the plan's; `within`: only the
-    images of this cluster of the first set are meant (-1: all). `about`, with
-    `unlearn` and `recall`: what becomes of images that were taken back, and from which run.
-    `weights`: part `step` of a file.
+    does not take the site into the run. `learned`, with `deliver`: what is known of the model
+    beside its numbers (`common/learned/facts.py`). `sets`: how many clusters each set of centroids
+    has, or the site's own are to be, where those are not the plan's; `within`: only the images of
+    this cluster of the first set are meant (-1: all). `about`, with `unlearn` and `recall`: what
+    becomes of images that were taken back, from which run. `weights`: part `step` of a file.
     """
 
     kind: Kind

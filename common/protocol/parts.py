@@ -174,22 +174,6 @@ CLASS_MOMENTS = Sum(
     norm=2**0.5,
     behind=Behind.MIN_COUNT,
 )
-ASSIGNED = Sum(
-    "centroids",
-    "table of centroids",
-    "images by (nearest centroid, class)",
-    (CLUSTERS, CLASSES),
-    behind=Behind.ONE,
-    counts=True,
-)
-BOTH_VIEWS = Sum(
-    "views",
-    "table of views",
-    "images by (cluster of one view, cluster of another)",
-    (CLUSTERS, CLUSTERS),
-    behind=Behind.ONE,
-    counts=True,
-)
 ATTACKS = {
     "near": "how near a landmark or a centroid they are",
     "views": "how alike the encoder finds ten views of each",
