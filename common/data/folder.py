@@ -110,10 +110,17 @@ def _empty(shape: tuple[int, int, int, int]) -> Pixels:
 def list_images(folder: Path) -> list[str]:
     """Names of the image files in `folder`, relative to it, sorted; whether they can be read is not
     looked at. `UserError` where there is none."""
+    return list_readable(folder)[0]
+
+
+def list_readable(folder: Path) -> tuple[list[str], list[str]]:
+    """The same, and the names of those that cannot be read whatever is in them: empty ones, links
+    that lead nowhere."""
     listing = list_folder(folder)
     if not listing.images:
         raise _nothing(folder, listing.left_out, listing)
-    return list(listing.images)
+    left = [each.name for each in listing.left_out if each.kind is Kind.UNREADABLE]
+    return list(listing.images), left
 
 
 def _nothing(folder: Path, left: Sequence[LeftOut], listing: Listing) -> UserError:

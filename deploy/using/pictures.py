@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from common.data import DATASETS, ImageData, load
 from common.data.decoding import read_file, with_window
-from common.data.folder import list_images
+from common.data.folder import list_readable
 from common.data.pil import quietly
 from common.learned.facts import Preprocessing
 from common.utils.errors import UserError
@@ -25,12 +25,14 @@ Decoded = NDArray[np.uint8] | None
 
 @dataclass(frozen=True)
 class Pictures:
-    """Pictures by name. `folder`: where their files are; None where they are `data` in memory."""
+    """Pictures by name. `folder`: where their files are; None where they are `data` in memory.
+    `unreadable`: names of files that are known to be so before they are read."""
 
     names: tuple[str, ...]
     how: Preprocessing
     folder: Path | None = None
     data: ImageData | None = None
+    unreadable: tuple[str, ...] = ()
 
     def chunks(self, without: Collection[str] = ()) -> Iterator[tuple[ImageData, list[str]]]:
         """(images, names of files that cannot be read) of all but those called `without`."""
@@ -38,7 +40,10 @@ class Pictures:
         count = max(LEAST, min(MOST, CHUNK_BYTES // size))
         wanted = [name for name in self.names if name not in without]
         parts = [wanted[start : start + count] for start in range(0, len(wanted), count)]
-        yield from self._from_files(parts) if self.folder else self._from_memory(parts)
+        known = self.unreadable  # told with the first chunk
+        for data, cut in self._from_files(parts) if self.folder else self._from_memory(parts):
+            yield data, sorted([*known, *cut])
+            known = ()
 
     def look(self, names: Sequence[str], side: int) -> Iterator[NDArray[np.uint8]]:
         """Each of these pictures (C, S, S) for people to look at: a file's at `side`, in colour."""
@@ -89,7 +94,8 @@ def pictures(spec: str, how: Preprocessing) -> Pictures:
     `UserError` where there is none, or an array has another shape."""
     folder = place(spec)
     if spec not in DATASETS and folder.is_dir():
-        return Pictures(tuple(list_images(folder)), how, folder)
+        names, left = list_readable(folder)
+        return Pictures(tuple(names), how, folder, unreadable=tuple(left))
     data = load(spec)
     if (data.channels, data.side) != (how.channels, how.side):
         raise UserError(

@@ -14,6 +14,7 @@ from rich.console import Console
 import covey
 from client.statistics.assigned import assign
 from common.data.images import ImageData
+from common.learned.facts import Preprocessing
 from common.learned.file import read_learned
 from common.utils.errors import UserError
 from deploy.using import assigning, embedding, naming, pictures
@@ -55,6 +56,18 @@ def test_the_table_says_of_each_picture_what_predict_says(
         assert row["name"] == names[int(row["cluster"])]
     told = json.loads((tmp_path / "told.json").read_text())
     assert (told["images"], told["unreadable"]) == (MANY, 1) and sum(told["sizes"].values()) == MANY
+
+
+def test_empty_files_and_links_to_nowhere_are_named_once_among_the_unreadable(
+    photographs, tmp_path
+) -> None:
+    folder = tmp_path / "photos"
+    shutil.copytree(photographs, folder)
+    (folder / "odd" / "empty.png").touch()
+    (folder / "odd" / "gone.png").symlink_to("nowhere.png")
+    found = pictures.pictures(str(folder), Preprocessing(channels=1, side=8))
+    told = [name for _, unreadable in found.chunks() for name in unreadable]
+    assert told == ["odd/broken.png", "odd/empty.png", "odd/gone.png"]
 
 
 def test_what_was_ended_goes_on_where_it_was(opened, photographs, tmp_path, monkeypatch) -> None:
