@@ -23,8 +23,7 @@ METHOD = "contrastive-unlearning"
 
 def test_what_a_site_lets_be_unlearned_is_unlearned_there_and_audited(tmp_path):
     runs, north = tmp_path / "server" / "runs", tmp_path / "covey-site-north"
-    images, site = map(str, range(COUNT)), ("--folder", "covey-site-north", "--yes")
-    images = [*images]
+    images, site = [str(n) for n in range(COUNT)], ("--folder", "covey-site-north", "--yes")
     server = ("--server", "server")
     with joined(tmp_path) as covey:
         covey.run("submit", *TRAINED, *server, "--run-folder", str(runs / "first"))
