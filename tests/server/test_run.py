@@ -172,8 +172,10 @@ METHODS = [name for name in recipes.names() if not name.startswith(recipes.PUBLI
 def test_every_recipe_runs_with_averaged_and_with_local_batchnorm(
     recipe: str, batchnorm: str, tmp_path: Path
 ) -> None:
-    rounds = [min(1, stage.rounds) for stage in recipes.load(recipe).plan().stages]
-    the_plan = plan(recipe, rounds=",".join(map(str, rounds)), batchnorm=batchnorm)
+    own = recipes.load(recipe).plan()
+    rounds = [min(1, stage.rounds) for stage in own.stages]
+    options = {"rounds": ",".join(map(str, rounds)), "batchnorm": batchnorm}
+    the_plan = plan(recipe, encoder=own.encoder or "small-convnet", **options)  # or left to us
     simulate(the_plan, tmp_path / "run")
     groups = load_file(tmp_path / "run" / "checkpoint.safetensors")
     objective = build_stage(the_plan, len(rounds) - 1, 1, 8, 10)
