@@ -8,11 +8,7 @@ import pytest
 from common.record.reader import read_run
 from tests.builders.withdrawing import joined
 
-pytestmark = [
-    pytest.mark.federation,
-    pytest.mark.timeout(600),
-    pytest.mark.skipif(sys.platform != "linux", reason="looks into /proc"),
-]
+pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="needs Linux: it looks into /proc")
 TRAINED = (
     "fedsimclr", "--encoder", "small-convnet", "--clusters", "10", "--rounds", "2",
     "--local-epochs", "1", "--batch-size", "32", "--min-count", "5", "--deadline", "60",
