@@ -41,8 +41,7 @@ class Recalled:
 def nearest_landmark(solver: LandmarkSpectral, h: Tensor) -> Tensor:
     """The largest cosine (N,) between the projections of encoder outputs `h` (N, d) and a
     landmark."""
-    used = solver.weights.scores.bias == 0
-    landmarks = F.normalize(solver.weights.scores.weight[used], dim=1)
+    landmarks = F.normalize(solver.weights.scores.weight[solver.weights.used], dim=1)
     return (F.normalize(solver.projection(h), dim=1) @ landmarks.T).max(dim=1).values
 
 

@@ -75,7 +75,7 @@ def _scores(task: Task, gone: Tensor, stayed: Tensor) -> Iterator[tuple[str, Sco
     model = task.bench.model
     if isinstance(model, LandmarkSpectral):
         solver = model
-        if not bool((solver.weights.scores.bias == 0).any()):
+        if not bool(solver.weights.used.any()):
             raise UserError("recall: the model has no landmarks")
         yield "near", _both(nearest_landmark(solver, _outputs(task, s)) for s in (gone, stayed))
     elif task.instruction.centroids is not None:

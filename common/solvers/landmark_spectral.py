@@ -78,6 +78,11 @@ class Weights(nn.Module):
             least = scores.topk(self.nearest, dim=1).values[:, -1:]
             return scores.masked_fill(scores < least, -torch.inf).softmax(dim=1)
 
+    @property
+    def used(self) -> Tensor:
+        """Which of the M landmarks are there: (M,) bool."""
+        return self.scores.bias == 0
+
     @torch.no_grad()
     def set(self, points: Tensor, temperature: float) -> None:
         """Score by cos/τ with `points` (m, p) of unit length, m ≤ M; the rest are not there."""
@@ -145,8 +150,8 @@ class LandmarkSpectral(Projection):
     @torch.no_grad()
     def starts(self) -> Centroids:
         """The landmarks as they are embedded, with the images that have weight on each."""
-        used = self.weights.scores.bias == 0
-        found = self.points(self.spectrum(self.weights(self.weights.scores.weight[used])))
+        there = self.weights.scores.weight[self.weights.used]
+        found = self.points(self.spectrum(self.weights(there)))
         counts = self._mass[: len(found)].round().long()
         return Centroids(unit_rows(found.numpy()), counts.numpy())
 

@@ -6,20 +6,14 @@ from pathlib import Path
 
 from common.membership import Scores
 from common.record.reader import read_run
-from common.utils.errors import UserError
 from deploy.audit.attack import Attack, attack
 from deploy.audit.figures import compare
 from deploy.audit.found import Audit, Cost, Counts
 from deploy.audit.looking import Kept, Looking
 from deploy.audit.material import material
-from deploy.audit.references import without
+from deploy.audit.references import PLACE, Say, check_references, without
 from deploy.audit.same import published, sums
 from deploy.audit.verdict import conclude
-
-PLACE = "audit"
-"""In the forgotten run's folder: the runs without the data."""
-LEAST = 2  # of them, under other seeds
-Say = Callable[[str], None]
 
 
 def audit(
@@ -32,10 +26,7 @@ def audit(
     """Look at both; runs without the data, one under the same seed and as many `references` under
     the next ones, are made in `place` (if not given, in the forgotten run's folder) if they are not
     there. `UserError` where the two are no such pair, or their images are not here."""
-    if references < LEAST:
-        raise UserError(
-            f"{references} references: at least {LEAST} are needed, to see what seeds do"
-        )
+    check_references(references)
     about = material(original, forgotten)
     place = place or forgotten / PLACE
     seed = about.forgotten.settings().seed

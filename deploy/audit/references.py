@@ -13,22 +13,35 @@ from typing import Any
 from client.workbench import Workshop, pick_device
 from common.config.options import Plan
 from common.record.reader import has_run, read_settings
+from common.utils.errors import UserError
 from common.utils.files import write_atomic
 from deploy.audit.material import Material
 from deploy.engines.in_process import grid_of, sites_of
 from server.app import run
 from server.run.folder import RunFolder
 
+PLACE = "audit"
+"""In the forgotten run's folder: the runs without the data."""
 ABOUT = "about.json"
 """In a reference's folder: the images and the plan that it is of."""
+LEAST = 2  # under other seeds
+Say = Callable[[str], None]
 
 
-def without(material: Material, folder: Path, seed: int, say: Callable[[str], None]) -> Path:
+def check_references(references: int) -> None:
+    """`UserError` for too few runs under other seeds."""
+    if references < LEAST:
+        raise UserError(
+            f"{references} references: at least {LEAST} are needed, to see what seeds do"
+        )
+
+
+def without(material: Material, folder: Path, seed: int, say: Say) -> Path:
     """The run of the forgotten run's plan under `seed`, over the images that are left, in `folder`;
     made if it is not there."""
     plan = material.forgotten.settings().model_copy(update={"seed": seed})
     about = {"partition": material.parts.hash, "plan": plan.model_dump(mode="json", by_alias=True)}
-    if _is_finished(folder) and _noted(folder / ABOUT) == about:
+    if is_finished(folder) and _noted(folder / ABOUT) == about:
         return folder
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
@@ -38,7 +51,8 @@ def without(material: Material, folder: Path, seed: int, say: Callable[[str], No
     return folder
 
 
-def _is_finished(folder: Path) -> bool:
+def is_finished(folder: Path) -> bool:
+    """Whether a run is there, and has ended well."""
     return has_run(folder) and read_settings(folder).status == "finished"
 
 

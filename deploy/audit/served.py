@@ -8,7 +8,7 @@ nobody, and deleted when the report is written; one that is there already is tak
 """
 
 import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,15 +16,16 @@ from rich.console import Console
 
 from common.data.planned import PARTITION
 from common.record.follow_up import FollowUp
-from common.record.forgetting import FILE, Order, read_order
+from common.record.forgetting import FILE, Forgetting, Order, read_order
 from common.record.later import RecalledEvent
 from common.record.orders import writer_of
-from common.record.reader import RunRecord, has_run, read_run
+from common.record.reader import RunRecord, read_run
 from common.record.schema import Run
 from common.utils.errors import UserError
 from common.utils.lock import is_locked
 from deploy.audit.figures import reported
 from deploy.audit.found import Audit, Cost, Counts
+from deploy.audit.references import PLACE, Say, check_references, is_finished
 from deploy.audit.same import of_states
 from deploy.audit.told import Told
 from deploy.audit.verdict import conclude
@@ -37,15 +38,11 @@ from server.forgetting.retrain import Retrain
 from server.questions.recalling import model_file
 from server.run.folder import CHECKPOINT, LOCK
 
-PLACE = "audit"
-"""In the forgotten run's folder: the runs without the data."""
-LEAST = 2  # of them, under other seeds
 NOBODYS = (
     "Figures on images that no site has (and the share of a forgotten class in clusters of its "
     "own): there are none in a federation of real sites. The figures are those that the runs "
     "report of the sites' own images."
 )
-Say = Callable[[str], None]
 
 
 @dataclass(frozen=True)
@@ -63,11 +60,16 @@ class Pair:
         return self.records[1].run
 
     @property
+    def forgetting(self) -> Forgetting:
+        """What was forgotten."""
+        found = self.run.forgetting
+        assert found is not None  # it is made by `order`
+        return found
+
+    @property
     def taking(self) -> tuple[str, ...]:
         """Sites that have taken images back, and are still there."""
-        forgetting = self.run.forgetting
-        assert forgetting is not None  # it is made by `order`
-        return tuple(sorted(forgetting.images.keys() - set(forgetting.gone)))
+        return tuple(sorted(self.forgetting.images.keys() - set(self.forgetting.gone)))
 
 
 def pair_of(original: Path, forgotten: Path) -> Pair:
@@ -94,10 +96,7 @@ def audit_served(
 ) -> Audit:
     """Look at both, beside one run without the data under the same seed, and as many `references`
     under the next ones. `UserError` where sites do not hold any more what they held then."""
-    if references < LEAST:
-        raise UserError(
-            f"{references} references: at least {LEAST} are needed, to see what seeds do"
-        )
+    check_references(references)
     seed = pair.run.settings().seed
     seeds = tuple(seed + number for number in range(1, references + 1))
     twin, *others = (_without(server, pair, each, console, say) for each in (seed, *seeds))
@@ -134,7 +133,7 @@ def _without(server: ServerFolder, pair: Pair, seed: int, console: Console, say:
     folder = pair.forgotten / PLACE / f"{pair.forgotten.name}-seed-{seed}"
     if is_locked(folder / LOCK):
         raise UserError(f"{folder} is going on: wait until it has ended, or stop it (covey stop)")
-    if not _is_finished(folder):
+    if not is_finished(folder):
         say(f"a run without the data, seed {seed}")
         if not (folder / FILE).exists():
             plan = pair.run.settings().model_copy(update={"seed": seed})
@@ -148,10 +147,6 @@ def _without(server: ServerFolder, pair: Pair, seed: int, console: Console, say:
         submit_run(server, Submission("", {}, resume=folder), console)
     _check_same_images(pair, folder)
     return folder
-
-
-def _is_finished(folder: Path) -> bool:
-    return has_run(folder) and read_run(folder).run.status == "finished"
 
 
 def _check_same_images(pair: Pair, folder: Path) -> None:
@@ -202,22 +197,19 @@ def _ask(
 
 
 def _counts(pair: Pair, told: Told) -> Counts:
-    forgetting = pair.run.forgetting
-    assert forgetting is not None
+    forgotten = pair.forgetting.images
     return Counts(
-        forgotten=sum(forgetting.images.values()),
+        forgotten=sum(forgotten.values()),
         left=sum(facts.examples for facts in pair.run.sites.values()),
-        sites=dict(forgetting.images),
+        sites=dict(forgotten),
         stayed=told.stayed,
     )
 
 
 def _wanting(pair: Pair, told: Told) -> list[str]:
-    forgetting = pair.run.forgetting
-    assert forgetting is not None
     found = [
         f"Attacks at {site}, which has left with all its images: nobody else has them to look for."
-        for site in forgetting.gone
+        for site in pair.forgetting.gone
     ]
     found += [f"Attacks at {site}: {why}." for site, why in sorted(told.refused.items())]
     if not told.told:
