@@ -35,6 +35,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from common.models.encoders import Encoder
+from common.models.whole import root
 from common.utils.errors import UserError
 
 PIXEL_STEP, FILTER_STEP = 2.0**-8, 2.0**-9  # of the first layer's filters, of the others'
@@ -118,21 +119,16 @@ def layer_of(maps: Tensor, filters: Tensor, design: Design) -> Tensor:
     then those of all -v."""
     responses = convolved(maps, filters)
     # Of v and -v together the mean is 0, and the mean square that of v alone.
-    whole = root_mean_square(responses, (1, 2, 3)).clamp_min(FLAT)
-    own = root_mean_square(responses, (2, 3)) + design.floor * whole
-    scale = 1 / (whole.sqrt() ** (2 - design.evened) * own.sqrt() ** design.evened)
+    squares = responses.double().square_().sum((2, 3), keepdim=True)  # exact, of whole numbers
+    pixels = math.prod(responses.shape[2:])
+    whole = root(squares.sum(1, keepdim=True)) / math.sqrt(responses.shape[1] * pixels)
+    whole = whole.clamp_min(FLAT)
+    own = root(squares) / math.sqrt(pixels) + design.floor * whole
+    scale = 1 / (root(whole) ** (2 - design.evened) * root(own) ** design.evened)
     steps = responses.mul_(scale.float()).mul_(1 / STEP).round_().mul_(STEP).clamp_(-MOST, MOST)
     of_both = F.avg_pool2d(steps, 2)
     of_v = F.avg_pool2d(steps.clamp_min_(0), 2)
     return torch.cat([of_v, of_v - of_both], dim=1)  # max(0, -x) = max(0, x) - x
-
-
-def root_mean_square(maps: Tensor, dims: tuple[int, ...]) -> Tensor:
-    """Over `dims`, which stay, float64: from an exact sum of squares."""
-    count = math.prod(maps.shape[dim] for dim in dims)
-    length = torch.linalg.vector_norm(maps, dim=dims, keepdim=True, dtype=torch.float64)
-    root: Tensor = length / math.sqrt(count)
-    return root
 
 
 def convolved(maps: Tensor, filters: Tensor) -> Tensor:
@@ -161,14 +157,15 @@ def cell_sums(maps: Tensor, cells: int) -> Tensor:
     cells = min(cells, side)
     size = -(-side // cells)
     starts = [index * (side - size) // max(cells - 1, 1) for index in range(cells)]
-    sums = [maps[:, :, y : y + size, x : x + size].sum(dim=(2, 3)) for y in starts for x in starts]
-    return torch.stack(sums, dim=2).flatten(1)
+    rows = torch.stack([maps[:, :, at : at + size].sum(dim=2) for at in starts], dim=2)
+    sums = torch.stack([rows[..., at : at + size].sum(dim=3) for at in starts], dim=3)
+    return sums.flatten(1)
 
 
 def relative(sums: Tensor) -> Tensor:
     """√(s / Σs) of non-negative `sums` (N, d), float64; 0 for a blank image."""
     wide = sums.double()
-    return (wide / wide.sum(dim=1, keepdim=True).clamp_min(STEP)).sqrt()
+    return root(wide / wide.sum(dim=1, keepdim=True).clamp_min(STEP))
 
 
 @lru_cache(maxsize=8)

@@ -10,6 +10,8 @@ own. Where a library's exp is not the same to the last bit in every place of a v
 
 import math
 
+import numpy as np
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
@@ -20,10 +22,18 @@ BITS = 26  # of the largest weight
 FINE = 2.0**-20  # what one unit of a centre stands for: sums of cosines are exact, too
 
 
+def root(numbers: Tensor) -> Tensor:
+    """√ of float64 `numbers`, rounded as IEEE 754 says. On a CPU torch's own is not: one number in
+    some hundred is another in its last bit, and which ones may depend on where they stand."""
+    if numbers.device.type == "cpu" and not torch.compiler.is_exporting():
+        return torch.from_numpy(np.sqrt(numbers.numpy()))
+    return numbers.sqrt()
+
+
 def whole(rows: Tensor) -> Tensor:
     """Rows (N, d) at unit length, cut down to multiples of 2^-14: float64."""
     wide = rows.double()
-    length = _squares(wide).sqrt().clamp_min(1e-12)
+    length = root(_squares(wide)).clamp_min(1e-12)
     return (wide / length / STEP).trunc() * STEP
 
 

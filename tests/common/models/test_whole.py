@@ -1,12 +1,14 @@
 """Layers on whole numbers: what they should give, and the same bits in any batch."""
 
+import math
+
 import pytest
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from common.models.heads import UnitLinear
-from common.models.whole import STEP, WholeLinear, WholeUnitLinear, cosines, cut, whole
+from common.models.whole import STEP, WholeLinear, WholeUnitLinear, cosines, cut, root, whole
 
 CHANCE = torch.Generator().manual_seed(0)
 ROWS = torch.randn(3000, 301, generator=CHANCE)
@@ -19,6 +21,11 @@ def in_parts(layer, rows: Tensor, size: int) -> Tensor:
 
 def same(one: Tensor, other: Tensor) -> bool:
     return one.numpy().tobytes() == other.numpy().tobytes()
+
+
+def test_roots_are_rounded_to_the_last_bit() -> None:
+    numbers = ROWS.double().square().flatten()[:50_000]
+    assert root(numbers).tolist() == [math.sqrt(number) for number in numbers.tolist()]
 
 
 def test_rows_are_of_unit_length_and_multiples_of_the_step() -> None:
