@@ -21,7 +21,7 @@ from common.protocol.messages import ALL, Floats, Groups, Instruction, Kind
 from common.protocol.packing import Packed
 from common.utils.errors import UserError
 from server.aggregation.stepping import STEPS
-from server.conversation.closing import Closing
+from server.conversation.closing import HANDED_OVER, Closing
 from server.conversation.inquiry import Inquiry, Participants
 from server.conversation.roster import Roster
 from server.conversation.validation import Expected
@@ -102,13 +102,13 @@ class Asking:
     ) -> Inquiry | None:
         """One exchange whose answers nothing hangs on: it is held once, with the sites that are
         there but for those `without` it; None where there is none. When half of them have answered,
-        the others are waited for as long as that took once more, or `SHORTEST` seconds."""
+        the others are waited for as long as that took once more, or `HANDED_OVER` seconds."""
         inquiry = self.open(state, question)
         nodes = {name: n for name, n in inquiry.whom.nodes.items() if name not in without}
         if not nodes:
             return None
         inquiry.whom, names = replace(inquiry.whom, nodes=nodes), frozenset(nodes)
-        inquiry.closing = Closing(len(names), max(1.0, len(names) / 2), names)
+        inquiry.closing = Closing(len(names), max(1.0, len(names) / 2), names, HANDED_OVER)
         self._progress.begin(Progress(question.kind, asked=len(names)))
         inquiry.hold(grid, self._progress.count)
         self._roster.settle(inquiry.answered, inquiry.waiting, late=False)
