@@ -10,10 +10,10 @@ Of each federation, `--take`: `random` images of all sites (`--random` of them),
 `class`, both drawn by the seed; each is taken back by each of `--methods` (none: the one that there
 is for a recipe without training) and audited (`deploy/audit/`). A row is kept as soon as it is
 there, and one that `--json` has already is not made again. The table has means over the seeds, and
-the lowest and highest: AUC of the calibrated attack before, after, and of runs without the data;
-TPR at 1 % FPR; NMI of test images, and its largest distance from the mean of the runs without the
-data; the share of a run anew's time that forgetting took, and of that of a run of `--yardstick`;
-verdicts.
+the lowest and highest: AUC of each calibrated attack before and after, and the range of the runs
+without the data; TPR at 1 % FPR of the first attack; NMI of test images, and its largest distance
+from the mean of the runs without the data; the share of a run anew's time that forgetting took, and
+of that of a run of `--yardstick`; verdicts.
 """
 
 import json as json_lines
@@ -45,11 +45,9 @@ from server.report.accounts import total_seconds
 
 Row = dict[str, Any]
 CASE = ("recipe", "dataset", "partition", "take", "method", "seed", "images", "sites", "options")
-COLUMNS = (
-    "dataset", "partition", "taken back", "method", "seeds", "equal bits", "attack by",
-    "AUC before", "after", "without", "TPR before", "after", "NMI after", "gap", "time",
-    "of yardstick", "verdict",
-)  # fmt: skip
+BY = "AUC by {}: before"
+HEAD = ("dataset", "partition", "taken back", "method", "seeds", "equal bits")
+REST = ("TPR before", "after", "NMI after", "gap", "time", "of yardstick", "verdict")
 
 
 @dataclass(frozen=True)
@@ -118,7 +116,7 @@ def main(
                     print({k: v for k, v in row.items() if k != "audit"}, flush=True)
                     if json:
                         save_json(json, rows)
-    for line in (COLUMNS, ("---",) * len(COLUMNS), *table(rows)):
+    for line in table(rows):
         print(f"| {' | '.join(line)} |")
 
 
@@ -190,31 +188,47 @@ def chosen(
 
 
 def table(rows: list[Row]) -> Iterator[tuple[str, ...]]:
-    """A line for each attack of each case, over its seeds."""
+    """The head, then a line for each case, over its seeds: AUC of each attack, TPR of the first."""
     cases: dict[tuple[Any, ...], list[Row]] = {}
     for row in rows:
         cases.setdefault(tuple(row[name] for name in CASE if name != "seed"), []).append(row)
+    names = list(dict.fromkeys(each["name"] for row in rows for each in row["audit"]["attacks"]))
+    head = [title for name in names for title in (BY.format(name), "after", "without")]
+    yield (*HEAD, *head, *REST)
+    yield ("---",) * (len(HEAD) + len(head) + len(REST))
     for several in cases.values():
         found = [row["audit"] for row in several]
         equal = sum(all(each["same"] for each in one["published"]) for one in found)
-        head = [several[0][name] for name in ("dataset", "partition", "take")]
-        head += [several[0]["method"] or "exact", len(found), f"{equal} of {len(found)}"]
-        for number, attack in enumerate(found[0]["attacks"]):
-            tried = [one["attacks"][number] for one in found]
-            without = [each["auc"] for one in tried for each in one["without"]]
-            cells = [
-                attack["name"],
-                spread([one["original"]["auc"] for one in tried]),
-                spread([one["forgotten"]["auc"] for one in tried]),
-                spread(without),
-                spread([one["original"]["tpr"] for one in tried]),
-                spread([one["forgotten"]["tpr"] for one in tried]),
-                *worth(found),
-                spread([one["cost"]["share"] for one in found]),
-                of_yardstick(several),
-                ", ".join(sorted({one["state"] for one in tried})),
-            ]
-            yield tuple(map(str, [*head, *cells]))
+        about = [several[0][name] for name in ("dataset", "partition", "take")]
+        about += [several[0]["method"] or "exact", len(found), f"{equal} of {len(found)}"]
+        by = {
+            name: [a for one in found for a in one["attacks"] if a["name"] == name]
+            for name in names
+        }
+        first = by[names[0]]
+        cells = [
+            *(cell for name in names for cell in attacked(by[name])),
+            spread([one["original"]["tpr"] for one in first]),
+            spread([one["forgotten"]["tpr"] for one in first]),
+            *worth(found),
+            spread([one["cost"]["share"] for one in found]),
+            of_yardstick(several),
+            ", ".join(sorted({one["verdict"]["outcome"] for one in found})),
+        ]
+        yield tuple(map(str, [*about, *cells]))
+
+
+def attacked(tried: list[Row]) -> tuple[str, str, str]:
+    """AUC before, after, and of the runs without the data (their range: calibrated by one another,
+    their mean is .5)."""
+    if not tried:
+        return "–", "–", "–"
+    without = [each["auc"] for one in tried for each in one["without"]]
+    return (
+        spread([one["original"]["auc"] for one in tried]),
+        spread([one["forgotten"]["auc"] for one in tried]),
+        f"{min(without):.3f} to {max(without):.3f}",
+    )
 
 
 def worth(found: list[Row]) -> tuple[str, str]:

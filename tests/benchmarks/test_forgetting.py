@@ -48,7 +48,7 @@ def test_rows_are_kept_and_not_made_again(tmp_path: Path, capsys) -> None:
     assert "a run without the data" in first
     assert "a run without the data" not in second
     assert first.splitlines()[-1] == second.splitlines()[-1]
-    assert "| 1 of 1 | landmarks |" in second
+    assert "| AUC by landmarks: before |" in second and "| exact | 1 | 1 of 1 |" in second
 
 
 def test_a_mean_stands_with_its_range() -> None:
