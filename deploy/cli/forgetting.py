@@ -1,9 +1,8 @@
-"""`covey forget`, `covey client forget` and `remember`: data taken back; the work is imported when
-it is asked for."""
+"""`covey forget`: a run without what was taken back; the work is imported when it is asked for."""
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 from rich.console import Console
@@ -11,11 +10,9 @@ from rich.console import Console
 from common.utils.errors import UserError
 from deploy.cli.app import App, about
 from deploy.cli.arguments import RunArgument
+from deploy.cli.asking import YesOption, confirm, say
 from deploy.cli.auditing import audited, audited_served, cost_of
 from deploy.cli.json_option import JsonOption, write_json
-
-if TYPE_CHECKING:
-    from deploy.forgetting.choosing import Wish
 
 console = Console()
 AT_THE_SITE = (
@@ -23,7 +20,6 @@ AT_THE_SITE = (
     "--site NAME alone, or --site NAME --all"
 )
 
-YesOption = Annotated[bool, typer.Option("--yes", "-y", help="do it without asking")]
 ClusterOption = Annotated[
     int | None,
     typer.Option(
@@ -170,129 +166,6 @@ def _say_where(run: Path, folder: Path, remove: bool) -> None:
         say(f"{run} holds what was learned with them: covey forget {run} --delete removes it")
 
 
-def confirm(lines: list[str], yes: bool) -> None:
-    """Say what is to be done, and ask whether it is; ends the command where not."""
-    for line in lines:
-        say(line)
-    if not yes:
-        typer.confirm("go on?", abort=True)
-
-
-def say(text: str) -> None:
-    """Say it as it is, on one line however long."""
-    console.print(text, highlight=False, markup=False, soft_wrap=True)
-
-
-FilesArgument = Annotated[
-    list[str] | None,
-    typer.Argument(
-        metavar="[FILES]...",
-        help="images: paths, names as in assignments.csv, or numbers of an .npz",
-        show_default=False,
-    ),
-]
-ListOption = Annotated[
-    Path | None,
-    typer.Option(
-        "--list", help="a text file with such names, one a line", metavar="FILE", show_default=False
-    ),
-]
-AllOption = Annotated[bool, typer.Option("--all", help="all of them")]
-SiteFolderOption = Annotated[
-    Path | None,
-    typer.Option(
-        "--folder",
-        help=about("the site's folder", default="covey-site-NAME, if there is one alone"),
-        metavar="WORK",
-        show_default=False,
-    ),
-]
-DataOption = Annotated[
-    str,
-    typer.Option(
-        help=about("of these data", default="those that the site has joined with last"),
-        metavar="DATA",
-        show_default=False,
-    ),
-]
-
-
-def client_forget_command(
-    files: FilesArgument = None,
-    listed: ListOption = None,
-    cluster: ClusterOption = None,
-    everything: AllOption = False,
-    run: Annotated[
-        str,
-        typer.Option(
-            help=about("whose clusters are meant", default="that of the last model.covey"),
-            metavar="RUN",
-            show_default=False,
-        ),
-    ] = "",
-    folder: SiteFolderOption = None,
-    data: DataOption = "",
-    unlearn: Annotated[
-        bool,
-        typer.Option(
-            "--may-unlearn",
-            help="they may be used once more, here, by a method that unlearns them (covey forget "
-            "--method)",
-        ),
-    ] = False,
-    audit: Annotated[
-        bool,
-        typer.Option(
-            "--may-audit",
-            help="they may be looked at once more, here, to test whether they were forgotten "
-            "(covey forget --audit)",
-        ),
-    ] = False,
-    yes: YesOption = False,
-) -> None:
-    """Take images back: they are in no run any more."""
-    from deploy.site.status import pick_folder  # noqa: PLC0415
-    from deploy.site.withdrawing import to_forget  # noqa: PLC0415
-
-    wish = _wish(files, listed, cluster, everything)
-    withdrawing = to_forget(pick_folder(folder), wish, run, data, unlearn, audit)
-    confirm(withdrawing.lines(), yes)
-    new = withdrawing.exclusions.add(withdrawing.images, withdrawing.why, unlearn, audit)
-    say(f"asked: {new:,} images are in no run from the next message on")
-    say(f"noted by digest in {withdrawing.exclusions.path}; covey client remember lets them in")
-    say("what was learned with them before: ask the coordinator for `covey forget RUN`")
-
-
-def client_remember_command(
-    files: FilesArgument = None,
-    listed: ListOption = None,
-    everything: AllOption = False,
-    folder: SiteFolderOption = None,
-    data: DataOption = "",
-    yes: YesOption = False,
-) -> None:
-    """Let images take part again that were taken back."""
-    from client.storage.exclusions import Exclusions  # noqa: PLC0415
-    from deploy.site.status import pick_folder  # noqa: PLC0415
-    from deploy.site.withdrawing import to_remember  # noqa: PLC0415
-
-    home = pick_folder(folder)
-    images = to_remember(home, _wish(files, listed, None, everything), data)
-    confirm([f"let in again: {len(images):,} images, into every run from then on"], yes)
-    say(f"{Exclusions(home.path).remove(images):,} images take part again")
-
-
-def _wish(
-    files: list[str] | None, listed: Path | None, cluster: int | None, everything: bool
-) -> "Wish":
-    from deploy.forgetting.choosing import Wish, read_list  # noqa: PLC0415
-
-    names = (*(files or ()), *(read_list(listed) if listed else ()))
-    return Wish(names, cluster, everything)
-
-
-def add_to(app: App, client_app: App, panel: str) -> None:
-    """Make them commands of `app` and of a site's."""
+def add_to(app: App, panel: str) -> None:
+    """Make it a command of `app`."""
     app.command("forget", rich_help_panel=panel)(forget_command)
-    client_app.command("forget")(client_forget_command)
-    client_app.command("remember")(client_remember_command)

@@ -35,6 +35,7 @@ from deploy.cli.lists import add_to as add_lists
 from deploy.cli.names import add_to as add_names
 from deploy.cli.run_options import with_run_options
 from deploy.cli.using import PANEL, add_to
+from deploy.cli.withdrawing import add_to as add_withdrawing
 
 ENGINES = ("in-process", "ray")
 HERE, APART, LISTS = "On this machine", "Over separate machines", "What there is"
@@ -200,7 +201,8 @@ def report_command(run: RunArgument) -> None:
 add_to(app)
 add_later(app, PANEL)
 add_lists(app, LISTS)
-add_forgetting(app, client_app, HERE)
+add_forgetting(app, HERE)
+add_withdrawing(client_app)
 add_auditing(app, HERE)
 add_names(app, client_app, APART)
 app.add_typer(server_app, name="server", rich_help_panel=APART)

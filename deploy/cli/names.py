@@ -9,7 +9,7 @@ from rich.console import Console
 from common.utils.errors import UserError
 from deploy.cli.app import App
 from deploy.cli.arguments import RunArgument
-from deploy.cli.forgetting import YesOption, confirm, say
+from deploy.cli.asking import YesOption, confirm, say
 from deploy.cli.json_option import JsonOption, write_json
 
 console = Console()
