@@ -22,10 +22,10 @@ $(VENV)/.installed: pyproject.toml constraints.txt constraints-torch.txt
 run: install
 	@"$(BIN)/covey" run covey --beside covey-exact
 
-# Two files of tests at a time; then, one by one, those that start a federation of processes.
+# Two files of tests at a time; then, likewise, those that start a federation of processes.
 test: install
 	@OMP_NUM_THREADS=1 "$(BIN)/python" -m pytest -n 2 --dist loadfile -m "not federation"
-	@"$(BIN)/python" -m pytest -m federation
+	@"$(BIN)/python" -m pytest -n 2 --dist loadfile -m federation
 
 # A minute: what every change should pass before anything else. What it leaves out: tests/fast.py.
 test-fast: install

@@ -1,14 +1,10 @@
-"""`covey run`, whole: separate processes, TLS, authentication; what it leaves, what it survives."""
+"""`covey run`, whole: separate processes, TLS, authentication; what it leaves."""
 
 import io
 import json
-import os
-import re
 import shutil
-import signal
 import sys
 import tempfile
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -20,17 +16,10 @@ from common.config import recipes
 from deploy.engines import run_locally as engine
 from deploy.engines.federation import SiteSpec
 from deploy.engines.runs import run_config
-from deploy.engines.simulate import simulate
 from tests.builders.records import events
 from tests.deploy.helpers import (
     CoveyRun,
-    answers,
-    find,
     processes,
-    rounds_begun,
-    same_results,
-    threads_of_sites,
-    until,
 )
 
 pytestmark = [
@@ -145,66 +134,3 @@ def test_a_site_that_sends_nan_is_refused_by_name_and_the_round_goes_on(runs) ->
     assert all(
         abs(array).max() < 1e6 for array in load_file(folder / "encoder.safetensors").values()
     )
-
-
-def test_a_run_whose_processes_are_killed_and_interrupted_ends_with_the_same_bits(
-    tmp_path: Path, sockets: Path
-) -> None:
-    """A trainer killed while it trains, the ServerApp killed after round 2 of 4, Ctrl-C when it is
-    back in round 3, `--resume`: what comes out is what the in-process engine gives undisturbed.
-    BYOL, as its sites keep a state."""
-    options = {**SMALL, "rounds": "4", "local-epochs": "40"}
-    folder = tmp_path / "run"
-    begin = ["fedbyol", *flags(options), "--run-folder", str(folder)]
-    run = CoveyRun(begin, sockets / "k", tmp_path / "first.txt")
-    try:
-        kill_a_trainer_while_it_trains(run, folder)
-        run.waits_for(lambda: starts_of_round_three(folder) == 1)
-        kill_the_server_app(run, folder)
-        run.waits_for(lambda: starts_of_round_three(folder) == 2)
-        interrupted = time.monotonic()
-        run.interrupt()
-        assert run.ends(patience=20) == 130
-        assert time.monotonic() - interrupted < 15
-        assert processes(str(folder), str(sockets)) == {}
-        assert "covey: stopped" in run.text and f"covey run --resume {folder}" in run.text
-        assert json.loads((folder / "run.json").read_text())["status"] == "running"
-    finally:
-        run.clear_away()
-    again = CoveyRun(["--resume", str(folder)], sockets / "k", tmp_path / "second.txt")
-    try:
-        assert again.ends() == 0, again.text
-    finally:
-        again.clear_away()
-    assert [event["round"] for event in events(folder, "round")] == [1, 2, 3, 4]
-    simulate_undisturbed(options, tmp_path / "undisturbed" / "run")
-    assert same_results(folder, tmp_path / "undisturbed" / "run")
-
-
-def kill_a_trainer_while_it_trains(run: CoveyRun, folder: Path) -> None:
-    log = folder / "logs" / "site-1-trainer.log"
-    run.waits_for(lambda: answers(folder, "site-1", "hello") == 1)
-    (trainer,) = find("client.resident", str(folder / "sites" / "site-1"))
-    run.waits_for(lambda: rounds_begun(log.read_text()) == 1)
-    os.kill(trainer, signal.SIGKILL)
-    assert answers(folder, "site-1", "train") == 0
-    run.waits_for(lambda: log.read_text().count(", ready") == 2)
-
-
-def starts_of_round_three(folder: Path) -> int:
-    """How many ServerApps have sent round 3 to a site: each is a run of its own for Flower."""
-    log = (folder / "logs" / "site-0-connection.log").read_text()
-    return len(set(re.findall(r"received: run (\d+), round 3:", log)))
-
-
-def kill_the_server_app(run: CoveyRun, folder: Path) -> None:
-    (server_app,) = find("flwr-serverapp", str(folder))
-    os.kill(server_app, signal.SIGKILL)
-    noticed = time.monotonic()
-    until(lambda: "the ServerApp was killed" in run.text, patience=15)
-    assert time.monotonic() - noticed < 15  # Flower's own heartbeat takes a minute
-
-
-def simulate_undisturbed(options: dict[str, str], folder: Path) -> None:
-    with threads_of_sites(int(options["sites"])):
-        simulate(recipes.load("fedbyol").plan(options), folder)
