@@ -9,11 +9,11 @@
 Of each federation, `--take`: `random` images of all sites (`--random` of them), one `site`, one
 `class`, both drawn by the seed; each is taken back by each of `--methods` (none: the one that there
 is for a recipe without training) and audited (`deploy/audit/`). A row is kept as soon as it is
-there, and one that `--json` has already is not made again. The table has means over the seeds, and
-the lowest and highest: AUC of each calibrated attack before and after, and the range of the runs
-without the data; TPR at 1 % FPR of the first attack; NMI of test images, and its largest distance
-from the mean of the runs without the data; the share of a run anew's time that forgetting took, and
-of that of a run of `--yardstick`; verdicts.
+there, and one that `--json` has already is not made again. What Covey refuses is said in a line.
+The table has means over the seeds, and the lowest and highest: AUC of each calibrated attack before
+and after, and the range of the runs without the data; TPR at 1 % FPR of the first attack; NMI of
+test images, and its largest distance from the mean of the runs without the data; the share of a run
+anew's time that forgetting took, and of that of a run of `--yardstick`; verdicts.
 """
 
 import json as json_lines
@@ -35,6 +35,7 @@ from common.data.images import Indices
 from common.data.partition import Partition
 from common.data.planned import PARTITION, planned_data
 from common.record.reader import read_run
+from common.utils.errors import UserError
 from common.utils.seeds import derive_seed
 from deploy.audit.audit import Audit, audit
 from deploy.audit.report import as_json, write_report
@@ -138,7 +139,11 @@ def tried(case: Case, asked: Asked, rows: list[Row], reports: Path | None) -> It
         simulate(recipes.load(case.recipe).plan(case.given()), original)
         usual = seconds_of(case, asked.yardstick, Path(place)) if asked.yardstick else None
         for what, method in wanted:
-            found = one(original, Path(place) / what, what, method, case.seed, asked)
+            try:
+                found = one(original, Path(place) / what, what, method, case.seed, asked)
+            except UserError as error:
+                print(f"{what}, {method}: {error}", flush=True)
+                continue
             if reports is not None:
                 name = "-".join(map(str, (case.dataset, case.partition, case.seed, what, method)))
                 (reports / name).mkdir(parents=True, exist_ok=True)
