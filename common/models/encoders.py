@@ -34,6 +34,11 @@ class Encoder(nn.Module):
         features: Tensor = self.network((images - self.MEAN) / self.STD)
         return features
 
+    def as_one(self) -> nn.Module:
+        """The same function as a module that has all weights, and takes all images at once: for
+        other tools, whose graphs have no loop over parts of a batch."""
+        return self
+
 
 def convnet(channels: int, side: int, widths: tuple[int, ...] = (64, 128, 256)) -> Encoder:
     """The small encoder of the federated clustering literature: 4×4 convolutions of stride 2

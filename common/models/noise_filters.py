@@ -87,9 +87,14 @@ class NoiseFilters(Encoder):
         """See the class; the same bits for an image whatever the others in the batch are."""
         with torch.autocast(images.device.type, enabled=False):
             few = CPU_IMAGES if images.device.type == "cpu" else max(len(images), 1)
-            return torch.cat([self._features(part) for part in images.float().split(few)])
+            return torch.cat([self.features(part) for part in images.float().split(few)])
 
-    def _features(self, images: Tensor) -> Tensor:
+    def as_one(self) -> nn.Module:
+        """See `Encoder`."""
+        return _AtOnce(self)
+
+    def features(self, images: Tensor) -> Tensor:
+        """Of float32 images, all at once."""
         maps = whole_pixels(images, self.shrink).contiguous(memory_format=torch.channels_last)
         layers, lengths = [], self.design.lengths[: self.depth]
         for number, length in enumerate(lengths):
@@ -100,12 +105,22 @@ class NoiseFilters(Encoder):
         return cut.float()
 
 
+class _AtOnce(nn.Module):
+    def __init__(self, encoder: NoiseFilters) -> None:
+        super().__init__()
+        self.network = encoder
+
+    def forward(self, images: Tensor) -> Tensor:
+        return self.network.features(images.float())
+
+
 def whole_pixels(images: Tensor, shrink: int) -> Tensor:
     """`images` in [0, 1] as whole numbers from -128 to 127, averaged over squares of `shrink`."""
     pixels = (images * 255).round()
-    if shrink > 1:
-        pixels = F.avg_pool2d(pixels, shrink, divisor_override=1)  # exact; then one division
-        pixels = (pixels / shrink**2).round()
+    if shrink > 1:  # sums, exact; then one division. (ONNX has no mean with another divisor.)
+        size = pixels.shape[-1] // shrink
+        squares = pixels[..., : size * shrink, : size * shrink].unflatten(3, (size, shrink))
+        pixels = (squares.sum(4).unflatten(2, (size, shrink)).sum(3) / shrink**2).round()
     return pixels - 128
 
 

@@ -11,7 +11,6 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from common.config.encoder import is_onnx
-from common.models.pretrained.encoder import Pretrained
 from common.utils.errors import UserError, unknown
 from common.utils.files import write_atomic
 from deploy.using.card import card
@@ -29,8 +28,7 @@ class Embedder(nn.Module):
     def __init__(self, opened: Opened) -> None:
         super().__init__()
         networks = opened.networks
-        encoder = networks.model.encoder
-        self.encoder = encoder.as_one() if isinstance(encoder, Pretrained) else encoder
+        self.encoder = networks.model.encoder.as_one()
         self.projector = networks.model.projector if networks.space == "projector" else None
         self.register_buffer("centroids", F.normalize(opened.centroids().float(), dim=1))
 

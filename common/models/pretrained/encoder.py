@@ -79,8 +79,7 @@ class Pretrained(Encoder):
         return seen.contiguous(memory_format=torch.channels_last)
 
     def as_one(self) -> nn.Module:
-        """The same function as a module of its own that has all weights, and takes all images at
-        once: for other tools."""
+        """See `Encoder`."""
         return _Whole(self)
 
     def train(self, mode: bool = True) -> Self:

@@ -2,6 +2,7 @@
 
 import hashlib
 import math
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -12,6 +13,7 @@ from torch import Tensor
 
 from common.models.encoders import build_encoder
 from common.models.noise_filters import (
+    CPU_IMAGES,
     FEATURE_STEP,
     Design,
     NoiseFilters,
@@ -144,3 +146,20 @@ def test_there_is_nothing_to_train_and_no_seed_decides() -> None:
     assert not list(one.parameters())
     for name, buffer in one.named_buffers():
         assert torch.equal(buffer, dict(other.named_buffers())[name])
+
+
+def test_other_tools_give_the_same_features_of_any_number_of_images(tmp_path: Path) -> None:
+    few = Design(widths=(8,), kernels=(3,), cells=1, lengths=(1.0,))
+    net = NoiseFilters(1, 64, few).eval()  # of a side that is averaged down first
+    images = pictures(CPU_IMAGES + 1, 1, 64)
+    batch = {"images": {0: torch.export.Dim("batch")}}
+    program = torch.export.export(net.as_one(), (images[:2],), dynamic_shapes=batch)
+    for count in (1, len(images)):
+        assert torch.equal(program.module()(images[:count]), net(images[:count]))
+    pytest.importorskip("onnxscript", reason="onnx and onnxscript are not installed")
+    runtime = pytest.importorskip("onnxruntime", reason="onnxruntime is not installed")
+    path = tmp_path / "filters.onnx"
+    torch.onnx.export(program, (), path, input_names=["images"], opset_version=18, verbose=False)
+    session = runtime.InferenceSession(path, providers=["CPUExecutionProvider"])
+    found = torch.from_numpy(session.run(None, {"images": images.numpy()})[0])
+    assert torch.equal(found, net(images))
