@@ -176,6 +176,9 @@ def _notes(chosen: Sequence[Found], how: Preparation, window: str) -> tuple[str,
     deep = sum(each.header.deep for each in chosen)
     if deep:
         found.append(f"{deep:,} of more than 8 bits: {window}; at most 256 levels are kept")
+    reduced = sum(each.header.reduced for each in chosen)
+    if reduced:
+        found.append(f"{reduced:,} of more than 8 bits, of which their decoder gives the upper 8")
     stacks = Counter({each.file: each.header.pages for each in chosen if each.header.pages > 1})
     if stacks:
         which = "all are used" if how.pages == ALL else f"the {_ordinal(how.pages)} is used"

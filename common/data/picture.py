@@ -32,7 +32,8 @@ class UnusableError(Exception):
 @dataclass(frozen=True)
 class Header:
     """What a file says before it is decoded. `grey`: of one channel; `deep`: of more than 8 bits;
-    `pages`: pictures in a stack; `moving`: an animation."""
+    `pages`: pictures in a stack; `moving`: an animation; `reduced`: of more than 8 bits, of which
+    its decoder gives 8."""
 
     width: int
     height: int
@@ -40,6 +41,7 @@ class Header:
     deep: bool = False
     pages: int = 1
     moving: bool = False
+    reduced: bool = False
 
     @property
     def shorter(self) -> int:

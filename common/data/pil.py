@@ -1,10 +1,12 @@
 """Files that Pillow reads: photographs, PNG, TIFF, and HEIC where `pillow-heif` is installed.
 
 Pillow keeps the upper 8 of 16 bits of colour. Here nothing is lost: the same bytes are unpacked
-twice, once for the upper and once for the lower ones.
+twice, once for the upper and once for the lower ones. Where a decoder gives 8 bits whatever the
+file has, the header says so (`common/data/levels.py`).
 """
 
 import ctypes
+import re
 import sys
 import threading
 import warnings
@@ -18,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from common.data.levels import in_planes, is_deep_ppm, is_reduced, of_ppm, tag
 from common.data.picture import Deep, Header, UnusableError, orientation_of, upright
 from common.record.account import Kind
 from common.utils.names import printable
@@ -30,12 +33,13 @@ STACKS = frozenset({"TIFF"})
 ANIMATED = frozenset({"GIF", "WEBP", "PNG", "AVIF"})
 LONGEST = 100  # characters of what PIL says
 PHOTOMETRIC, SUBFILE, SAMPLE_FORMAT = 262, 254, 339  # TIFF's tags
-UNSIGNED, SIGNED = 1, 2
+SIGNED = 2
 THUMBNAIL = 1
 HEIF = (b"heic", b"heix", b"hevc", b"hevx", b"heim", b"heis", b"mif1", b"msf1")
 UNKNOWN = "it is no image, or of a kind that is not read"
 INSTALL = "pip install 'covey[photos]'"
 
+OTHER_ORDER = re.compile(r";(16|32)B")  # how Pillow calls numbers whose first byte is the upper one
 MAPS = Path("/proc/self/maps")  # files in this process's memory
 
 _ONE = threading.RLock()
@@ -80,6 +84,7 @@ def read_header(path: Path) -> Header:
             deep=_is_deep(image),
             pages=len(_pages(image)) if image.format in STACKS else 1,
             moving=image.format in ANIMATED and bool(getattr(image, "is_animated", False)),
+            reduced=not _is_deep(image) and is_reduced(image, path),
         )
 
 
@@ -117,6 +122,8 @@ def _opened(path: Path) -> Iterator["Image"]:
         except UnidentifiedImageError:
             raise UnusableError(UNKNOWN) from None
         with opened as image:
+            if in_planes(image):  # whose bytes Pillow takes for others
+                raise UnusableError(UNKNOWN)
             yield image
 
 
@@ -182,27 +189,33 @@ def _is_deep(image: Any) -> bool:
     if image.mode.startswith(("I", "F")):
         return True
     if image.mode == "L":
-        return _tag(image, SAMPLE_FORMAT) == SIGNED
-    return image.mode in ("RGB", "RGBA") and any(";16" in mode for mode in _raw_modes(image))
-
-
-def _tag(image: Any, tag: int) -> int:
-    """A number of a TIFF's; 0 where it has none, or the file is another."""
-    found = image.tag_v2.get(tag, 0) if image.format == "TIFF" else 0
-    return int(found[0] if isinstance(found, tuple) else found)
+        return tag(image, SAMPLE_FORMAT) == SIGNED
+    if image.mode not in ("RGB", "RGBA"):
+        return False
+    return is_deep_ppm(image) or any(";16" in mode for mode in _raw_modes(image))
 
 
 def _deep(image: Any) -> Deep:
     if image.mode in ("RGB", "RGBA"):
-        return _deep_colour(image)
+        return Deep(of_ppm(image)) if is_deep_ppm(image) else _deep_colour(image)
     inverted = image.format == "TIFF" and image.tag_v2.get(PHOTOMETRIC) == 0
-    stored = _tag(image, SAMPLE_FORMAT)
+    _take_the_machines_own_order(image)
     values = np.asarray(image)
     if image.mode == "L":
         values = values.view(np.int8)
-    elif image.mode == "I" and stored == UNSIGNED:
-        values = values.astype(np.int32).view(np.uint32)
+    elif image.mode == "I" and image.format == "TIFF" and tag(image, SAMPLE_FORMAT) != SIGNED:
+        values = values.astype(np.int32).view(np.uint32)  # unsigned where nothing else is said
     return Deep(values, inverted=inverted and image.mode != "L")
+
+
+def _take_the_machines_own_order(image: Any) -> None:
+    """What libtiff has unpacked has it already, whatever the file's is."""
+    image.tile = [
+        tile._replace(args=(OTHER_ORDER.sub(r";\1N", tile.args[0]), *tile.args[1:]))
+        if tile.codec_name == "libtiff"
+        else tile
+        for tile in image.tile
+    ]
 
 
 def _deep_colour(image: Any) -> Deep:

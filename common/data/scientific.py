@@ -1,4 +1,5 @@
-"""TIFF files that Pillow does not take: 64-bit and 16-bit floats, colour in floats, large integers.
+"""TIFF files that Pillow does not take: 64-bit and 16-bit floats, colour in floats, large integers,
+colours of 16 bits in planes of their own.
 
 They are read where `tifffile` is installed (the extra `photos`).
 """
@@ -15,6 +16,7 @@ from common.data.pil import INSTALL, named
 
 MAGICS = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")  # classic and BigTIFF, in either byte order
 COLOURS = 3
+SHOWN = (0, 1, 2)  # as what values are meant: grey, low is white or black, and RGB
 COMPRESSIONS = (1, 8, 32946, 32773)  # none, Deflate (two numbers), PackBits
 
 
@@ -68,5 +70,7 @@ def _check(page: Any) -> None:
         raise UnusableError("a kind of TIFF that is not read: its values are no plain numbers")
     if int(page.compression) not in COMPRESSIONS:
         raise UnusableError("a kind of TIFF that is not read: its compression")
+    if int(page.photometric) not in SHOWN:
+        raise UnusableError("a kind of TIFF that is not read: its colours are no RGB")
     if page.imagedepth != 1:
         raise UnusableError("a TIFF of volumes: save it as a stack of pages")

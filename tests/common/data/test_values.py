@@ -11,6 +11,7 @@ from PIL import Image
 from common.config.preparation import Window
 from common.data import Preparation, load
 from common.data.formats import read_picture
+from common.data.levels import is_reduced
 from common.data.picture import Deep
 from common.utils.errors import UserError
 from tests.builders.pictures import png16, tiff
@@ -78,6 +79,63 @@ def test_a_tiff_of_any_numbers_has_its_values(tmp_path: Path, kind: str, order: 
     numbers = np.clip(wide, -128, 127).astype(kind) if kind == "i1" else wide.astype(kind)
     (tmp_path / "a.tif").write_bytes(tiff(numbers, order=order))
     assert np.array_equal(values(tmp_path / "a.tif"), numbers)
+
+
+@pytest.mark.parametrize("kind", ["u2", "i2", "u4", "i4", "f4"])
+@pytest.mark.parametrize("order", ["<", ">"])
+@pytest.mark.parametrize("compression", [None, "zlib"])
+def test_other_programs_tiff_has_its_values(
+    tmp_path: Path, kind: str, order: str, compression: str | None
+) -> None:
+    """They leave out the tag that says "unsigned", and compress in either order of bytes."""
+    size = np.dtype(kind).itemsize
+    numbers = np.random.default_rng(0).integers(0, 256, (8, 8 * size)).astype(np.uint8).view(kind)
+    numbers = np.nan_to_num(numbers, nan=1)
+    tifffile = pytest.importorskip("tifffile")
+    tifffile.imwrite(tmp_path / "a.tif", numbers, byteorder=order, compression=compression)
+    assert np.array_equal(values(tmp_path / "a.tif"), numbers)
+
+
+@pytest.mark.parametrize("given", [{}, {"compression": "zlib"}, {"tile": (16, 16)}])
+def test_colours_of_16_bits_in_planes_of_their_own_are_read(tmp_path: Path, given: dict) -> None:
+    tifffile = pytest.importorskip("tifffile")
+    planes = np.random.default_rng(0).integers(0, 65536, (3, 32, 32)).astype(np.uint16)
+    as_planes = {"photometric": "rgb", "planarconfig": "separate"}
+    tifffile.imwrite(tmp_path / "a.tif", planes, **as_planes, **given)
+    assert np.array_equal(values(tmp_path / "a.tif"), planes.transpose(1, 2, 0))
+
+
+@pytest.mark.parametrize("top", [1023, 65535])
+def test_a_ppm_of_more_than_8_bits_keeps_them(tmp_path: Path, top: int) -> None:
+    colours = np.random.default_rng(0).integers(0, top + 1, (6, 5, 3))
+    head = f"P6\n5 6\n{top}\n".encode()
+    (tmp_path / "a.ppm").write_bytes(head + colours.astype(">u2").tobytes())
+    assert np.array_equal(values(tmp_path / "a.ppm"), np.rint(colours * (65535 / top)))
+    (tmp_path / "cut.ppm").write_bytes(head + bytes(50))
+    assert load(str(tmp_path)).unreadable == ("cut.ppm",)
+
+
+def test_levels_that_a_decoder_leaves_out_are_told(tmp_path: Path) -> None:
+    heif = pytest.importorskip("pillow_heif")
+    tifffile = pytest.importorskip("tifffile")
+    deep = np.random.default_rng(0).integers(0, 65536, (16, 16, 4)).astype(np.uint16)
+    heif.encode("RGB;16", (16, 16), deep[..., :3].tobytes(), str(tmp_path / "a.heic"))
+    tifffile.imwrite(tmp_path / "b.tif", deep, photometric="separated")
+    flat = Image.new("RGB", (16, 16))
+    for name in ("c.avif", "d.jp2"):
+        flat.save(tmp_path / name)
+    data = load(str(tmp_path))
+    said = "2 of more than 8 bits, of which their decoder gives the upper 8"
+    assert data.account is not None and data.account.notes == (said,)
+    for name, mark, place, bit in (
+        ("c.avif", b"av1C", 6, 0x40),
+        ("d.jp2", b"\xff\x4f\xff\x51", 40, 0x08),
+    ):
+        with Image.open(tmp_path / name) as image:
+            whole = bytearray((tmp_path / name).read_bytes())
+            whole[whole.index(mark) + place] |= bit  # what a file of 10, or of 16, bits says
+            (tmp_path / name).write_bytes(whole)
+            assert is_reduced(image, tmp_path / name), name
 
 
 def test_colour_in_floats_is_read(tmp_path: Path) -> None:
