@@ -46,20 +46,29 @@ def find(
     """The pictures of the files `names`, and which files have none, or a larger one than wanted."""
     found: list[Found] = []
     left: list[LeftOut] = []
-    headers = pool.map(partial(_header, largest=how.largest), [folder / name for name in names])
-    for name, header in zip(names, headers, strict=True):
-        if isinstance(header, LeftOut):
-            left.append(replace(header, name=name))
-            continue
-        pages = _pages(header, how.pages)
-        if not pages:
-            why = f"it has no page {how.pages}: it has {header.pages}"
-            left.append(LeftOut(name, Kind.UNREADABLE, why))
-        several = len(pages) > 1
-        for page in pages:
-            called = f"{name}#{page + 1}" if several else name
-            found.append(Found(folder / name, name, called, page, header))
+    for each in pool.map(partial(pictures_in, folder, how=how), names):
+        if isinstance(each, LeftOut):
+            left.append(each)
+        else:
+            found += each
     return found, left
+
+
+def pictures_in(folder: Path, name: str, how: Preparation) -> list[Found] | LeftOut:
+    """The pictures of the file `name`, or why there are none."""
+    header = _header(folder / name, how.largest)
+    if isinstance(header, LeftOut):
+        return replace(header, name=name)
+    pages = _pages(header, how.pages)
+    if not pages:
+        why = f"it has no page {how.pages}: it has {header.pages}"
+        return LeftOut(name, Kind.UNREADABLE, why)
+    several = len(pages) > 1
+    called = (f"{name}#{page + 1}" if several else name for page in pages)
+    return [
+        Found(folder / name, name, each, page, header)
+        for each, page in zip(called, pages, strict=True)
+    ]
 
 
 def _pages(header: Header, wanted: str) -> range:
@@ -85,14 +94,9 @@ def _header(path: Path, largest: int) -> Header | LeftOut:
     return header
 
 
-def read_file(path: Path, how: Preparation) -> Pixels | None:
-    """The first picture of a file as (C, side, side), with all of `how` given; None where it cannot
-    be used, or is larger than `how` says."""
-    header = _header(path, how.largest)
-    if isinstance(header, LeftOut):
-        return None
-    found = _pixels(Found(path, "", "", 0, header), how, how.given_window, how.channels == 1)
-    return None if isinstance(found, LeftOut) else found
+def decode_one(found: Found, how: Preparation) -> Pixels | LeftOut:
+    """One picture as (C, side, side), with all of `how` given, or why there is none."""
+    return _pixels(found, how, how.given_window, how.channels == 1)
 
 
 def with_window(pool: ThreadPoolExecutor, files: Sequence[Path], how: Preparation) -> Preparation:
@@ -101,12 +105,8 @@ def with_window(pool: ThreadPoolExecutor, files: Sequence[Path], how: Preparatio
     if how.window:
         return how
     chosen = files[:: max(1, -(-len(files) // SAMPLED))]
-    headers = pool.map(partial(_header, largest=how.largest), chosen)
-    found = [
-        Found(path, "", "", 0, header)
-        for path, header in zip(chosen, headers, strict=True)
-        if not isinstance(header, LeftOut)
-    ]
+    sampled = pool.map(lambda path: pictures_in(path.parent, path.name, how), chosen)
+    found = [each[0] for each in sampled if not isinstance(each, LeftOut)]
     window, _ = window_of(pool, found, how)
     return how if window is None else replace(how, window=str(window))
 

@@ -17,7 +17,7 @@ from common.config.preparation import ALL, AUTO, Preparation
 from common.data.cache import cached
 from common.data.decoding import Found, Watch, decode, find, window_of
 from common.data.images import ImageData, Indices, Pixels, class_name, draw_order
-from common.data.listing import SUFFIXES, Listing, copies, list_folder
+from common.data.listing import SUFFIXES, Listing, check_classes, copies, list_folder
 from common.data.picture import LONG
 from common.data.pil import quietly
 from common.record.account import Account, Kind, LeftOut
@@ -48,6 +48,7 @@ def read_folder(
     there are fewer than asked for.
     """
     listing = list_folder(folder)
+    check_classes(folder, listing.images)
     with quietly(), ThreadPoolExecutor() as pool:
         found, left = find(pool, folder, list(listing.images), how)
         left = listing.left_out + left
@@ -80,7 +81,7 @@ def read_folder(
     labels, classes = _labels(found, chosen)
     account = _account(found, chosen, left, listing)
     alike = sum(file in same for file in {each.file for each in chosen})
-    account = replace(account, copies=alike, notes=_notes(chosen, how, said))
+    account = replace(account, copies=alike, notes=notes(chosen, how, said))
     return ImageData(
         pixels,
         labels,
@@ -109,18 +110,18 @@ def _empty(shape: tuple[int, int, int, int]) -> Pixels:
 
 def list_images(folder: Path) -> list[str]:
     """Names of the image files in `folder`, relative to it, sorted; whether they can be read is not
-    looked at. `UserError` where there is none."""
-    return list_readable(folder)[0]
+    looked at. `UserError` where there is none, or where it is not told which are classes."""
+    listing = listed(folder)
+    check_classes(folder, listing.images)
+    return list(listing.images)
 
 
-def list_readable(folder: Path) -> tuple[list[str], list[str]]:
-    """The same, and the names of those that cannot be read whatever is in them: empty ones, links
-    that lead nowhere."""
+def listed(folder: Path) -> Listing:
+    """Everything in `folder`, of which some may be images; `UserError` where nothing is."""
     listing = list_folder(folder)
     if not listing.images:
         raise _nothing(folder, listing.left_out, listing)
-    left = [each.name for each in listing.left_out if each.kind is Kind.UNREADABLE]
-    return list(listing.images), left
+    return listing
 
 
 def _nothing(folder: Path, left: Sequence[LeftOut], listing: Listing) -> UserError:
@@ -170,8 +171,8 @@ def _account(
     )
 
 
-def _notes(chosen: Sequence[Found], how: Preparation, window: str) -> tuple[str, ...]:
-    """What was done to pictures that cannot be taken as they are."""
+def notes(chosen: Sequence[Found], how: Preparation, window: str) -> tuple[str, ...]:
+    """What was done to pictures that cannot be taken as they are; `window`: how it came about."""
     found = []
     deep = sum(each.header.deep for each in chosen)
     if deep:

@@ -51,7 +51,8 @@ def of_ppm(image: Any) -> NDArray[np.uint16]:
     if len(found) < wanted:
         raise UnusableError("it is cut")
     scaled = np.rint(found * (WHOLE[1] / tile.args[1])).clip(0, WHOLE[1])
-    return scaled.astype(np.uint16).reshape(image.height, image.width, 3)
+    colours: NDArray[np.uint16] = scaled.astype(np.uint16)
+    return colours.reshape(image.height, image.width, 3)
 
 
 def is_reduced(image: Any, path: Path) -> bool:

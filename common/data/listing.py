@@ -46,23 +46,27 @@ class Listing:
 
 
 def list_folder(folder: Path) -> Listing:
-    """Everything in `folder`; `UserError` where it cannot be opened, or images lie both beside and
-    inside subfolders."""
+    """Everything in `folder`; `UserError` where it cannot be opened."""
     found = Listing()
     root = os.path.realpath(folder)
     try:
         _walk(str(folder), "", root, found)
     except OSError as error:
         raise UserError(f"{folder} cannot be opened: {error.strerror or error}") from None
-    beside = [name for name in found.images if "/" not in name]
-    if beside and len(beside) < len(found.images):
-        raise UserError(
-            f"{folder} has images both beside its subfolders ({min(beside)}) and inside them: "
-            "put all into subfolders (classes), or none"
-        )
     found.images = dict(sorted(found.images.items()))
     found.left_out.sort(key=lambda each: each.name)
     return found
+
+
+def check_classes(folder: Path, names: Iterable[str]) -> None:
+    """`UserError` where images lie both beside and inside subfolders: which are classes then?"""
+    beside = {name: "/" not in name for name in names}
+    if any(beside.values()) and not all(beside.values()):
+        first = min(name for name, is_beside in beside.items() if is_beside)
+        raise UserError(
+            f"{folder} has images both beside its subfolders ({first}) and inside them: "
+            "put all into subfolders (classes), or none"
+        )
 
 
 def _walk(folder: str, inside: str, root: str, found: Listing) -> None:

@@ -2,7 +2,7 @@
 so that `covey --help` stays quick."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Console
@@ -11,6 +11,10 @@ from deploy.cli.app import App, about
 from deploy.cli.arguments import DeviceOption
 from deploy.cli.completion import complete_run
 from deploy.cli.json_option import JsonOption, write_json
+
+if TYPE_CHECKING:
+    from deploy.using.model import Opened
+    from deploy.using.pictures import Pictures
 
 PANEL = "With what was learned"
 console = Console()
@@ -28,6 +32,25 @@ DataArgument = Annotated[
     str,
     typer.Argument(metavar="FOLDER", help="a folder of images; also an .npz, or a data set's name"),
 ]
+OwnPagesOption = Annotated[
+    str,
+    typer.Option(
+        "--pages",
+        help=about("of stacks: first, all, or a number from 1", default="as in the model's run"),
+        metavar="PAGES",
+        show_default=False,
+    ),
+]
+OwnLargestOption = Annotated[
+    int,
+    typer.Option(
+        "--largest",
+        help=about("pictures of more megapixels are left out", default="as in the model's run"),
+        min=0,
+        metavar="MEGAPIXELS",
+        show_default=False,
+    ),
+]
 
 
 def assign_command(
@@ -37,16 +60,17 @@ def assign_command(
         Path,
         typer.Option("--output", "-o", help="a .csv or a .parquet file", metavar="FILE"),
     ] = Path("clusters.csv"),
+    pages: OwnPagesOption = "",
+    largest: OwnLargestOption = 0,
     device: DeviceOption = "auto",
     json_file: JsonOption = None,
 ) -> None:
     """Say which cluster each image of a folder belongs to, as a table."""
     from deploy.using.assigning import assign_folder  # noqa: PLC0415 (torch)
     from deploy.using.model import open_model  # noqa: PLC0415
-    from deploy.using.pictures import pictures  # noqa: PLC0415
 
     opened = open_model(model, device)
-    found = pictures(folder, opened.facts.preprocessing)
+    found = _pictures(opened, folder, pages, largest)
     result = assign_folder(opened, found, output, progress)
     if result.resumed:
         _say(f"went on after {result.resumed:,} images that were done before")
@@ -67,15 +91,16 @@ def embed_command(
     output: Annotated[
         Path, typer.Option("--output", "-o", help="an .npz file", metavar="FILE")
     ] = Path("embeddings.npz"),
+    pages: OwnPagesOption = "",
+    largest: OwnLargestOption = 0,
     device: DeviceOption = "auto",
 ) -> None:
     """Write the embedding of each image of a folder, as NumPy arrays."""
     from deploy.using.embedding import embed_folder  # noqa: PLC0415 (torch)
     from deploy.using.model import open_model  # noqa: PLC0415
-    from deploy.using.pictures import pictures  # noqa: PLC0415
 
     opened = open_model(model, device)
-    found = pictures(folder, opened.facts.preprocessing)
+    found = _pictures(opened, folder, pages, largest)
     count = embed_folder(opened, found, output, progress)
     _say(f"{count:,} embeddings: {output} (arrays embeddings and names)")
 
@@ -90,15 +115,20 @@ def neighbours_command(
         ),
     ],
     count: Annotated[int, typer.Option(min=1, help="how many of them", metavar="COUNT")] = 10,
+    pages: OwnPagesOption = "",
+    largest: OwnLargestOption = 0,
     device: DeviceOption = "auto",
     json_file: JsonOption = None,
 ) -> None:
     """List the images of a folder that are most like one image."""
     from common.utils.names import written  # noqa: PLC0415
-    from deploy.using.model import open_model  # noqa: PLC0415 (torch)
+    from deploy.using.embedding import is_embeddings  # noqa: PLC0415 (torch)
+    from deploy.using.model import open_model  # noqa: PLC0415
     from deploy.using.neighbours import neighbours  # noqa: PLC0415
 
-    found = neighbours(open_model(model, device), image, folder, count, progress)
+    opened, store = open_model(model, device), Path(folder)
+    among = store if is_embeddings(store) else _pictures(opened, folder, pages, largest)
+    found = neighbours(opened, image, among, count, progress)
     for each in found:
         _say(f"{each.similarity:7.4f}  {written(each.name)}")
     write_json(json_file, [{"file": written(n.name), "similarity": n.similarity} for n in found])
@@ -149,17 +179,18 @@ def gallery_command(
     port: Annotated[
         int, typer.Option(help="of that address; 0: any", min=0, max=65535, metavar="PORT")
     ] = 0,
+    pages: OwnPagesOption = "",
+    largest: OwnLargestOption = 0,
     device: DeviceOption = "auto",
 ) -> None:
     """Show the clusters of a folder's images as a page, and give them names there."""
     from client.gallery.gallery import write  # noqa: PLC0415
     from deploy.using.gallery import show  # noqa: PLC0415 (torch)
     from deploy.using.model import open_model  # noqa: PLC0415
-    from deploy.using.pictures import pictures  # noqa: PLC0415
     from deploy.using.serving import serve as serve_page  # noqa: PLC0415
 
     opened = open_model(model, device)
-    found = pictures(folder, opened.facts.preprocessing)
+    found = _pictures(opened, folder, pages, largest)
     title = Path(folder).name or folder
     shown = show(opened, found, title, progress)
     write(output, shown.page(opened.facts))
@@ -225,6 +256,15 @@ def add_to(app: App) -> None:
     app.command("compare", rich_help_panel="What there is")(compare_command)
     app.command("export", rich_help_panel=PANEL)(export_command)
     app.command("neighbours", rich_help_panel=PANEL)(neighbours_command)
+
+
+def _pictures(opened: "Opened", folder: str, pages: str, largest: int) -> "Pictures":
+    """Of `folder`, read as the run's were where nothing else is said."""
+    from deploy.using.pictures import pictures  # noqa: PLC0415
+
+    plan = opened.networks.plan
+    how = opened.facts.preprocessing
+    return pictures(folder, how, pages or plan.pages, largest or plan.largest)
 
 
 def _say(text: str) -> None:

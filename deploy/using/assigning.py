@@ -15,9 +15,10 @@ from rich.console import Console
 
 from client.statistics.assigned import assign
 from client.storage.assignments import cell
+from common.record.account import Kind
 from common.utils.errors import UserError
 from common.utils.files import write_atomic
-from deploy.using.embedding import Embedded, embedded, say_unreadable
+from deploy.using.embedding import Embedded, embedded
 from deploy.using.model import Opened
 from deploy.using.pictures import Pictures
 
@@ -51,6 +52,7 @@ def assign_folder(opened: Opened, pictures: Pictures, output: Path, console: Con
     centroids = opened.centroids()
     journal = _Journal(output.with_name(f".{output.name}.part"), opened, pictures)
     result = Result()
+    left = list(pictures.before.left_out)
     result.lines = journal.begin()
     result.resumed = len(result.lines)
     done = {next(csv.reader([line]))[0] for line in result.lines}
@@ -61,11 +63,11 @@ def assign_folder(opened: Opened, pictures: Pictures, output: Path, console: Con
                 lines = list(_lines(opened, chunk, centroids))
                 journal.add(lines)
                 result.lines += lines
-            result.unreadable += chunk.unreadable
+            left += chunk.left
+    result.unreadable = sorted({each.name for each in left if each.kind is not Kind.LINK})
     _write(output, result.lines)
     journal.path.unlink(missing_ok=True)
     _list_unreadable(output, result.unreadable)
-    say_unreadable(console, result.unreadable)
     return result
 
 

@@ -13,31 +13,33 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from torch import Tensor
 
 from common.data import ImageData
+from common.data.decoding import Found
+from common.record.account import Account, LeftOut
 from common.utils.errors import UserError
 from common.utils.names import is_utf8, printable, written
 from deploy.using.model import Opened
 from deploy.using.pictures import Pictures
 
-SHOWN = 10  # unreadable files that are named on the screen
 EMBEDDINGS = "embeddings"  # the array of an .npz that `covey embed` wrote
 MINE = ".npz"
 
 
 @dataclass(frozen=True)
 class Embedded:
-    """Pictures that could be read: `data` as the model takes them, `points` (N, d); and the names
-    of those that could not, `unreadable`."""
+    """Pictures that could be read: `data` as the model takes them, `points` (N, d); and the files
+    that could not, `left`."""
 
     data: ImageData
     points: Tensor
-    unreadable: list[str]
+    left: tuple[LeftOut, ...]
 
 
 def embedded(
     opened: Opened, pictures: Pictures, console: Console, without: Collection[str] = ()
 ) -> Iterator[Embedded]:
-    """All pictures but those called `without`, chunk by chunk. `UserError` where none can be read,
-    or the model needs statistics of more of them than a chunk."""
+    """All pictures but those called `without`, chunk by chunk; then what became of every file is
+    said. `UserError` where none can be read, or the model needs statistics of more of them than a
+    chunk."""
     networks = opened.networks
     if networks.local_statistics():
         raise UserError(
@@ -45,18 +47,26 @@ def embedded(
             "model.covey that a site got"
         )
     total, done, used = len(pictures.names), len(without), bool(without)
+    found: list[Found] = []
+    left: list[LeftOut] = []
     bar = _bar(console)
     with bar or nullcontext():
         task = bar.add_task("images", total=total, completed=done) if bar else None
-        for data, unreadable in pictures.chunks(without):
+        for chunk in pictures.chunks(without):
             points = torch.empty(0, networks.model.width(networks.space))
-            if len(data.images):
-                points, used = networks.embed(data, networks.space), True
-            yield Embedded(data, points, unreadable)
+            if len(chunk.data.images):
+                points, used = networks.embed(chunk.data, networks.space), True
+            yield Embedded(chunk.data, points, chunk.left)
+            found += chunk.found
+            left += chunk.left
             if bar and task is not None:
-                bar.update(task, advance=len(data.images) + len(unreadable))
+                bar.update(task, advance=len(chunk.data.images) + len(chunk.left))
+    account = pictures.account(found, left, without)
     if not used:
-        raise UserError(f"none of the {total} images can be read: {printable(pictures.names[0])}")
+        first = next((each for each in account.left_out if each.why), None)
+        why = f"{printable(first.name)} ({first.why})" if first else printable(pictures.names[0])
+        raise UserError(f"none of the {total} images can be read: {why}")
+    _say(console, account)
 
 
 def _bar(console: Console) -> Progress | None:
@@ -66,15 +76,10 @@ def _bar(console: Console) -> Progress | None:
     return Progress(*columns, TimeRemainingColumn(), console=console, transient=True)
 
 
-def say_unreadable(console: Console, unreadable: Collection[str]) -> None:
-    """Name the files that were left out, at most `SHOWN` of them."""
-    if not unreadable:
-        return
-    names = sorted(unreadable)
-    more = f" and {len(names) - SHOWN:,} more" if len(names) > SHOWN else ""
-    listed = ", ".join(map(printable, names[:SHOWN]))
-    text = f"{len(names):,} cannot be read, or are too large, and are left out: {listed}{more}"
-    console.print(text, style="yellow", highlight=False, markup=False, soft_wrap=True)
+def _say(console: Console, account: Account) -> None:
+    """What became of the files, where not each is used as it is."""
+    for line in account.lines():
+        console.print(line, style="yellow", highlight=False, markup=False, soft_wrap=True)
 
 
 def embed_folder(opened: Opened, pictures: Pictures, output: Path, console: Console) -> int:
@@ -84,12 +89,9 @@ def embed_folder(opened: Opened, pictures: Pictures, output: Path, console: Cons
         raise UserError(f"{output}: embeddings go into an {MINE} file")
     names: list[str] = []
     parts: list[NDArray[np.float32]] = []
-    unreadable: list[str] = []
     for chunk in embedded(opened, pictures, console):
         names += map(written, chunk.data.names)
         parts.append(chunk.points.cpu().numpy())
-        unreadable += chunk.unreadable
-    say_unreadable(console, unreadable)
     output.parent.mkdir(parents=True, exist_ok=True)
     part = output.with_name(f".{output.stem}.part{MINE}")
     np.savez(part, embeddings=np.concatenate(parts), names=np.array(names), model=opened.identity)

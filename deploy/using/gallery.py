@@ -13,7 +13,7 @@ from client.gallery import gallery
 from client.gallery.choice import Seen, mapped
 from client.statistics.assigned import assign
 from common.learned.facts import Facts
-from deploy.using.embedding import embedded, say_unreadable
+from deploy.using.embedding import embedded
 from deploy.using.model import Opened
 from deploy.using.pictures import Pictures
 
@@ -42,11 +42,9 @@ def show(opened: Opened, pictures: Pictures, title: str, console: Console) -> Sh
     names: list[str] = []
     columns: list[Columns] = []
     points: list[NDArray[np.float32]] = []
-    unreadable: list[str] = []
     wanted = {pictures.names[row] for row in mapped(len(pictures.names), seed)}
     sample: list[int] = []
     for chunk in embedded(opened, pictures, console):
-        unreadable += chunk.unreadable
         if not len(chunk.points):
             continue
         found = assign(chunk.points, centroids)
@@ -56,7 +54,6 @@ def show(opened: Opened, pictures: Pictures, title: str, console: Console) -> Sh
         sample += [len(names) + row for row in drawn]
         points.append(chunk.points.cpu().numpy()[drawn])
         names += chunk.data.names
-    say_unreadable(console, unreadable)
     cluster, runner_up, distance, confidence = map(np.concatenate, zip(*columns, strict=True))
     seen = Seen(names, cluster, runner_up, distance, confidence)
 

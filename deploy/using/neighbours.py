@@ -11,14 +11,15 @@ import numpy as np
 from numpy.typing import NDArray
 from rich.console import Console
 
-from common.data.decoding import read_file
+from common.data.decoding import decode_one, pictures_in
 from common.data.images import ImageData
 from common.data.pil import quietly
+from common.record.account import LeftOut
 from common.utils.errors import UserError
 from common.utils.names import original, printable
-from deploy.using.embedding import embedded, is_embeddings, read_embeddings, say_unreadable
+from deploy.using.embedding import embedded, read_embeddings
 from deploy.using.model import Opened
-from deploy.using.pictures import pictures
+from deploy.using.pictures import Pictures
 
 
 @dataclass(frozen=True)
@@ -30,16 +31,18 @@ class Neighbour:
 
 
 def neighbours(
-    opened: Opened, image: Path, among: str, count: int, console: Console
+    opened: Opened, image: Path, among: Path | Pictures, count: int, console: Console
 ) -> list[Neighbour]:
-    """The `count` pictures of a folder, or of an .npz that `covey embed` wrote, most like `image`,
-    the nearest first; `UserError` where that cannot be read."""
+    """The `count` pictures, of a folder or of an .npz that `covey embed` wrote, most like `image`
+    (of a stack: its first page), the nearest first; `UserError` where that cannot be read."""
     query = _embed_one(opened, image)
-    if is_embeddings(Path(among)):
-        written_names, points = read_embeddings(Path(among), opened)
+    if isinstance(among, Path):
+        written_names, points = read_embeddings(among, opened)
         names = [original(name) for name in written_names]
     else:
-        names, points = _embed_all(opened, among, console)
+        chunks = list(embedded(opened, among, console))
+        names = [name for chunk in chunks for name in chunk.data.names]
+        points = np.concatenate([chunk.points.cpu().numpy() for chunk in chunks])
     near = points @ query
     order = np.argsort(-near, kind="stable")[:count]
     return [Neighbour(names[row], float(near[row])) for row in order]
@@ -47,24 +50,13 @@ def neighbours(
 
 def _embed_one(opened: Opened, image: Path) -> NDArray[np.float32]:
     how = opened.facts.preprocessing.preparation
+    if not image.is_file():
+        raise UserError(f"{printable(str(image))}: there is no such picture")
     with quietly():
-        pixels = read_file(image, how) if image.is_file() else None
-    if pixels is None:
-        raise UserError(f"{printable(str(image))} is no picture that can be read")
+        found = pictures_in(image.parent, image.name, how)
+        pixels = found if isinstance(found, LeftOut) else decode_one(found[0], how)
+    if isinstance(pixels, LeftOut):
+        raise UserError(f"{printable(str(image))} is no picture that can be read: {pixels.why}")
     data = ImageData(pixels[None], None, (), (image.name,), "natural")
     points = opened.networks.embed(data, opened.networks.space)
     return np.asarray(points[0].cpu().numpy(), np.float32)
-
-
-def _embed_all(
-    opened: Opened, among: str, console: Console
-) -> tuple[list[str], NDArray[np.float32]]:
-    names: list[str] = []
-    parts: list[NDArray[np.float32]] = []
-    unreadable: list[str] = []
-    for chunk in embedded(opened, pictures(among, opened.facts.preprocessing), console):
-        names += chunk.data.names
-        parts.append(chunk.points.cpu().numpy())
-        unreadable += chunk.unreadable
-    say_unreadable(console, unreadable)
-    return names, np.concatenate(parts)

@@ -13,8 +13,7 @@ from rich.console import Console
 
 import covey
 from client.statistics.assigned import assign
-from common.data.images import ImageData
-from common.learned.facts import Preprocessing
+from common.data import ImageData, load
 from common.learned.file import read_learned
 from common.utils.errors import UserError
 from deploy.using import assigning, embedding, naming, pictures
@@ -39,7 +38,8 @@ def test_the_table_says_of_each_picture_what_predict_says(
         "--json", str(tmp_path / "told.json"), "--device", "cpu",
     )  # fmt: skip
     assert code == 0 and "table:" in out
-    assert "1 cannot be read, or are too large, and are left out: odd/broken.png" in err
+    assert "files: 60 used, 1 unreadable" in err
+    assert "odd/broken.png (it is no image, or of a kind that is not read)" in err
     assert (table.parent / "table.unreadable.txt").read_text() == "odd/broken.png\n"
     found, model = rows(table), covey.load(run, "cpu")
     images = model.read(photographs)
@@ -58,16 +58,49 @@ def test_the_table_says_of_each_picture_what_predict_says(
     assert (told["images"], told["unreadable"]) == (MANY, 1) and sum(told["sizes"].values()) == MANY
 
 
-def test_empty_files_and_links_to_nowhere_are_named_once_among_the_unreadable(
-    photographs, tmp_path
-) -> None:
+def test_every_file_is_accounted_for_wherever_it_lies(model, photographs, tmp_path, capsys) -> None:
     folder = tmp_path / "photos"
     shutil.copytree(photographs, folder)
     (folder / "odd" / "empty.png").touch()
     (folder / "odd" / "gone.png").symlink_to("nowhere.png")
-    found = pictures.pictures(str(folder), Preprocessing(channels=1, side=8))
-    told = [name for _, unreadable in found.chunks() for name in unreadable]
+    (folder / "odd" / "out.png").symlink_to(photographs / "odd" / "001.png")
+    (folder / "film.mov").touch()
+    shutil.copy(folder / "odd" / "001.png", folder / "beside.png")  # no classes are asked for
+    table = tmp_path / "t.csv"
+    code, _, err = command(capsys, "assign", str(model), str(folder), "-o", str(table))
+    assert code == 0
+    assert ("files: 61 used, 3 unreadable, 1 link that is not followed, 1 of another kind") in err
+    assert "odd/empty.png (it is empty)" in err and "1 .mov" in err
+    told = (tmp_path / "t.unreadable.txt").read_text().split()
     assert told == ["odd/broken.png", "odd/empty.png", "odd/gone.png"]
+    assert "beside.png" in [row["file"] for row in rows(table)]
+
+
+def test_pages_of_a_stack_are_chosen_and_said(model, tmp_path, capsys) -> None:
+    folder, table = tmp_path / "scans", tmp_path / "t.csv"
+    folder.mkdir()
+    pages = [Image.fromarray(image[0]) for image in load("digits").images[:3]]
+    pages[0].save(folder / "a.tif", save_all=True, append_images=pages[1:])
+    pages[0].save(folder / "b.png")
+
+    def files(*given: str) -> list[str]:
+        code, _, err = command(capsys, "assign", str(model), str(folder), "-o", str(table), *given)
+        assert code == 0, err
+        said.append(err)
+        return [row["file"] for row in rows(table)]
+
+    said: list[str] = []
+    assert files() == ["a.tif", "b.png"]
+    assert "1 with several pages (3 in all): the first is used (--pages all" in said[0]
+    every = ["a.tif#1", "a.tif#2", "a.tif#3", "b.png"]
+    assert files("--pages", "all") == every and "all are used" in said[1]
+    clusters = [row["cluster"] for row in rows(table)]
+    expected = covey.load(model, "cpu").predict([*pages, pages[0]]).tolist()
+    assert list(map(int, clusters)) == expected
+    assert files("--pages", "7") == ["b.png"] and "it has no page 7: it has 3" in said[2]
+    page = tmp_path / "p.html"
+    command(capsys, "gallery", str(model), str(folder), "-o", str(page), "--pages", "all")
+    assert "a.tif#3" in page.read_text()
 
 
 def test_what_was_ended_goes_on_where_it_was(opened, photographs, tmp_path, monkeypatch) -> None:
@@ -221,7 +254,7 @@ def test_pictures_of_another_shape_and_none_at_all_are_one_line(opened, tmp_path
     only = pictures.pictures(str(tmp_path), opened.facts.preprocessing)
     with pytest.raises(UserError, match=r"none of the 1 images can be read: a\.png"):
         list(embedding.embedded(opened, only, QUIET))
-    assert isinstance(next(iter(only.chunks()))[0], ImageData)
+    assert isinstance(next(iter(only.chunks())).data, ImageData)
 
 
 def test_a_picture_beyond_the_bound_is_not_decoded(model, photographs, tmp_path, capsys) -> None:
@@ -230,5 +263,5 @@ def test_a_picture_beyond_the_bound_is_not_decoded(model, photographs, tmp_path,
     Image.new("1", (20_000, 20_000)).save(folder / "scan.tif", compression="group4")
     table = tmp_path / "table.csv"
     code, _, err = command(capsys, "assign", str(model), str(folder), "-o", str(table))
-    assert code == 0 and "1 cannot be read, or are too large, and are left out: scan.tif" in err
+    assert code == 0 and "too large: scan.tif (20,000 × 20,000 pixels" in err
     assert "scan.tif" not in table.read_text()
