@@ -26,12 +26,13 @@ Values = Mapping[str, NDArray[np.float64]]
 @dataclass(frozen=True)
 class Solving:
     """Solves the solver of the stage `index` of `plan`, if it has one. `ask` holds one exchange;
-    `costs`: what they took."""
+    `warn` says that something is wrong in a round; `costs`: what they took."""
 
     plan: Plan
     model: GlobalModel
     ask: Callable[[Checkpoint, Question], Inquiry]
     index: int
+    warn: Callable[[str, int], None]
     costs: list[Cost] = field(default_factory=list)
 
     def __call__(self, state: Checkpoint) -> Checkpoint:
@@ -43,9 +44,20 @@ class Solving:
                 sums = self._split(state, statistic)
             else:
                 sums = self._sums(state, asked, statistic)
+            self._look(state, sums)
             groups = self.model.solve(self.index, state.groups, asked, sums)
             state = replace(state, groups=groups)
         return state
+
+    def _look(self, state: Checkpoint, sums: Values) -> None:
+        """Say it where so few landmarks cannot tell the clusters apart."""
+        found, clusters = len(sums.get("points", ())), self.plan.clusters
+        if 0 < found < clusters:
+            self.warn(
+                f"{found} landmarks for {clusters} clusters: so few images do not come apart like "
+                "this. Fewer behind each landmark (--parameters images=5) give more landmarks",
+                state.round,
+            )
 
     @property
     def _seed(self) -> int:

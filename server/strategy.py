@@ -110,7 +110,7 @@ class CoveyStrategy(Strategy):
         self._entered = index
         groups = self.model.enter(index, self.state.groups, self.state.centroids)
         self.state = replace(self.state, groups=groups, memory={})
-        solving = Solving(self.plan, self.model, partial(self.asking.hold, grid), index)
+        solving = Solving(self.plan, self.model, partial(self.asking.hold, grid), index, self.warn)
         self.state = solving(self.state)
         self._solved = solving.costs
         if chosen := self.model.said(index):

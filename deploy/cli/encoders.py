@@ -87,6 +87,7 @@ def list_encoders(console: Console, quick: bool = False) -> list[dict[str, Any]]
     for text in (
         f"Weights: {store.places}; --encoder NAME --weights FILE names another. None is fetched.",
         "Grey images go into a pretrained encoder as three equal channels.",
+        f"ms/image: on this CPU, at the encoder's side; where it takes any, at {SIDE} pixels.",
         "licence: what a file states itself; of files that are not here, what the library states.",
     ):
         console.print(text, highlight=False, markup=False, soft_wrap=True)

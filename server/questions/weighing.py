@@ -61,7 +61,9 @@ def suggest(candidates: Sequence[Candidate]) -> tuple[int, str]:
     if others:
         told = _told([each.clusters for each in others])
         doubts.append(f"{told} {'do' if len(others) > 1 else 'does'} as well")
-    if len(candidates) > 1 and chosen in (candidates[0], candidates[-1]):
+    if len(candidates) == 1:
+        doubts.append("no other number was tried")
+    elif chosen in (candidates[0], candidates[-1]):
         doubts.append("it is at the end of the range: try a wider one")
     if chosen.silhouette < LITTLE:
         doubts.append("the clusters hardly stand apart")

@@ -48,6 +48,12 @@ def test_two_spreads_of_the_same_images_give_the_same_projection_to_the_bit(
         assert value.numpy().tobytes() == other[name].numpy().tobytes()
 
 
+def test_landmarks_that_cannot_tell_the_clusters_apart_are_warned_of(tmp_path: Path) -> None:
+    run(tmp_path / "run", "covey-exact", **OPTIONS | {"images": 60}, partition="iid", sites=1)
+    (warning,) = read_run(tmp_path / "run").warnings
+    assert warning.text.startswith("6 landmarks for 10 clusters: so few images do not come apart")
+
+
 SUMS = {**OPTIONS, "min-count": 1, "parameters": "landmarks-from=sums landmarks=60 images=10"}
 LEARNED = ("encoder", "projector", "centroids")  # all that a run ends with; the projector has
 # projection, landmarks and their coordinates

@@ -1,5 +1,7 @@
 """k-means on pixels stands beside the figures from labels, where the images are on this machine."""
 
+import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -8,6 +10,7 @@ from rich.console import Console
 from sklearn.cluster import KMeans
 from sklearn.metrics import normalized_mutual_info_score
 
+from common.clustering.kmeans import kmeans
 from common.data import load
 from common.record.reader import read_run
 from deploy.engines.runs import conclude
@@ -36,6 +39,30 @@ def test_it_is_what_k_means_of_the_pooled_pixels_gets(tmp_path: Path) -> None:
             in text
         )
         assert "Their largest class is" in text
+
+
+def test_an_answer_over_the_same_images_and_as_many_clusters_takes_that_of_its_run(
+    tmp_path: Path, monkeypatch
+) -> None:
+    simulate(plan("fedkmeans-pixels", **OPTIONS), tmp_path / "run")
+    write_baseline(tmp_path / "run")
+    asked = {"of": "run", "kind": "choose-k", "low": 2, "high": 3}
+    for name, seed in (("same", 0), ("other", 1)):
+        shutil.copytree(tmp_path / "run", tmp_path / name)
+        path = tmp_path / name / "run.json"
+        told = json.loads(path.read_text())
+        told["plan"]["seed"] = told["plan"]["seed"] + seed
+        path.write_text(json.dumps({**told, "follow_up": asked}))
+        (tmp_path / name / "pixels.json").unlink()
+    called = []
+    monkeypatch.setattr(
+        "deploy.evaluation.pixels.kmeans", lambda *_, **__: called.append(1) or kmeans(*_, **__)
+    )
+    write_baseline(tmp_path / "same")
+    assert not called
+    assert read_run(tmp_path / "same").pixels == read_run(tmp_path / "run").pixels
+    write_baseline(tmp_path / "other")
+    assert called and read_run(tmp_path / "other").pixels is not None
 
 
 def test_without_labels_there_is_none(tmp_path: Path) -> None:

@@ -67,6 +67,7 @@ def test_of_those_that_do_nearly_as_well_the_smallest_is_suggested_and_the_other
     ("tried", "doubt"),
     [
         ([candidate(2), candidate(3, 0.1)], "at the end of the range"),
+        ([candidate(2)], "no other number was tried"),
         ([candidate(2, 0.01), candidate(3, 0.05), candidate(4, 0.01)], "hardly stand apart"),
         ([candidate(2, 0.1), candidate(3, 0.5, 0.3), candidate(4, 0.1)], "other starts"),
     ],
