@@ -6,6 +6,7 @@ from each site's part. Features may lie on a GPU; what is solved is solved on th
 """
 
 import time
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,6 +19,7 @@ from client.statistics import exact, measure, solving
 from client.statistics.clusters import local_clusters, nearest
 from common import metrics
 from common.augmentations import Augmentation, build_augmentation
+from common.clustering.centroids import Centroids
 from common.clustering.kmeans import kmeans
 from common.data import ImageData
 from common.models.encoders import Encoder
@@ -119,12 +121,9 @@ def close(
 ) -> dict[str, float]:
     """Landmarks, affinity and k-means as the recipe has them; the figures."""
     asked, parameters = solver.statistics(), solver.settings
-    local = []
-    for number, part in enumerate(sites):
-        h = seen.plain[torch.from_numpy(part)].float() * STEP
-        z, drawn = F.normalize(solver.projection(h), dim=1), generator("cpu", seed, number)
-        most = max(1, len(part) // parameters.images)
-        local.append((str(number), local_clusters(z, most, MIN_COUNT, drawn).centroids))
+    of_sites = (seen.plain[torch.from_numpy(part)].float() * STEP for part in sites)
+    z_of_sites = (F.normalize(solver.projection(h), dim=1) for h in of_sites)
+    local = local_landmarks(z_of_sites, lambda count: max(1, count // parameters.images), seed)
     points = shared_landmarks(local, parameters.landmarks, derive_seed(seed, "landmarks"))
     asked["landmarks"].solve({"points": torch.from_numpy(points)})
     affinity = torch.zeros(parameters.landmarks, parameters.landmarks, dtype=torch.float64)
@@ -142,9 +141,26 @@ def close(
     for name, data in (("plain", own), ("test", test)):
         assert data.labels is not None
         labels = torch.from_numpy(data.labels)
-        table = measure.count_table(clusters[name], labels, k, k)
-        figures |= {f"nmi {name}": metrics.nmi(table), f"acc {name}": metrics.accuracy(table)}
+        scores = by_labels(clusters[name], labels, k)
+        figures |= {f"nmi {name}": scores["nmi"], f"acc {name}": scores["acc"]}
     return {key: round(value, 4) for key, value in figures.items()}
+
+
+def local_landmarks(
+    of_sites: Iterable[Tensor], most: Callable[[int], int], seed: int
+) -> list[tuple[str, Centroids]]:
+    """Centres of each site's own small clusters of its points, `most` of so many points."""
+    local = []
+    for number, points in enumerate(of_sites):
+        drawn = generator("cpu", seed, number)
+        found = local_clusters(points, most(len(points)), MIN_COUNT, drawn)
+        local.append((str(number), found.centroids))
+    return local
+
+
+def by_labels(clusters: Tensor, labels: Tensor, k: int) -> dict[str, float]:
+    """ACC, NMI, ... of K clusters over as many classes."""
+    return metrics.clustering_scores(measure.count_table(clusters, labels, k, k))
 
 
 def _all(seen: Seen) -> dict[str, Tensor]:

@@ -16,12 +16,13 @@ from typing import Annotated, Any
 import numpy as np
 import torch
 import typer
+from _closing import CPU, MIN_COUNT, by_labels, local_landmarks
 from _table import save_json, show
 from torch import Tensor
 
 from client.features import STEP, rounded
 from client.statistics import exact, measure, solving
-from client.statistics.clusters import local_clusters, nearest
+from client.statistics.clusters import nearest
 from common import metrics
 from common.augmentations import build_augmentation
 from common.clustering.kmeans import kmeans
@@ -36,8 +37,7 @@ from common.solvers.chosen_spectral import ChosenSpectral, Parameters
 from common.utils.seeds import generator
 from server.clustering.landmarks import near_their_own, shared_landmarks
 
-CPU = torch.device("cpu")
-AT_ONCE, MIN_COUNT = 50, 5
+AT_ONCE = 50
 NAMES = ("plain", "view a", "view b", "other view a", "other view b", "others")
 Closing = Callable[[Tensor], Tensor]
 
@@ -74,12 +74,8 @@ def look(h: dict[str, Tensor], known: dict[str, Any], partition: str, sites: int
     gram, within = exact.view_moments(whole, h["plain"].shape[1], CPU)
     model.solve_projector({"gram": torch.from_numpy(gram), "within": torch.from_numpy(within)})
     parts = make_partition(known["labels"], partition, sites, seed).sites
-    local = []
-    for number, rows in enumerate(part for part in parts if len(part)):
-        most = model._landmarks_of(len(rows))
-        chance = generator("cpu", seed, number)
-        found = local_clusters(h["plain"][rows], most, MIN_COUNT, chance)
-        local.append((f"site-{number:02}", found.centroids))
+    of_sites = (h["plain"][rows] for rows in parts if len(rows))
+    local = local_landmarks(of_sites, model._landmarks_of, seed)
     near = near_their_own(local)
     points = shared_landmarks(local, model.settings.landmarks, seed)
     model.set_landmarks({k: torch.from_numpy(v) for k, v in {"points": points, **near}.items()})
@@ -120,16 +116,16 @@ def _one(h: Tensor) -> Tensor:
 def _scores(closing: Closing, h: dict[str, Tensor], known: Any, clusters: int, seed: int) -> Any:
     points, others = unit(closing(h["plain"])), unit(closing(h["others"]))
     found = kmeans(points, clusters, restarts=10, spherical=True, generator=generator("cpu", seed))
-    table = np.zeros((clusters, clusters), np.int64)
-    np.add.at(table, (nearest(others, unit(found.centroids)).numpy(), known["labels of others"]), 1)
-    own = np.zeros((clusters, clusters), np.int64)
-    np.add.at(own, (found.labels.numpy(), known["labels"]), 1)
-    scores = metrics.clustering_scores(table)
+    labels, others_labels = (
+        torch.from_numpy(known[name]) for name in ("labels", "labels of others")
+    )
+    scores = by_labels(nearest(others, unit(found.centroids)), others_labels, clusters)
+    own = by_labels(found.labels, labels, clusters)
     silhouette = measure.silhouette(points, unit(found.centroids)) / len(points)
     return {
         "NMI": scores["nmi"],
         "ACC": scores["acc"],
-        "NMI own": metrics.nmi(own),
+        "NMI own": own["nmi"],
         "silhouette": silhouette,
     }
 

@@ -8,6 +8,7 @@ import hashlib
 import re
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +19,7 @@ from common.data.npz import stored_images
 from common.utils.errors import UserError
 from common.utils.names import place
 
+KNOWN = 1 << 17  # files whose digests a process keeps
 PAGE = re.compile(r"#\d+$")  # behind the name of a file that gives several images
 
 
@@ -85,11 +87,18 @@ def _file(spec: str, name: str) -> Path:
 
 def _of_file(path: Path, name: str) -> Identity:
     try:
-        with path.open("rb") as file:
-            digest = hashlib.file_digest(file, "sha256").hexdigest()
-            return Identity(digest, file.tell())
+        facts = path.stat()
+        return _of_content(path, facts.st_size, facts.st_mtime_ns, facts.st_ino)
     except OSError as error:
         raise UserError(f"{name!r} cannot be read: {error.strerror or error}") from None
+
+
+@lru_cache(maxsize=KNOWN)
+def _of_content(path: Path, *_: int) -> Identity:
+    """Of a file with such a size, time of change and inode: read once by a process."""
+    with path.open("rb") as file:
+        digest = hashlib.file_digest(file, "sha256").hexdigest()
+        return Identity(digest, file.tell())
 
 
 def _stored(spec: str) -> Sequence[np.ndarray]:

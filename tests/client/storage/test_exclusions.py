@@ -1,5 +1,6 @@
 """What a site has taken back is in no run any more, however it is called and read."""
 
+import hashlib
 import json
 from functools import partial
 from pathlib import Path
@@ -185,3 +186,21 @@ def test_an_image_of_an_array_is_known_by_its_number(numbers: Path, tmp_path: Pa
 def test_no_run_can_be_called_as_the_list_is(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="something else of this site's"):
         run_folder(tmp_path, FILE)
+
+
+def test_a_file_is_read_once_for_its_digest_and_again_when_it_has_changed(
+    folder: Path, tmp_path: Path, monkeypatch
+) -> None:
+    data, taken = load(str(folder)), Exclusions(tmp_path, str(folder))
+    reads = []
+    digest = hashlib.file_digest
+    monkeypatch.setattr(
+        "common.data.identity.hashlib.file_digest",
+        lambda file, kind: reads.append(file.name) or digest(file, kind),
+    )
+    take_back(folder, tmp_path, data.names[0])
+    assert taken.left_in(data).withdrawn == taken.left_in(data).withdrawn == 1
+    assert len(reads) == len(set(reads))
+    changed = folder / data.names[0]
+    changed.write_bytes(changed.read_bytes()[:-1] + b"x")
+    assert taken.left_in(data).withdrawn == 0
