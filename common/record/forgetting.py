@@ -23,13 +23,15 @@ class _Part(BaseModel):
 class Forgetting(_Part):
     """A run takes the place of the run `of`, by `method` (`server/forgetting/`). `images`: site ->
     how many were taken back there since that run; `gone`: sites that took part in it, and do not
-    any more; `parameters`: the method's own."""
+    any more; `parameters`: the method's own; `earlier`: site -> how many had been taken back by the
+    run `of`."""
 
     of: str
     method: str
     images: dict[str, NonNegativeInt] = {}
     gone: tuple[str, ...] = ()
     parameters: dict[str, Scalar] = {}
+    earlier: dict[str, NonNegativeInt] = {}
 
     @property
     def counts(self) -> str:
@@ -38,6 +40,12 @@ class Forgetting(_Part):
         told = [f"{name}: {self.images[name]:,}" if name in self.images else name for name in names]
         pairs = zip(names, told, strict=True)
         return ", ".join(f"{text} (all)" if name in self.gone else text for name, text in pairs)
+
+    @property
+    def in_all(self) -> dict[str, int]:
+        """Site -> how many images it has taken back, from this run and from those before."""
+        names = {*self.images, *self.earlier}
+        return {name: self.images.get(name, 0) + self.earlier.get(name, 0) for name in names}
 
     @property
     def text(self) -> str:

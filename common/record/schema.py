@@ -135,6 +135,15 @@ class Run(Part):
     ended: str | None = None
     reason: str | None = None
 
+    @property
+    def withdrawn(self) -> dict[str, int]:
+        """Site -> how many images it had taken back in all when the run began: as real sites say
+        themselves; else, and of those that have left, as the runs before it had noted."""
+        told = {} if self.forgetting is None else self.forgetting.in_all
+        if self.partition is None:
+            told |= {name: facts.withdrawn or 0 for name, facts in self.sites.items()}
+        return {name: count for name, count in sorted(told.items()) if count}
+
     def settings(self) -> Plan:
         """The plan; `UserError` where this version of Covey does not know one of its options."""
         return Plan.from_json(json.dumps(dict(self.plan)))

@@ -105,7 +105,12 @@ def plan_without(
     images = {name: count for name, (count, _) in taken.items() if count}
     gone = tuple(name for name, (_, has) in taken.items() if not has)
     forgetting = Forgetting(
-        of=earlier.run.id, method=called, images=images, gone=gone, parameters=how.parameters()
+        of=earlier.run.id,
+        method=called,
+        images=images,
+        gone=gone,
+        parameters=how.parameters(),
+        earlier=earlier.run.withdrawn,
     )
     key = hashlib.sha256(f"{called}/{partition.hash}".encode()).hexdigest()[:16]
     folder, begun = place_for(earlier, key)

@@ -90,6 +90,7 @@ def plan_served(run: Path, site: str, everything: bool, method: str = "") -> Ask
             images=images,
             gone=gone,
             parameters=how.parameters(),
+            earlier=earlier.run.withdrawn,
         ),
         key=key,
         asked=site,

@@ -47,7 +47,8 @@ def _context(record: RunRecord) -> dict[str, Any]:
         "id": run.id,
         "recipe": run.recipe,
         "title": _title(run.recipe),
-        "status": run.status,
+        "status": "superseded" if run.superseded else run.status,
+        "superseded": run.superseded,
         "facts": _facts(record, len(sites)),
         "warnings": accounts.warnings(record),
         "headline": headline.headline(record),
@@ -120,6 +121,9 @@ def _taken_back(run: Run) -> list[tuple[str, str]]:
     if run.forgetting is not None:
         told.append(("in the place of", run.forgetting.of))
         told.append(("taken back", run.forgetting.counts))
-    if run.superseded:
-        told.append(("superseded, as its models are, by", run.superseded))
+        told.append(("by the method", run.forgetting.method))
+    since = {} if run.forgetting is None else run.forgetting.images
+    if run.withdrawn != since:
+        counts = (f"{name}: {formats.count(count)}" for name, count in run.withdrawn.items())
+        told.append(("taken back in all", ", ".join(counts)))
     return told

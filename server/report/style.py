@@ -26,6 +26,7 @@ h1 { font-size: 38px; line-height: 1.15; letter-spacing: -.02em; font-weight: 68
 .status.finished { color: var(--good); }
 .status.failed { color: var(--bad); }
 .status.running { color: var(--accent); }
+.status.superseded { color: var(--warn); }
 .facts { display: flex; flex-wrap: wrap; gap: 14px 34px; margin-top: 24px; padding: 16px 0 18px;
   border-block: 1px solid var(--rule); }
 .facts dt { font-size: 12.5px; color: var(--muted); }

@@ -8,7 +8,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
+from common.record.forgetting import Forgetting
 from common.record.reader import RunRecord
+from common.record.schema import SiteFacts
 from server.report import formats, render
 from server.report.clusters import order
 from server.report.svg import ticks
@@ -76,3 +78,17 @@ def test_a_simulations_bytes_are_called_simulated() -> None:
     assert "would be sent" in told and "Simulated: counted as if" in told
     real = render(RunRecord(a_run(engine="server"), events))
     assert "would be sent" not in real and "Simulated" not in real
+
+
+def test_a_report_says_who_has_taken_back_how_many_in_all() -> None:
+    sites = {"north": SiteFacts(examples=90, withdrawn=10), "south": SiteFacts(examples=100)}
+    run = a_run(sites=sites)
+    told = render(RunRecord(run, ()))
+    assert "taken back in all" in told and "north: 10<" in told and "south: 0" not in told
+    since = Forgetting(
+        of="a", method="exact", images={"north": 4}, gone=("east",), earlier={"north": 6, "east": 50}
+    )
+    assert a_run(sites=sites, forgetting=since).withdrawn == {"east": 50, "north": 10}
+    let_in = {"north": SiteFacts(examples=100)}
+    assert a_run(sites=let_in, forgetting=since).withdrawn == {"east": 50}
+    assert "taken back" not in render(RunRecord(a_run(), ()))

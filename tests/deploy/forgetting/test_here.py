@@ -68,6 +68,8 @@ def test_forgetting_again_goes_on_from_the_run_that_is_in_the_place(
     second = forget_here(plan_here(first, SITE, Wish(names=tuple(names[5:9]))), QUIET)
     assert second.name == "before-without-2"
     assert same(second, never_had(planned(partition="iid"), set(names[:9]), tmp_path / "never"))
+    record = read_settings(second)
+    assert record.forgetting.images == {SITE: 4} and record.withdrawn == {SITE: 9}
 
 
 def test_a_trained_encoder_stays_and_what_closes_the_run_is_solved_anew(
@@ -160,5 +162,7 @@ def test_both_reports_say_who_took_back_how_many_and_which_run_is_in_whose_place
     names = random_files(before, 4).names
     after = forget_here(plan_here(before, SITE, Wish(names=names)), QUIET)
     old, new = ((path / "report.html").read_text() for path in (before, after))
-    assert "superseded" in old and after.name in old
-    assert "in the place of" in new and "site-1: 4" in new
+    assert '<span class="status superseded">' in old and "models that sites received" in old
+    assert after.name in old
+    assert "in the place of" in new and "site-1: 4" in new and "in all" not in new
+    assert '<span class="status finished">' in new
