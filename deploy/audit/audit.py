@@ -4,16 +4,27 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 
+from common.config.options import Plan
 from common.membership import Scores
 from common.record.reader import read_run
+from common.utils.errors import UserError
 from deploy.audit.attack import Attack, attack
-from deploy.audit.figures import compare
+from deploy.audit.figures import compare, reported
 from deploy.audit.found import Audit, Cost, Counts
 from deploy.audit.looking import Kept, Looking
 from deploy.audit.material import material
 from deploy.audit.references import PLACE, Say, check_references, without
 from deploy.audit.same import published, sums
 from deploy.audit.verdict import conclude
+
+
+def check_audited(plan: Plan) -> None:
+    """`UserError` for a plan whose runs no audit can look at."""
+    if plan.batchnorm == "local":
+        raise UserError(
+            "an audit cannot look at the run: with batchnorm local each site has a model of its "
+            "own, which is not here"
+        )
 
 
 def audit(
@@ -29,6 +40,7 @@ def audit(
     check_references(references)
     about = material(original, forgotten)
     place = place or forgotten / PLACE
+    check_audited(about.forgotten.settings())
     seed = about.forgotten.settings().seed
     seeds = tuple(seed + number for number in range(1, references + 1))
     twin, *others = (without(about, place / f"seed-{s}", s, say) for s in (seed, *seeds))
@@ -36,10 +48,13 @@ def audit(
     kept = Kept()
     first, second, same = (Looking.at(each, about, kept) for each in (original, forgotten, twin))
     looks = [Looking.at(each, about, kept) for each in others]
-    found = tuple(attacks(first, second, looks))
-    figures = tuple(compare(first, second, looks))
+    found = tuple(attacks(first, second, looks)) if len(about.unseen.images) else ()
     bits, added = published(first, second, same), sums(second)
     records = [read_run(each) for each in (original, forgotten, twin)]
+    if about.test is None:
+        figures = tuple(reported(*records[:2], [read_run(each) for each in others]))
+    else:
+        figures = tuple(compare(first, second, looks))
     return Audit(
         original=records[0],
         forgotten=records[1],
@@ -51,6 +66,7 @@ def audit(
         figures=figures,
         cost=Cost.of(records[1], records[2]),
         verdict=conclude(bits, added, found, figures),
+        wanting=about.wanting,
     )
 
 

@@ -26,8 +26,9 @@ TIMES = 4  # so many never-seen images for each forgotten one, where there are
 class Material:
     """`data`: the images of the original run, in the order of its partition's numbers; `kept` and
     `gone`: rows of them; `parts`: rows by site that the second run had; `counts`: site -> images
-    taken back; `unseen`: of the classes of those that are gone, in the same shares, held by nobody;
-    `test`: all that nobody holds, None where there are no labels."""
+    taken back; `unseen`: of the classes of those that are gone, in the same shares, held by nobody,
+    none where an attack could not be judged; `test`: all that nobody holds, None where there are no
+    labels; `wanting`: what cannot be had, a sentence each."""
 
     original: Run
     forgotten: Run
@@ -38,6 +39,7 @@ class Material:
     counts: dict[str, int]
     unseen: ImageData
     test: ImageData | None
+    wanting: tuple[str, ...] = ()
 
     @property
     def classes_gone(self) -> tuple[int, ...]:
@@ -66,11 +68,7 @@ def material(original: Path, forgotten: Path) -> Material:
     }
     others = _nobodys(plan, data)
     unseen = alike(others, data.subset(gone), TIMES)
-    if len(gone) < FEW or len(unseen.images) < FEW:
-        raise UserError(
-            f"{len(gone)} forgotten images and {len(unseen.images)} like them that nobody has: "
-            f"an attack needs {FEW} of each to be judged"
-        )
+    wanting = _wanting(plan, len(others.images), len(gone), len(unseen.images))
     return Material(
         original=before,
         forgotten=after,
@@ -79,9 +77,22 @@ def material(original: Path, forgotten: Path) -> Material:
         gone=gone,
         parts=second,
         counts={site: count for site, count in counts.items() if count},
-        unseen=unseen,
-        test=None if others.labels is None else others,
+        unseen=unseen.subset(np.arange(0)) if wanting else unseen,
+        test=None if others.labels is None or not len(others.images) else others,
+        wanting=wanting,
     )
+
+
+def _wanting(plan: Plan, others: int, gone: int, unseen: int) -> tuple[str, ...]:
+    """Why nobody can attack, of so many images that nobody has, and of them like those gone."""
+    if not others:
+        why = f"{plan.dataset} has no test images, and the run had all others"
+        what = "Attacks, and figures on images that no site has"
+        return (f"{what}: {why} (--images N leaves some).",)
+    if min(gone, unseen) < FEW:
+        beside = f"{gone} forgotten images beside {unseen} like them that nobody has"
+        return (f"Attacks: {beside}, and to tell anything it takes {FEW} of each.",)
+    return ()
 
 
 def alike(others: ImageData, gone: ImageData, times: int) -> ImageData:
@@ -121,11 +132,6 @@ def _nobodys(plan: Plan, data: ImageData) -> ImageData:
     others = others.subset(
         np.array([i for i, each in enumerate(others.images) if _digest(each) not in held], np.int64)
     )
-    if not len(others.images):
-        raise UserError(
-            f"{plan.dataset} has no test images, and the run had all others: there are none that "
-            "nobody has seen (--images N leaves some)"
-        )
     if others.labels is not None and data.labels is not None and others.classes != data.classes:
         raise UserError(f"the test images of {plan.dataset} have other classes")
     return others

@@ -81,7 +81,7 @@ PAGE = """\
 
 <section>
   <h2>What it is worth</h2>
-  <p class="lead">{{ "On the sites' own images, as the runs report it" if served else
+  <p class="lead">{{ "On the sites' own images, as the runs report it" if own else
     "On images that no site has" }}. A gap is to the mean of the runs without the data,
     under seeds {{ seeds }}; ± is their standard deviation.</p>
   <div class="card scroll">

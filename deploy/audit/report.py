@@ -95,7 +95,7 @@ def _context(audit: Audit) -> dict[str, Any]:
         "margin": formats.score(max((a.margin for a in audit.attacks), default=0.0)),
         "attacks": [_attack(each) for each in audit.attacks],
         "chart": chart(audit.attacks) if audit.attacks else "",
-        "served": audit.served,
+        "own": not counts.test,
         "beside": BESIDE[audit.served],
         "wanting": audit.wanting,
         "figures": [_figure(each) for each in audit.figures],

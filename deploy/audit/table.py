@@ -20,7 +20,8 @@ def show(audit: Audit, console: Console) -> None:
         for each in audit.attacks
         for what in ("auc", "tpr")
     ]
-    show_table(console, heads, attacks, title="Who can be found", numbers=heads[1:])
+    if attacks:
+        show_table(console, heads, attacks, title="Who can be found", numbers=heads[1:])
     figures = [
         (
             NAMES[each.key],

@@ -82,8 +82,10 @@ def audited_served(
     return as_json(found)
 
 
-def cost_of(references: int = USUAL) -> str:
-    """What an audit over real sites takes, to be said before."""
+def cost_of(served: bool = False, references: int = USUAL) -> str:
+    """What an audit takes, to be said before."""
+    if not served:
+        return f"then an audit: {references + 1} runs without the images, from their beginning"
     return (
         f"then an audit: the sites run again {references + 1} times without the images, and look "
         "for them where they let them be looked at"

@@ -84,7 +84,8 @@ def forget_command(
     json_file: JsonOption = None,
 ) -> None:
     """Take images back: a new run without them in the place of RUN."""
-    from deploy.engines.runs import conclude  # noqa: PLC0415 (torch)
+    from deploy.audit.audit import check_audited  # noqa: PLC0415 (torch)
+    from deploy.engines.runs import conclude  # noqa: PLC0415
     from deploy.forgetting.choosing import Wish, read_list  # noqa: PLC0415
     from deploy.forgetting.here import forget_here, plan_here  # noqa: PLC0415
 
@@ -102,7 +103,10 @@ def forget_command(
     names = () if files is None else read_list(files)
     wish = Wish(names, cluster, everything)
     forgotten = plan_here(run, site, wish, method)
-    confirm([*forgotten.lines(), *_to_be_deleted(run, remove)], yes)
+    if audit:
+        check_audited(forgotten.order.plan)
+    told = [*forgotten.lines(), *[cost_of()] * audit, *_to_be_deleted(run, remove)]
+    confirm(told, yes)
     folder = forget_here(forgotten, console)
     figures = conclude(folder, console)
     if audit:
@@ -129,7 +133,7 @@ def _over_sites(folder: Path, run: Path, given: _Asked) -> dict[str, object]:
     server = ServerFolder(folder.absolute())
     earlier = find(server, str(run))
     asked = plan_served(earlier, given.site, given.everything, given.method)
-    told = [*asked.lines(), *[cost_of()] * given.audit, *_to_be_deleted(earlier, given.remove)]
+    told = [*asked.lines(), *[cost_of(True)] * given.audit, *_to_be_deleted(earlier, given.remove)]
     confirm(told, given.yes)
     figures = forget_served(server, asked, console)
     if given.audit:

@@ -85,9 +85,8 @@ def test_a_report_says_who_has_taken_back_how_many_in_all() -> None:
     run = a_run(sites=sites)
     told = render(RunRecord(run, ()))
     assert "taken back in all" in told and "north: 10<" in told and "south: 0" not in told
-    since = Forgetting(
-        of="a", method="exact", images={"north": 4}, gone=("east",), earlier={"north": 6, "east": 50}
-    )
+    before = {"north": 6, "east": 50}
+    since = Forgetting(of="a", method="exact", images={"north": 4}, earlier=before)
     assert a_run(sites=sites, forgetting=since).withdrawn == {"east": 50, "north": 10}
     let_in = {"north": SiteFacts(examples=100)}
     assert a_run(sites=let_in, forgetting=since).withdrawn == {"east": 50}

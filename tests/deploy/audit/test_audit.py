@@ -9,7 +9,7 @@ import pytest
 from safetensors.numpy import load_file, save_file
 
 from common.utils.errors import UserError
-from deploy.audit.audit import audit
+from deploy.audit.audit import audit, check_audited
 from deploy.audit.found import Audit, Counts
 from deploy.audit.material import alike, material
 from deploy.audit.report import as_json, write_report
@@ -148,12 +148,17 @@ def test_two_runs_that_are_no_pair(runs: tuple[Path, Path]) -> None:
         material(forgotten, original)
 
 
-def test_too_few_images_are_not_judged(runs: tuple[Path, Path], tmp_path: Path) -> None:
+def test_too_few_images_are_not_attacked_and_it_is_said(
+    runs: tuple[Path, Path], tmp_path: Path
+) -> None:
     original, _ = runs
-    (tmp_path / "few").mkdir()
-    leave_out(original, tmp_path / "few", np.arange(3))
-    with pytest.raises(UserError, match="needs 20 of each"):
-        material(original, tmp_path / "few")
+    few = tmp_path / "few"
+    few.mkdir()
+    leave_out(original, few, np.arange(3))
+    found = material(original, few)
+    assert len(found.gone) == 3 and not len(found.unseen.images)
+    assert "3 forgotten images beside" in found.wanting[0] and "20 of each" in found.wanting[0]
+    assert found.test is not None
 
 
 def test_sites_of_elsewhere_are_not_audited_here(runs: tuple[Path, Path], tmp_path: Path) -> None:
@@ -164,10 +169,21 @@ def test_sites_of_elsewhere_are_not_audited_here(runs: tuple[Path, Path], tmp_pa
         material(original, tmp_path / "far")
 
 
-def test_no_image_that_nobody_has_seen(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="none that"):
-        whole = pair_of_everything(tmp_path)
-        material(*whole)
+def test_where_nobody_has_an_image_that_is_unseen_bits_and_own_figures_are_left(
+    tmp_path: Path,
+) -> None:
+    found = audit(*pair_of_everything(tmp_path), references=2)
+    assert not found.attacks and found.verdict.outcome == "exact"
+    assert "no test images, and the run had all others" in found.wanting[0]
+    assert {"nmi", "acc"} <= {each.key for each in found.figures} and not found.counts.test
+    text = write_report(found, tmp_path).read_text("utf-8")
+    assert "as the runs report it" in text and "Nobody has looked" in text
+    assert found.wanting[0] in text
+
+
+def test_what_no_audit_can_look_at_is_said_before_anything_is_done() -> None:
+    with pytest.raises(UserError, match="each site has a model of its own"):
+        check_audited(plan("fedsimclr", batchnorm="local"))
 
 
 def pair_of_everything(folder: Path) -> tuple[Path, Path]:
