@@ -21,10 +21,10 @@ from client.embedding import Memory, Seen
 from client.holdings import Holdings, Source
 from client.leaving import check_leaving
 from client.statistics.knowing import Recalled
-from client.storage.exclusions import Exclusions, Use
+from client.storage.exclusions import Exclusions
 from client.storage.features import FeatureStore
 from client.storage.names import offered
-from client.storage.state import StateStore
+from client.storage.state import StateStore, remove_audits
 from client.storage.taken_part import TakenPart
 from client.storage.weights import parts_had, take_part
 from client.tasks import TASKS
@@ -33,10 +33,9 @@ from client.validation import check_parts, check_round, run_folder
 from client.workbench import Workshop
 from common.config.options import Plan
 from common.data import ImageData
-from common.protocol.declaration import Asks, Brings, Needs
+from common.protocol.declaration import Brings, Needs
 from common.protocol.messages import NOT_TAKEN, Instruction, Reply
-from common.protocol.recall import Recall
-from common.unlearning import from_text
+from common.protocol.taken_back import run_of
 from common.utils.errors import UserError, plain
 
 LOG = logging.getLogger(__name__)
@@ -128,6 +127,8 @@ class Trainer:
         """That these images are in the run: once, at a site with a list."""
         where, which = self._noted
         if self.holdings.has_list and (where != folder or which() is not images):
+            if where != folder:
+                remove_audits(self.folder, folder)
             TakenPart(folder).add(images.digests)
             self._noted = folder, ref(images)  # they may go when others are held
 
@@ -136,16 +137,13 @@ class Trainer:
     ) -> tuple[Tensor | None, Tensor | None]:
         """Images that were taken back, for a message that is about them, and rows of those that
         stayed; None where it is about something else."""
-        if instruction.exchange.asks is not Asks.TAKING:
+        use = instruction.exchange.use
+        if use is None:
             return None, None
-        looks = instruction.kind == "recall"
-        of = Recall.from_text(instruction.about).of if looks else from_text(instruction.about)[1]
-        earlier = TakenPart(run_folder(self.folder, of))
-        use: Use = "audit" if looks else "unlearn"
+        earlier = TakenPart(run_folder(self.folder, run_of(instruction.about)))
         gone = self.holdings.taken_back(instruction.plan, earlier, use)
-        count = len(images.data.images)
-        if not (looks and len(gone) and self.holdings.has_list):
-            return gone, torch.arange(count)
+        if not (len(gone) and self.holdings.has_list):
+            return gone, torch.arange(len(images.data.images))
         return gone, torch.from_numpy(np.flatnonzero(earlier.had(images.data.images)))
 
     def _take(self, asked: Instruction) -> Reply | None:

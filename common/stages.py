@@ -16,6 +16,7 @@ from common.models.normalisation import normalise
 from common.models.pretrained.settle import encoder_of
 from common.models.pretrained.store import WeightStore
 from common.objectives import build_objective, nested
+from common.objectives.base import Objective
 from common.objectives.pooled import Pooled
 from common.solvers import build_solver, solver_parameters
 
@@ -45,6 +46,15 @@ def build_stage(
     if plan.stages[index].synchronous and isinstance(model, Pooled):
         model.synchronise()
     return model
+
+
+def trains_projector(model: Model, stage: Stage) -> bool:
+    """Whether the stage, whose model it is, trains a projector: one that has parameters."""
+    return (
+        isinstance(model, Objective)
+        and stage.rounds > 0
+        and any(True for _ in model.projector.parameters())
+    )
 
 
 def settle_parameters(plan: Plan) -> Plan:

@@ -10,18 +10,17 @@ import time
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
 
 from common.data import ImageData
 from common.data.identity import Identity, rows_of
+from common.protocol.declaration import Use
 from common.utils.errors import UserError
 from common.utils.files import write_atomic
 
 FILE = "forgotten.jsonl"
 Mark = tuple[int, int, int] | None
-Use = Literal["unlearn", "audit"]
 
 
 @dataclass(frozen=True)

@@ -6,6 +6,7 @@ server was killed and resumed) starts from the same state and gives the same ans
 """
 
 import re
+import shutil
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -13,12 +14,23 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save
 from torch import Tensor
 
+from common.learned.file import FILE
 from common.utils.errors import UserError
 from common.utils.files import utf8_path, write_atomic
 
 LATER = re.compile(r"(.+)-(?:split-\d+|choose-k)(?:-\d+)?")
 """What a run is called that asks the one whose name stands before (`deploy/questions/`)."""
+AUDITED = re.compile(r".+-without-\d+-(?:seed-\d+|audit(?:-\d+)?)")
+"""What runs are called that an audit of forgetting makes and deletes (`deploy/audit/served.py`)."""
 KEPT = 2  # the round in flight may have to be done again, so the one before it is kept
+
+
+def remove_audits(site: Path, but: Path) -> None:
+    """Remove what the `site`'s folder has of runs that were made for an audit alone, `but` of the
+    one that goes on. Such a run has handed over no model: a folder that has one is another's."""
+    for path in site.iterdir():
+        if path != but and AUDITED.fullmatch(path.name) and not (path / FILE).exists():
+            shutil.rmtree(path, ignore_errors=True)
 
 
 class StateStore:

@@ -22,10 +22,10 @@ from client.statistics.knowing import Recalled, likeness, nearest_landmark
 from client.storage.features import FeatureStore
 from client.tasks.task import Task
 from common.membership import FEW, Scores, calibrated, success
-from common.objectives.base import Objective
 from common.protocol.messages import NEEDS_MODEL, Reply
 from common.protocol.recall import FORGOTTEN, REFERENCE, Recall
 from common.solvers.landmark_spectral import LandmarkSpectral
+from common.stages import trains_projector
 from common.utils import seeds
 from common.utils.errors import UserError
 
@@ -82,9 +82,8 @@ def _scores(task: Task, gone: Tensor, stayed: Tensor) -> Iterator[tuple[str, Sco
         yield "near", _both(_nearest_centroid(task, s) for s in (gone, stayed))
     if not task.plan.rounds:
         return
-    projects = isinstance(model, Objective) and task.stage.rounds
-    trained = projects and any(True for _ in model.projector.parameters())
-    for name, space in (("views", "encoder"), *[("projected", "projector")] * bool(trained)):
+    trained = trains_projector(model, task.stage)
+    for name, space in (("views", "encoder"), *[("projected", "projector")] * trained):
         yield (
             name,
             _both(

@@ -12,6 +12,9 @@ from typing import Literal
 
 from common.record.metric import Metric
 
+Use = Literal["unlearn", "audit"]
+"""Of images that were taken back: to train a model away from them, to look for them in models."""
+
 
 class Needs(StrEnum):
     """What a message has to bring, or the site to have."""
@@ -228,7 +231,8 @@ class Exchange:
     Flower's calls it is. `of_batch`: whether it is about one batch of all sites' images, in a
     synchronous stage; a site with fewer than `min-count` of them brings nothing, and says 0
     examples. `resizes`: whether it may be about another number of clusters than the plan's,
-    `within`: about the images of one cluster alone.
+    `within`: about the images of one cluster alone. `use`: what images that were taken back are put
+    to, which the site must have allowed.
     """
 
     kind: str
@@ -252,8 +256,11 @@ class Exchange:
     of_batch: bool = False
     resizes: bool = False
     within: bool = False
+    use: Use | None = None
 
     def __post_init__(self) -> None:
+        if (self.use is not None) != (self.asks is Asks.TAKING):
+            raise ValueError(f"{self.kind}: a use of what was taken back is asked of who took it")
         if len({(each.part, each.name) for each in self.sums}) < len(self.sums):
             raise ValueError(f"{self.kind}: two sums of one name")
         if [each.name for each in self.lists] not in ([], ["centroids"]):

@@ -1,8 +1,11 @@
 """Exchanges about images that a site has taken back, declared as all others
 (`common/protocol/exchanges.py`)."""
 
+import json
+
 from common.protocol.declaration import Asks, Brings, Exchange, Needs, When
 from common.protocol.parts import IMAGES, RECALLED
+from common.utils.errors import UserError
 
 TAKEN_BACK = (
     Exchange(
@@ -11,6 +14,7 @@ TAKEN_BACK = (
         doing="unlearning",
         when=When.FORGETTING,
         asks=Asks.TAKING,
+        use="unlearn",
         brings=Brings.SHARED,
         numbers=(IMAGES,),
         robust=False,
@@ -24,8 +28,21 @@ TAKEN_BACK = (
         needs=Needs.EMBEDDINGS,
         after="recall",
         asks=Asks.TAKING,
+        use="audit",
         numbers=(IMAGES, *RECALLED),
         robust=False,
         steps=True,
     ),
 )
+
+
+def run_of(about: str) -> str:
+    """The run that images are taken back of, as a message about them says; `UserError` where it
+    does not."""
+    try:
+        told = json.loads(about)["of"]
+    except (ValueError, KeyError, TypeError):
+        told = None
+    if not isinstance(told, str):
+        raise UserError("the message does not say of which run images were taken back")
+    return told

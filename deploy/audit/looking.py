@@ -18,9 +18,9 @@ from common.augmentations import build_augmentation
 from common.data import ImageData
 from common.membership import Scores
 from common.models.model import Model
-from common.objectives.base import Objective
 from common.protocol import layout
 from common.solvers.landmark_spectral import LandmarkSpectral
+from common.stages import trains_projector
 from common.utils import seeds
 from common.utils.errors import UserError
 from deploy.audit.material import Material
@@ -121,9 +121,7 @@ class Looking:
         """The last stage's networks with the projector that it has trained, as the coordinator's
         checkpoint has it; None where that stage trains none."""
         model, plan = self.trained.model, self.trained.plan
-        if not isinstance(model, Objective) or not plan.stages[-1].rounds:
-            return None
-        if not any(True for _ in model.projector.parameters()):
+        if not trains_projector(model, plan.stages[-1]):
             return None
         reached = RunFolder(self.folder).checkpoint()
         assert reached is not None

@@ -23,6 +23,7 @@ from common.protocol import layout
 from common.protocol.messages import NEEDS_MODEL, Instruction, Reply
 from common.protocol.parts import RECALLED
 from common.protocol.recall import Recall
+from common.protocol.taken_back import run_of
 from common.solvers.landmark_spectral import LandmarkSpectral
 from common.stages import build_stage
 from common.utils.errors import UserError
@@ -176,3 +177,30 @@ def test_a_site_looks_at_what_it_lets_be_looked_at_and_was_in_the_run(tmp_path: 
     reply = opened().handle(ask(1))
     assert reply.sums["taken"] == GONE
     assert success((torch.ones(3), torch.zeros(3))).auc == 1.0
+
+
+def test_what_an_audit_has_left_at_a_site_goes_when_the_next_run_begins(tmp_path: Path) -> None:
+    spec = tmp_path / "data.npz"
+    np.savez(spec, images=DIGITS.images)
+    own = read_npz(spec)
+    assert own is not None
+    home = tmp_path / "home"
+    left = ("a-without-1-seed-1", "a-without-1-audit", "b-without-2-audit-3")
+    kept = ("a", "a-without-1", "study-seed-1", "c-without-1-seed-2", "a-without-1-seed-3")
+    for name in (*left, *kept):
+        (home / name).mkdir(parents=True)
+        (home / name / "assignments.csv").touch()
+    (home / "c-without-1-seed-2" / "model.covey").touch()  # it was handed over: no audit's
+    exclusions = Exclusions(home, str(spec))
+    trainer = open_site("ward", own, home, Workshop(CPU), exclusions=exclusions).trainer
+    trainer.handle(replace(instruction(PLAN, "assess", 1), run="a-without-1-seed-3"))
+    there = {path.name for path in home.iterdir() if path.is_dir()}
+    assert there >= set(kept) and not there & set(left)
+    trainer.handle(replace(instruction(PLAN, "assess", 1), run="next"))
+    assert not (home / "a-without-1-seed-3").exists()
+
+
+@pytest.mark.parametrize("text", ["", "[]", "{}", '{"of": 1}'])
+def test_a_message_that_does_not_say_of_which_run_is_one_line(text: str) -> None:
+    with pytest.raises(UserError, match="of which run images were taken back"):
+        run_of(text)
