@@ -11,11 +11,13 @@ import torch
 from torch import Tensor
 
 from client.dataset import LEAST, SiteImages
-from client.storage.exclusions import Exclusions, Mark, Use
+from client.storage.exclusions import Exclusions, Mark
 from client.storage.taken_part import TakenPart
 from common.config.options import Plan
 from common.data import ImageData, Preparation
 from common.data.identity import Identity
+from common.protocol.declaration import Use
+from common.protocol.messages import TOO_FEW_LEFT
 from common.utils.errors import UserError
 from common.utils.memory import available
 
@@ -97,8 +99,8 @@ class Holdings:
             data, self._taken = self._exclusions.left_in(data, taken), set(taken)
         if data.withdrawn and len(data.images) < LEAST:
             raise UserError(
-                f"site {self._site} has taken back {data.withdrawn:,} images: too few are left to "
-                "take part (covey client remember)"
+                f"site {self._site} has taken back {data.withdrawn:,} images: {TOO_FEW_LEFT} "
+                "(covey client remember)"
             )
         return SiteImages(self._site, data, self._device)
 

@@ -112,6 +112,8 @@ def _run(grid: Grid, plan: Plan, folder: RunFolder, engine: str) -> None:
     roster = Roster(grid, plan, folder.name, warn, folder.shape(), meet, only)
     folder.progress.begin(Progress(JOIN, asked=plan.expected_sites))
     roster.gather(plan.deadline, folder.progress.count)
+    if order and order.asked in only:
+        _check_there(order.asked, roster)
     handing = Handing(grid, roster, plan, folder.name, folder.progress, warn)
     handed = handing()
     forgetting = order.among(_withdrawn(roster)) if order else None
@@ -173,6 +175,16 @@ def _facts(
         forgetting=forgetting,
         follow_up=later.follow_up if later else None,
     )
+
+
+def _check_there(site: str, roster: Roster) -> None:
+    """`UserError` unless the site, which takes images back here, has joined."""
+    if site not in roster.sites:
+        raise UserError(
+            f"site {site} takes images back here, and has not joined: "
+            f"{roster.reasons.get(site, 'it is away')} (covey forget --site {site} --all forgets "
+            "it whole, without asking it)"
+        )
 
 
 def _withdrawn(roster: Roster) -> dict[str, int]:

@@ -28,7 +28,7 @@ KEPT = 2  # the round in flight may have to be done again, so the one before it 
 def remove_audits(site: Path, but: Path) -> None:
     """Remove what the `site`'s folder has of runs that were made for an audit alone, `but` of the
     one that goes on. Such a run has handed over no model: a folder that has one is another's."""
-    for path in site.iterdir():
+    for path in site.glob("*-without-*"):
         if path != but and AUDITED.fullmatch(path.name) and not (path / FILE).exists():
             shutil.rmtree(path, ignore_errors=True)
 

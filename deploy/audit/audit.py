@@ -52,7 +52,7 @@ def audit(
     bits, added = published(first, second, same), sums(second)
     records = [read_run(each) for each in (original, forgotten, twin)]
     if about.test is None:
-        figures = tuple(reported(*records[:2], [read_run(each) for each in others]))
+        figures = tuple(reported(records[0], records[1], [read_run(each) for each in others]))
     else:
         figures = tuple(compare(first, second, looks))
     return Audit(

@@ -17,7 +17,7 @@ from flwr.app import Message
 from flwr.serverapp import Grid
 
 from common.config.options import Plan
-from common.protocol.messages import MOST_CLASSES, Instruction
+from common.protocol.messages import MOST_CLASSES, TOO_FEW_LEFT, Instruction
 from common.utils.errors import UserError, plain
 from common.utils.seeds import derive_seed
 from server.conversation.registration import (
@@ -81,7 +81,7 @@ class Roster:
         self._welcomed = -math.inf  # when it was last looked for newcomers
         self._refused: dict[int, float] = {}  # node -> when it may be greeted again
         self._told: dict[int, str] = {}  # node -> why it could not say who it is
-        self._reasons: dict[str, str] = {}  # site -> why it was refused last
+        self.reasons: dict[str, str] = {}  # site -> why it was refused last
         self._differing = ""  # what was last said of shapes that differ
         self._notices: dict[str, str] = {}  # message id -> itself, of refusals that were told
         self._greeted: dict[str, _Greeting] = {}  # by message id
@@ -89,16 +89,16 @@ class Roster:
 
     def gather(self, patience: float, count: Callable[[int], None] = lambda _joined: None) -> None:
         """Wait until the plan's number of sites has joined, or `patience` seconds; not for sites in
-        whose place others were refused. `UserError` if fewer than the quorum are there then.
-        `count` is told how many have joined."""
+        whose place others were refused, or that have taken back their images. `UserError` if fewer
+        than the quorum are there then. `count` is told how many have joined."""
         expected = self._plan.expected_sites
-        end = time.monotonic() + patience
-        latest = end  # for others, when as many as expected are there
+        end = latest = time.monotonic() + patience  # `latest`: when as many as expected are there
         while True:
             self.refresh()
             count(len(self.sites))
             now = time.monotonic()
             refused = list(self._refused.values()).count(math.inf)
+            refused += sum(TOO_FEW_LEFT in self._told.get(node, "") for node in self._online)
             if len(self.sites) + refused >= expected:
                 latest = min(latest, now + LATECOMERS)
                 complete = len(self.sites) >= expected and not self._greeted
@@ -110,7 +110,7 @@ class Roster:
         self._settle_shape(least=0)
         joined = len(self.sites)
         if joined < max(1, self._plan.quorum * expected):
-            why = "; ".join(f"{site} refused: {why}" for site, why in self._reasons.items())
+            why = "; ".join(f"{site} refused: {why}" for site, why in self.reasons.items())
             within = f" in {patience:.0f} s" if not why else f" ({why})"
             raise UserError(f"only {joined} of {expected} sites joined{within}")
         if joined < expected:
@@ -227,8 +227,11 @@ class Roster:
         if answer.has_error():  # it may be starting: its trainer, its connection
             reason = plain(answer.error.reason or f"error {answer.error.code}")
             self._refused[node] = now + AFTER_ERROR
+            how = "does not say who it is"
+            if TOO_FEW_LEFT in reason:
+                how, self.reasons[registered or str(node)] = "takes no part", reason
             if self._told.get(node) != reason:
-                self._warn(f"site {registered or node} does not say who it is: {reason}")
+                self._warn(f"site {registered or node} {how}: {reason}")
             self._told[node] = reason
             return
         try:
@@ -238,7 +241,7 @@ class Roster:
             self._refuse(node, registered or str(node), str(error))
             return
         self._told.pop(node, None)
-        self._reasons.pop(site.name, None)
+        self.reasons.pop(site.name, None)
         self.sites[site.name] = site
         self._nodes[site.name] = node
         drop(self._grid, self._away.pop(site.name, ()))
@@ -248,7 +251,7 @@ class Roster:
         """Leave a site out until it has left and come back, and tell it why."""
         self._refused[node] = math.inf
         self._nodes = {name: n for name, n in self._nodes.items() if n != node}
-        self._reasons[name] = why
+        self.reasons[name] = why
         self._warn(f"site {name} refused: {why}")
         told = Instruction("hello", self._run, 0, self._plan, refusal=why).to_record()
         message = Message(told, node, "query", group_id="hello", ttl=HELLO_AGE + CLOCKS)

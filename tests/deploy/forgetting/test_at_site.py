@@ -13,7 +13,7 @@ from common.data.partition import Partition
 from common.data.planned import PARTITION, TAKEN, planned_data, taken_in
 from common.record.forgetting import FILE
 from common.record.orders import writer_of
-from common.record.reader import read_run, read_settings
+from common.record.reader import has_run, read_run, read_settings
 from common.unlearning import UNLEARNING
 from common.utils.errors import UserError
 from deploy.engines.in_process import sites_of
@@ -24,7 +24,7 @@ from server.app import run
 from server.conversation import roster
 from server.run.folder import TO_UNLEARN, RunFolder
 from server.strategy import CoveyStrategy
-from tests.builders.forgetting import QUIET, SITE, random_files, same
+from tests.builders.forgetting import QUICK, QUIET, SITE, random_files, same
 from tests.server.fleet import Fleet
 
 METHOD = "contrastive-unlearning"
@@ -147,3 +147,23 @@ def test_a_site_that_is_away_is_waited_for_by_name(
     assert any(f"what {SITE} has taken back is there alone: waiting" in s for s in said)
     assert not any(kind == "train" for _, kind in grid.asked)
     assert not read_run(folder).unlearned
+
+
+def test_where_the_site_that_asks_has_not_joined_that_is_said_and_nothing_begins(
+    finished: Finished, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(roster, "LATECOMERS", 0.1)
+    before = finished(QUICK, deadline=0.2)
+    names = ("site-0", SITE, "site-2", "site-3")
+    order = plan_here(before, SITE, random_files(before, 8)).order
+    order = order.model_copy(update={"asked": SITE, "sites": names})
+    folder = before.parent / "after"
+    here.make(folder, None, {FILE: writer_of(order)})
+    data, workshop = planned_data(order.plan), Workshop(pick_device("cpu"))
+    parts = Partition.load(before / PARTITION)
+    sites = sites_of(data, parts, folder / "sites", workshop)
+    grid = Fleet({s.trainer.site: build_app(lambda _c, r, s=s: s.handle(r)) for s in sites})
+    grid.offline = {SITE}
+    with pytest.raises(UserError, match=f"site {SITE} takes images back here.*it is away"):
+        run(grid, order.plan, RunFolder(folder), "in-process")
+    assert not has_run(folder)

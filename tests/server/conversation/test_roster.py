@@ -1,6 +1,7 @@
 """Who is asked: sites that come, go, sleep and come back; and when a round is over."""
 
 import threading
+import time
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -13,7 +14,7 @@ from client.app import build_app
 from client.workbench import Workshop, pick_device
 from common.config import recipes
 from common.data.planned import planned_data, planned_partition
-from common.protocol.messages import Instruction, Reply, encode
+from common.protocol.messages import TOO_FEW_LEFT, Instruction, Reply, encode
 from common.utils.errors import UserError
 from deploy.engines.in_process import sites_of
 from server.app import run
@@ -110,6 +111,23 @@ def test_a_newcomer_whose_trainer_cannot_answer_is_greeted_again_later(monkeypat
     grid._nodes[3].app = works
     monkeypatch.setattr(roster, "time", Later)
     assert set(who.refresh()) == {"a", "b"}
+
+
+def test_a_site_that_has_taken_back_its_images_is_not_waited_for(monkeypatch) -> None:
+    monkeypatch.setattr(roster, "LATECOMERS", 0.1)
+    said: list[str] = []
+    grid = hello_only(a=HELLO, b=HELLO, c=HELLO)
+    why = f"site c has taken back 9 images: {TOO_FEW_LEFT} (covey client remember)"
+
+    def empty(_context, _record):
+        raise UserError(why)
+
+    grid._nodes[4].app = build_app(empty)
+    who, began = roster_of(grid, said), time.monotonic()
+    who.gather(20.0)
+    assert time.monotonic() - began < 10 and set(who.sites) == {"a", "b"}
+    assert said == [f"site c takes no part: {why}", "started with 2 of 3 sites"]
+    assert who.reasons == {"c": why}
 
 
 class Later:
