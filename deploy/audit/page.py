@@ -5,6 +5,7 @@ EXTRA = """\
 .notice.good { background: var(--card); border-color: var(--good); }
 .notice.good h2 { color: var(--good); }
 .card > .chart svg { max-width: 760px; }
+.wanting { padding-left: 18px; }
 """
 PAGE = """\
 {% macro digests(rows) %}
@@ -125,7 +126,7 @@ PAGE = """\
 {% if wanting %}
 <section>
   <h2>What could not be had</h2>
-  <ul>
+  <ul class="wanting">
     {% for each in wanting %}
     <li>{{ each }}</li>
     {% endfor %}

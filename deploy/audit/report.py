@@ -72,7 +72,7 @@ def as_json(audit: Audit) -> dict[str, Any]:
 
 
 def _context(audit: Audit) -> dict[str, Any]:
-    counts, verdict = audit.counts, audit.verdict
+    counts, verdict, how = audit.counts, audit.verdict, audit.forgotten.run.forgetting
     sites = ", ".join(f"{site}: {count:,}" for site, count in counts.sites.items())
     beside = ("looked at beside", counts.stayed) if audit.served else ("never seen", counts.unseen)
     return {
@@ -90,6 +90,8 @@ def _context(audit: Audit) -> dict[str, Any]:
             ("left", formats.count(counts.left)),
             (beside[0], formats.count(beside[1])),
             ("taken back at", sites),
+            *([("method", how.method)] if how is not None else []),
+            ("made", formats.moment(audit.forgotten.run.created)),
         ],
         "seeds": ", ".join(map(str, audit.seeds)),
         "margin": formats.score(max((a.margin for a in audit.attacks), default=0.0)),

@@ -27,7 +27,7 @@ from deploy.audit.figures import reported
 from deploy.audit.found import Audit, Cost, Counts
 from deploy.audit.references import PLACE, Say, check_references, is_finished
 from deploy.audit.same import of_states
-from deploy.audit.told import Told
+from deploy.audit.told import Told, has_landmarks
 from deploy.audit.verdict import conclude
 from deploy.coordinator.folder import ServerFolder
 from deploy.coordinator.submit import Order as Submission
@@ -105,7 +105,7 @@ def audit_served(
     records = [read_run(folder) for folder in others]
     published = of_states(pair.original, pair.forgotten, twin)
     figures = reported(*pair.records, records)
-    attacks = told.attacks()
+    attacks = told.attacks(has_landmarks(pair.run.settings().stages[-1]))
     return Audit(
         original=pair.records[0],
         forgotten=pair.records[1],

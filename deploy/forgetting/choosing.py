@@ -30,9 +30,7 @@ class Wish:
 
     def __post_init__(self) -> None:
         if bool(self.names) + (self.cluster is not None) + self.everything != 1:
-            raise UserError(
-                "which images? Their names (--files), --cluster K or --all: one of these"
-            )
+            raise UserError("which images? Their names, --cluster K or --all: one of these")
 
 
 def read_list(path: Path) -> tuple[str, ...]:

@@ -37,7 +37,7 @@ def to_delete(folder: Path) -> tuple[Path, ...]:
 
 def lines(folders: tuple[Path, ...]) -> list[str]:
     """In words."""
-    told = [f"deleted: {path}, with its model, states, tables and report" for path in folders]
+    told = [f"to be deleted: {path}, with its model, states, tables and report" for path in folders]
     return [*told, "what sites have received of it stays theirs; this cannot be undone"]
 
 
