@@ -46,10 +46,10 @@ PAGE = """\
 
 <section>
   <h2>Who can be found</h2>
+  {% if attacks %}
   <p class="lead">An attack scores each forgotten image, and {{ beside }}, and is calibrated by runs
     without the data. AUC .5 is guessing; TPR is the share of forgotten images that are found while
     1 % of the others are accused. Up to {{ margin }} from .5 is no finding.</p>
-  {% if attacks %}
   <div class="card scroll">
   <table>
     <thead><tr><th>Attack by</th><th class="n">AUC before</th><th class="n">after</th>
@@ -83,7 +83,7 @@ PAGE = """\
 <section>
   <h2>What it is worth</h2>
   <p class="lead">{{ "On the sites' own images, as the runs report it" if own else
-    "On images that no site has" }}. A gap is to the mean of the runs without the data,
+    "On images that no site has; agreement: on the sites' own" }}. A gap is to the mean of the runs without the data,
     under seeds {{ seeds }}; ± is their standard deviation.</p>
   <div class="card scroll">
   <table>

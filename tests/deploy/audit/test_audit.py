@@ -178,6 +178,7 @@ def test_where_nobody_has_an_image_that_is_unseen_bits_and_own_figures_are_left(
     assert {"nmi", "acc"} <= {each.key for each in found.figures} and not found.counts.test
     text = write_report(found, tmp_path).read_text("utf-8")
     assert "as the runs report it" in text and "Nobody has looked" in text
+    assert "is no finding" not in text
     assert found.wanting[0] in text
 
 
