@@ -83,8 +83,8 @@ PAGE = """\
 <section>
   <h2>What it is worth</h2>
   <p class="lead">{{ "On the sites' own images, as the runs report it" if own else
-    "On images that no site has; agreement: on the sites' own" }}. A gap is to the mean of the runs without the data,
-    under seeds {{ seeds }}; ± is their standard deviation.</p>
+    "On images that no site has; agreement: on the sites' own" }}. A gap is to the
+    mean of the runs without the data, under seeds {{ seeds }}; ± is their standard deviation.</p>
   <div class="card scroll">
   <table>
     <thead><tr><th></th><th class="n">before</th><th class="n">after</th>
