@@ -12,9 +12,6 @@ from typing import Literal
 
 from common.record.metric import Metric
 
-Use = Literal["unlearn", "audit"]
-"""Of images that were taken back: to train a model away from them, to look for them in models."""
-
 
 class Needs(StrEnum):
     """What a message has to bring, or the site to have."""
@@ -113,8 +110,7 @@ class Size:
     def options(self, sizes: Sizes) -> tuple[int, ...]:
         """The numbers that it may be, the usual one first."""
         number = self.more + (int(getattr(sizes, self.of)) if self.of else 0)
-        least = self.unlabelled
-        return (number,) if least is None else (max(number, least), least)
+        return (number,) if (least := self.unlabelled) is None else (max(number, least), least)
 
 
 WIDTH = Size("width", "d")
@@ -221,18 +217,17 @@ class List:
 class Exchange:
     """One kind of exchange.
 
-    `about`: what it is for, in a sentence; `doing`: what goes on meanwhile, in a few words.
-    `after`: the kind that goes before it, whose message has brought the model, so that this one's
-    need not; itself, where its first step brings it. `centroids`: those that the message brings,
-    `sets` at most. `brings`: the modules that come back; `tells`: facts, as words. `figures`: what
-    the server concludes, of an exchange that a stage ends with for their sake. `robust`: whether
-    its answers must be as many as the stage's rules against Byzantine sites need, beside the
-    quorum. `steps`: whether it may come several times in a row, numbered from 1. `call`: which of
-    Flower's calls it is. `of_batch`: whether it is about one batch of all sites' images, in a
-    synchronous stage; a site with fewer than `min-count` of them brings nothing, and says 0
-    examples. `resizes`: whether it may be about another number of clusters than the plan's,
-    `within`: about the images of one cluster alone. `use`: what images that were taken back are put
-    to, which the site must have allowed.
+    `about`: what it is for; `doing`: what goes on meanwhile, in a few words. `after`: the kind that
+    goes before it, whose message has brought the model, so that this one's need not; itself, where
+    its first step brings it. `centroids`: those that the message brings, `sets` at most. `brings`:
+    the modules that come back; `tells`: facts, as words. `figures`: what the server concludes, of
+    an exchange that a stage ends with for their sake. `robust`: whether its answers must be as many
+    as the stage's rules against Byzantine sites need, beside the quorum. `steps`: whether it may
+    come several times in a row, numbered from 1. `call`: which of Flower's calls it is. `of_batch`:
+    whether it is about one batch of all sites' images, in a synchronous stage; a site with fewer
+    than `min-count` of them says 0 examples. `resizes`: whether it may be about another number of
+    clusters than the plan's, `within`: about the images of one cluster alone. `use`: what becomes
+    of images that were taken back.
     """
 
     kind: str
@@ -256,11 +251,9 @@ class Exchange:
     of_batch: bool = False
     resizes: bool = False
     within: bool = False
-    use: Use | None = None
+    use: Literal["unlearn", "audit"] | None = None
 
     def __post_init__(self) -> None:
-        if (self.use is not None) != (self.asks is Asks.TAKING):
-            raise ValueError(f"{self.kind}: a use of what was taken back is asked of who took it")
         if len({(each.part, each.name) for each in self.sums}) < len(self.sums):
             raise ValueError(f"{self.kind}: two sums of one name")
         if [each.name for each in self.lists] not in ([], ["centroids"]):

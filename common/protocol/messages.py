@@ -38,8 +38,6 @@ NEEDS_MODEL = "the site does not remember this state: send the model"
 """How a site asks for the groups that a message leaves out; no other refusal is asked again."""
 ALL = -1
 """An instruction's `within` that leaves no image out."""
-TOO_FEW_LEFT = "too few are left to take part"
-"""How a site that has taken back its images says that it has none for a run."""
 NOT_TAKEN = "the server does not take this site into its run"
 """How a site's log says that it was refused; what the server's reason follows."""
 

@@ -17,7 +17,8 @@ from flwr.app import Message
 from flwr.serverapp import Grid
 
 from common.config.options import Plan
-from common.protocol.messages import MOST_CLASSES, TOO_FEW_LEFT, Instruction
+from common.protocol.messages import MOST_CLASSES, Instruction
+from common.protocol.taken_back import TOO_FEW_LEFT
 from common.utils.errors import UserError, plain
 from common.utils.seeds import derive_seed
 from server.conversation.registration import (
@@ -117,8 +118,7 @@ class Roster:
             self._warn(f"started with {joined} of {expected} sites")
 
     def refresh(self) -> dict[str, int]:
-        """Greet nodes that are new or were away, hear who answers; the sites that can be asked now,
-        name -> node id. Waits for nobody."""
+        """Greet the new and the away, hear answers, wait for none; who may be asked: name -> id."""
         here = {n.node_id: n.name for n in self._grid.get_nodes() if self._may_come(n.name)}
         before, self._online = self._online, here
         now = time.monotonic()

@@ -42,9 +42,8 @@ PAGE = """\
 {% if superseded %}
 <section class="notice" role="status">
   <h2>Superseded</h2>
-  <p>Images were taken back. In its place is <code>{{ superseded }}</code>: use its model. What
-    was learned here, and the models that sites received of it, still hold what the images had
-    added.</p>
+  <p>Images were taken back. In its place is <code>{{ superseded }}</code>: use its model. What was
+    learned here, and the models that sites received of it, hold what the images had added.</p>
 </section>
 {% endif %}
 {% if warnings.reason %}

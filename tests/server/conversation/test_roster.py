@@ -14,7 +14,8 @@ from client.app import build_app
 from client.workbench import Workshop, pick_device
 from common.config import recipes
 from common.data.planned import planned_data, planned_partition
-from common.protocol.messages import TOO_FEW_LEFT, Instruction, Reply, encode
+from common.protocol.messages import Instruction, Reply, encode
+from common.protocol.taken_back import TOO_FEW_LEFT
 from common.utils.errors import UserError
 from deploy.engines.in_process import sites_of
 from server.app import run
