@@ -108,5 +108,6 @@ def conclude(
         figures=drop_none(figures),
         cluster_sizes=sizes_of(assigned),
         table=None if cells is None else cells.tolist(),
+        labelled=assigned.sites if assigned is not None else None,
         **account(scored, costs),
     )

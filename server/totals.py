@@ -26,11 +26,12 @@ LEAST_BOUND = 4.0  # of an exact sum by image, so that a smaller one has the sam
 
 @dataclass(frozen=True)
 class Table:
-    """Images by (cluster, something): `sizes` (K,) over all sites; `cells` (K, C) over those that
-    could say the something, None where none could."""
+    """Images by (cluster, something): `sizes` (K,) over all sites; `cells` (K, C) over those
+    `sites` that could say the something, None where none could."""
 
     sizes: Counts
     cells: Counts | None = None
+    sites: int = 0
 
 
 class Totals:
@@ -158,5 +159,6 @@ class Totals:
         """`total` and one site's counts; by class only those of a site that has labels."""
         sizes = total.sizes + counts.sum(axis=1)
         if by_class and not (self._classes and counts.shape[1] == self._classes):
-            return Table(sizes, total.cells)
-        return Table(sizes, counts if total.cells is None else total.cells + counts)
+            return Table(sizes, total.cells, total.sites)
+        cells = counts if total.cells is None else total.cells + counts
+        return Table(sizes, cells, total.sites + 1)

@@ -173,12 +173,14 @@ class RoundEvent(_Exchanged):
 
 class StageEvent(_Exchanged):
     """The end of a stage: the figures of its final model. `by`: what assigns images to clusters;
-    `table`: counts (K, C) of images by cluster and class, where a site has labels."""
+    `table`: counts (K, C) of images by cluster and class, of the `labelled` sites that have
+    labels."""
 
     event: Literal["stage"] = "stage"
     by: Literal["centroids", "head"]
     figures: Figures
     table: tuple[Counts, ...] | None = None
+    labelled: NonNegativeInt | None = None
 
 
 class UnlearnedEvent(Held):

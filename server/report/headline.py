@@ -114,10 +114,16 @@ def behind_labels(record: RunRecord) -> str:
         return ""
     images, share = found
     return (
-        f"ACC, NMI, ARI and purity are counted over {formats.count(images)} images with labels. "
-        f"Their largest class is {formats.score(share)} of them: one cluster for everything gets "
-        f"that as ACC.{_on_pixels(record)}"
+        f"ACC, NMI, ARI and purity are counted over {formats.count(images)} images with labels"
+        f"{_at_sites(record)}. Their largest class is {formats.score(share)} of them: one cluster "
+        f"for everything gets that as ACC.{_on_pixels(record)}"
     )
+
+
+def _at_sites(record: RunRecord) -> str:
+    """At how many of the sites, where the run's record has it."""
+    found, sites = record.stages[-1].labelled, len(record.run.sites)
+    return "" if found is None else f", at {found} of {sites} site{'s' * (sites != 1)}"
 
 
 def _on_pixels(record: RunRecord) -> str:
@@ -153,13 +159,15 @@ def _kind(gain: float) -> str:
 
 
 def stage_table(record: RunRecord) -> StageTable:
-    """One row per stage of the plan, whether it has ended or not."""
+    """One row per stage of the plan, whether it has ended or not, and of what came after it."""
     ended = {event.stage: event for event in record.stages}
     values = [event.figures for event in record.stages]
     shown = [m for m in FIGURES.values() if any(is_number(v.get(m.key)) for v in values)]
     best = {m.key: max(v[m.key] for v in values if is_number(v.get(m.key))) for m in shown}
+    stages = list(planned_stages(record))
+    later = [{"name": e.stage_name} for number, e in sorted(ended.items()) if number >= len(stages)]
     rows = []
-    for index, stage in enumerate(planned_stages(record)):
+    for index, stage in enumerate([*stages, *later]):
         event = ended.get(index)
         done = sum(r.stage == index for r in record.rounds)
         figures: Mapping[str, float] = event.figures if event else {}
@@ -171,9 +179,7 @@ def stage_table(record: RunRecord) -> StageTable:
                 by=event.by if event else formats.NONE,
                 values=tuple(written(m, figures.get(m.key)) for m in shown),
                 marks=tuple(
-                    m.better == "higher"
-                    and len(record.stages) > 1
-                    and figures.get(m.key) == best[m.key]
+                    m.better == "higher" and len(ended) > 1 and figures.get(m.key) == best[m.key]
                     for m in shown
                 ),
             )

@@ -13,6 +13,7 @@ from common.record.reader import RunRecord
 from common.record.schema import SiteFacts
 from server.report import formats, render
 from server.report.clusters import order
+from server.report.headline import stage_table
 from server.report.svg import ticks
 from tests.builders.records import a_round, a_run, a_stage
 
@@ -66,10 +67,24 @@ def test_numbers_are_written_for_people(written, expected) -> None:
 def test_figures_from_labels_say_how_many_images_are_behind_them_and_the_largest_class() -> None:
     table = ((5, 1), (1, 3))
     run = a_run(classes=("a", "b"))
-    told = render(RunRecord(run, (a_stage("north", table=table, figures={"acc": 0.8}),)))
-    assert "counted over 10 images with labels" in told and "largest class is 0.600" in told
+    stage = a_stage("north", table=table, labelled=1, figures={"acc": 0.8})
+    told = render(RunRecord(run, (stage,)))
+    assert f"over 10 images with labels, at 1 of {len(run.sites)} site" in told
+    assert "largest class is 0.600" in told
+    earlier = render(RunRecord(run, (a_stage("north", table=table, figures={"acc": 0.8}),)))
+    assert "over 10 images with labels. Their" in earlier  # a record without that number
     without = render(RunRecord(a_run(), (a_stage("north", figures={"agreement": 0.8}),)))
     assert "images with labels" not in without
+
+
+def test_a_stage_that_came_after_the_plan_has_its_row_in_the_table() -> None:
+    first = a_stage("north", figures={"acc": 0.931})
+    later = a_stage("north", figures={"acc": 0.895}, stage=1, stage_name="split of 0")
+    plan = {"stages": [{"name": "clusters", "rounds": 0}]}
+    record = RunRecord(a_run(plan=plan), (first, later))
+    rows = stage_table(record).rows
+    assert [row.name for row in rows] == ["clusters", "split of 0"]
+    assert rows[0].marks[0] and "0.895" in rows[1].values and not rows[1].marks[0]
 
 
 def test_a_simulations_bytes_are_called_simulated() -> None:

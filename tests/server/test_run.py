@@ -53,6 +53,7 @@ def test_a_run_leaves_its_settings_metrics_encoder_centroids_and_report(finished
 def test_every_stage_ends_with_scores_over_all_images(finished: Path) -> None:
     for stage in events(finished, "stage"):
         assert np.sum(stage["table"]) == sum(stage["cluster_sizes"]) == SMALL["images"]
+        assert stage["labelled"] == SMALL["sites"]
         for score in ("acc", "nmi", "ari", "knn", "linear"):
             assert -1 <= stage[score] <= 1
         assert stage["effective_rank"] > 1
