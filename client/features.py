@@ -108,6 +108,7 @@ class Features:
         text = "/".join([digest_of({k: w.ravel() for k, w in weights.items()}), *made])
         return hashlib.sha256(text.encode()).hexdigest()
 
+    @torch.no_grad()
     def _computed(self, name: str, index: NDArray[np.int64]) -> Rows:
         """Rows (m, d) of the images at `index`."""
         bench, place = self.bench, torch.from_numpy(index).to(self.images.device)

@@ -36,10 +36,9 @@ def in_planes(image: Any) -> bool:
 
 def is_deep_ppm(image: Any) -> bool:
     """Whether it is a PPM in colour of more than 8 bits, in bytes."""
-    (tile, *_) = image.tile or (None,)
-    if image.format != "PPM" or tile is None or tile.codec_name != "ppm":
+    if image.format != "PPM":
         return False
-    return bool(tile.args[1] > WHOLE[0])
+    return any(tile.codec_name == "ppm" and tile.args[1] > WHOLE[0] for tile in image.tile)
 
 
 def of_ppm(image: Any) -> NDArray[np.uint16]:

@@ -24,8 +24,10 @@ FINE = 2.0**-20  # what one unit of a centre stands for: sums of cosines are exa
 
 def root(numbers: Tensor) -> Tensor:
     """√ of float64 `numbers`, rounded as IEEE 754 says. On a CPU torch's own is not: one number in
-    some hundred is another in its last bit, and which ones may depend on where they stand."""
-    if numbers.device.type == "cpu" and not torch.compiler.is_exporting():
+    some hundred is another in its last bit, and which ones may depend on where they stand. (Where a
+    gradient is asked for, it is torch's.)"""
+    plain = numbers.device.type == "cpu" and not numbers.requires_grad
+    if plain and not torch.compiler.is_exporting():
         return torch.from_numpy(np.sqrt(numbers.numpy()))
     return numbers.sqrt()
 

@@ -28,6 +28,12 @@ def test_roots_are_rounded_to_the_last_bit() -> None:
     assert root(numbers).tolist() == [math.sqrt(number) for number in numbers.tolist()]
 
 
+def test_a_root_has_a_gradient_where_one_is_asked_for() -> None:
+    number = torch.tensor([4.0], dtype=torch.float64, requires_grad=True)
+    root(number).sum().backward()
+    assert number.grad is not None and number.grad.item() == 0.25
+
+
 def test_rows_are_of_unit_length_and_multiples_of_the_step() -> None:
     found = whole(ROWS)
     assert (found / STEP == (found / STEP).round()).all()
