@@ -16,7 +16,8 @@ from client.storage.taken_part import TakenPart
 from common.config.options import Plan
 from common.data import ImageData, Preparation
 from common.data.identity import Identity
-from common.protocol.taken_back import TOO_FEW_LEFT, Use
+from common.protocol.declaration import Use
+from common.protocol.taken_back import TOO_FEW_LEFT
 from common.utils.errors import UserError
 from common.utils.memory import available
 

@@ -15,7 +15,7 @@ import numpy as np
 
 from common.data import ImageData
 from common.data.identity import Identity, rows_of
-from common.protocol.taken_back import Use
+from common.protocol.declaration import Use
 from common.utils.errors import UserError
 from common.utils.files import write_atomic
 

@@ -113,6 +113,7 @@ class Size:
         return (number,) if (least := self.unlabelled) is None else (max(number, least), least)
 
 
+Use = Literal["unlearn", "audit"]  # of images taken back: to train away from, to look for in models
 WIDTH = Size("width", "d")
 WIDTH_AND_ONE = Size("width", "d+1", more=1)
 CLUSTERS = Size("clusters", "K")
@@ -226,8 +227,7 @@ class Exchange:
     come several times in a row, numbered from 1. `call`: which of Flower's calls it is. `of_batch`:
     whether it is about one batch of all sites' images, in a synchronous stage; a site with fewer
     than `min-count` of them says 0 examples. `resizes`: whether it may be about another number of
-    clusters than the plan's, `within`: about the images of one cluster alone. `use`: what becomes
-    of images that were taken back.
+    clusters than the plan's, `within`: about the images of one cluster alone. `use`: see `Use`.
     """
 
     kind: str
@@ -251,7 +251,7 @@ class Exchange:
     of_batch: bool = False
     resizes: bool = False
     within: bool = False
-    use: Literal["unlearn", "audit"] | None = None
+    use: Use | None = None
 
     def __post_init__(self) -> None:
         if len({(each.part, each.name) for each in self.sums}) < len(self.sums):

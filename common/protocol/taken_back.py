@@ -2,14 +2,11 @@
 (`common/protocol/exchanges.py`)."""
 
 import json
-from typing import Literal
 
 from common.protocol.declaration import Asks, Brings, Exchange, Needs, When
 from common.protocol.parts import IMAGES, RECALLED
 from common.utils.errors import UserError
 
-Use = Literal["unlearn", "audit"]
-"""Of images that were taken back: to train a model away from them, to look for them in models."""
 TOO_FEW_LEFT = "too few are left to take part"
 """How a site that has taken back its images says that it has none for a run."""
 TAKEN_BACK = (

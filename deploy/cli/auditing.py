@@ -7,6 +7,7 @@ import typer
 from rich.console import Console
 
 from deploy.cli.app import App
+from deploy.cli.asking import say
 from deploy.cli.completion import complete_run
 from deploy.cli.json_option import JsonOption, write_json
 
@@ -57,9 +58,9 @@ def audited(original: Path, forgotten: Path, references: int = USUAL) -> dict[st
     from deploy.audit.report import as_json, write_report  # noqa: PLC0415
     from deploy.audit.table import show  # noqa: PLC0415
 
-    found = audit(original, forgotten, references, _say)
+    found = audit(original, forgotten, references, say)
     show(found, console)
-    _say(f"report: {write_report(found, forgotten)}")
+    say(f"report: {write_report(found, forgotten)}")
     return as_json(found)
 
 
@@ -75,9 +76,9 @@ def audited_served(
 
     folder = ServerFolder(server.absolute())
     pair = pair_of(*(find(folder, str(run)) for run in (original, forgotten)))
-    found = audit_served(folder, pair, references, console, _say)
+    found = audit_served(folder, pair, references, console, say)
     show(found, console)
-    _say(f"report: {write_report(found, pair.forgotten)}")
+    say(f"report: {write_report(found, pair.forgotten)}")
     clear(pair)
     return as_json(found)
 
@@ -95,7 +96,3 @@ def cost_of(served: bool = False, references: int = USUAL) -> str:
 def add_to(app: App, panel: str) -> None:
     """Make it a command of `app`."""
     app.command("audit-forgetting", rich_help_panel=panel)(audit_command)
-
-
-def _say(text: str) -> None:
-    console.print(text, highlight=False, soft_wrap=True, markup=False)

@@ -33,6 +33,7 @@ from deploy.cli.arguments import (
     WindowOption,
     WorkArgument,
 )
+from deploy.cli.asking import say
 from deploy.cli.json_option import JsonOption, write_json
 from deploy.cli.run_options import with_run_options
 from deploy.coordinator.options import NOT_OF_SUBMIT
@@ -63,8 +64,8 @@ def init_command(
     from deploy.coordinator.folder import init  # noqa: PLC0415
 
     init(folder, address, name or [])
-    _say(f"made {folder}: settings in {folder / 'server.toml'}, keys in {folder / 'certificates'}")
-    _say(f"next: covey server start {folder}, covey server invite {folder} NAME")
+    say(f"made {folder}: settings in {folder / 'server.toml'}, keys in {folder / 'certificates'}")
+    say(f"next: covey server start {folder}, covey server invite {folder} NAME")
 
 
 @server_app.command("start")
@@ -95,13 +96,13 @@ def invite_command(
     server = ServerFolder(folder.absolute())
     path = output or Path(f"{name}.covey")
     invite(server, name, path)
-    _say(f"invitation: {path} (it holds the site's private key: hand it over privately)")
+    say(f"invitation: {path} (it holds the site's private key: hand it over privately)")
     if not server.running():
-        _say("the site is let in from the server's next start on")
+        say("the site is let in from the server's next start on")
     elif _registered(folder, name):
-        _say("the running server lets it in")
+        say("the running server lets it in")
     else:
-        _say("the server lets it in as soon as it is ready")
+        say("the server lets it in as soon as it is ready")
 
 
 @server_app.command("sites")
@@ -115,7 +116,7 @@ def sites_command(folder: ServerArgument, json_file: JsonOption = None) -> None:
     show_sites(found, console)
     write_json(json_file, as_json(found))
     if not server.running():
-        _say(f"{NOT_RUNNING} {folder}")
+        say(f"{NOT_RUNNING} {folder}")
 
 
 @server_app.command("revoke")
@@ -124,10 +125,10 @@ def revoke_command(folder: ServerArgument, name: NameArgument) -> None:
     from deploy.coordinator.folder import ServerFolder, revoke  # noqa: PLC0415
 
     if revoke(ServerFolder(folder.absolute()), name):
-        _say(f"revoked: the server refuses {name} from now on")
+        say(f"revoked: the server refuses {name} from now on")
     else:
-        _say(f"revoked: the server refuses {name} from its next start on")
-    _say(f"covey server invite {folder} {name} would invite it anew, with another key")
+        say(f"revoked: the server refuses {name} from its next start on")
+    say(f"covey server invite {folder} {name} would invite it anew, with another key")
 
 
 @client_app.command("join")
@@ -187,7 +188,7 @@ def leave_command(folder: WorkArgument = None) -> None:
     """End the process that has joined from a folder, as Ctrl-C does."""
     from deploy.site.status import leave, pick_folder  # noqa: PLC0415
 
-    _say(f"left: {leave(pick_folder(folder)).path}")
+    say(f"left: {leave(pick_folder(folder)).path}")
 
 
 @client_app.command("log")
@@ -261,7 +262,7 @@ def stop(run: RunNameArgument, server: ServerOption = Path()) -> None:
 
     folder = ServerFolder(server.absolute())
     stopped = run_list.stop(folder, run)
-    _say(f"stopped; {way_on(stopped, 'submit', '--server', str(folder.path))}")
+    say(f"stopped; {way_on(stopped, 'submit', '--server', str(folder.path))}")
 
 
 def _registered(folder: Path, name: str) -> bool:
@@ -278,7 +279,3 @@ def _registered(folder: Path, name: str) -> bool:
             return True
         time.sleep(0.3)
     return False
-
-
-def _say(text: str) -> None:
-    console.print(text, highlight=False, soft_wrap=True, markup=False)

@@ -25,6 +25,7 @@ from deploy.cli.arguments import (
     ResumeOption,
     RunArgument,
 )
+from deploy.cli.asking import say
 from deploy.cli.auditing import add_to as add_auditing
 from deploy.cli.commands import client_app, runs, server_app, stop, submit
 from deploy.cli.completion import complete_dataset, complete_recipe
@@ -103,7 +104,7 @@ def run_command(
     from deploy.engines.run_locally import run_locally  # noqa: PLC0415 (--help stays quick)
     from deploy.engines.runs import config_of, prepared, unless_empty  # noqa: PLC0415
 
-    plan, folder, options = prepared(recipe, resume, run_folder, options, _say)
+    plan, folder, options = prepared(recipe, resume, run_folder, options, say)
     config = config_of(recipe, resume, options, folder, "processes")
     with unless_empty(folder):
         run_locally(plan, config, folder, console)
@@ -133,7 +134,7 @@ def simulate_command(
         raise unknown("engine", engine, ENGINES)
     from deploy.engines.runs import config_of, prepared, unless_empty  # noqa: PLC0415
 
-    plan, folder, options = prepared(recipe, resume, run_folder, options, _say)
+    plan, folder, options = prepared(recipe, resume, run_folder, options, say)
     if engine == "ray":
         from deploy.engines.ray_engine import run_on_ray  # noqa: PLC0415
 
@@ -144,7 +145,7 @@ def simulate_command(
         from deploy.engines.watched import simulate_watched  # noqa: PLC0415
 
         with unless_empty(folder):
-            simulate_watched(plan, folder, console, say=_say)
+            simulate_watched(plan, folder, console, say=say)
     _conclude(folder, json_file)
 
 
@@ -195,7 +196,7 @@ def report_command(run: RunArgument) -> None:
     """Write a run's report.html anew."""
     from server.report import write_report  # noqa: PLC0415
 
-    _say(f"report: {write_report(run)}")
+    say(f"report: {write_report(run)}")
 
 
 add_to(app)
@@ -210,10 +211,6 @@ app.add_typer(client_app, name="client", rich_help_panel=APART)
 app.command("submit", rich_help_panel=APART)(submit)
 app.command("runs", rich_help_panel=LISTS)(runs)
 app.command("stop", rich_help_panel=APART)(stop)
-
-
-def _say(text: str) -> None:
-    console.print(text, highlight=False, markup=False, soft_wrap=True)
 
 
 def _conclude(

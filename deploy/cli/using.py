@@ -9,6 +9,7 @@ from rich.console import Console
 
 from deploy.cli.app import App, about
 from deploy.cli.arguments import DeviceOption
+from deploy.cli.asking import say
 from deploy.cli.completion import complete_run
 from deploy.cli.json_option import JsonOption, write_json
 
@@ -73,10 +74,10 @@ def assign_command(
     found = _pictures(opened, folder, pages, largest)
     result = assign_folder(opened, found, output, progress)
     if result.resumed:
-        _say(f"went on after {result.resumed:,} images that were done before")
+        say(f"went on after {result.resumed:,} images that were done before")
     for name, count in result.sizes.items():
-        _say(f"{count:>9,}  {name}")
-    _say(f"table: {output}")
+        say(f"{count:>9,}  {name}")
+    say(f"table: {output}")
     unreadable = len(result.unreadable)
     write_json(
         json_file,
@@ -102,7 +103,7 @@ def embed_command(
     opened = open_model(model, device)
     found = _pictures(opened, folder, pages, largest)
     count = embed_folder(opened, found, output, progress)
-    _say(f"{count:,} embeddings: {output} (arrays embeddings and names)")
+    say(f"{count:,} embeddings: {output} (arrays embeddings and names)")
 
 
 def neighbours_command(
@@ -130,7 +131,7 @@ def neighbours_command(
     among = store if is_embeddings(store) else _pictures(opened, folder, pages, largest)
     found = neighbours(opened, image, among, count, progress)
     for each in found:
-        _say(f"{each.similarity:7.4f}  {written(each.name)}")
+        say(f"{each.similarity:7.4f}  {written(each.name)}")
     write_json(json_file, [{"file": written(n.name), "similarity": n.similarity} for n in found])
 
 
@@ -150,17 +151,18 @@ def name_command(
 ) -> None:
     """Give the clusters names, which `covey assign` then uses."""
     from common.learned.file import read_learned  # noqa: PLC0415
-    from deploy.using.naming import model_file, parsed, say  # noqa: PLC0415
+    from deploy.using.naming import model_file, parsed  # noqa: PLC0415
+    from deploy.using.naming import say as name_them  # noqa: PLC0415
 
     path = model_file(model)
-    learned = say(path, parsed(names, path)) if names else read_learned(path)
+    learned = name_them(path, parsed(names, path)) if names else read_learned(path)
     facts = learned.facts
     for cluster in range(facts.clusters):
         size = f"{facts.sizes[cluster]:>9,}" if facts.sizes else " " * 9
         several = "  (several things)" if cluster in facts.split else ""
-        _say(f"{cluster:>5}{size}  {facts.shown(cluster)}{several}")
+        say(f"{cluster:>5}{size}  {facts.shown(cluster)}{several}")
     if names:
-        _say(f"kept in {path}")
+        say(f"kept in {path}")
 
 
 def gallery_command(
@@ -194,9 +196,9 @@ def gallery_command(
     title = Path(folder).name or folder
     shown = show(opened, found, title, progress)
     write(output, shown.page(opened.facts))
-    _say(f"page: {output}")
+    say(f"page: {output}")
     if serve:
-        serve_page(shown, opened.facts, port, lambda url: _say(f"open {url}"))
+        serve_page(shown, opened.facts, port, lambda url: say(f"open {url}"))
 
 
 def export_command(
@@ -213,7 +215,7 @@ def export_command(
     from deploy.using.exporting import export  # noqa: PLC0415 (torch)
     from deploy.using.model import open_model  # noqa: PLC0415
 
-    _say(f"exported: {export(open_model(model, 'cpu'), to, output)}")
+    say(f"exported: {export(open_model(model, 'cpu'), to, output)}")
 
 
 def compare_command(
@@ -243,7 +245,7 @@ def compare_command(
     show(comparison, console)
     if output is not None:
         write_atomic(output, page(comparison).encode(errors="backslashreplace"))
-        _say(f"page: {output}")
+        say(f"page: {output}")
     write_json(json_file, as_json(comparison))
 
 
@@ -265,7 +267,3 @@ def _pictures(opened: "Opened", folder: str, pages: str, largest: int) -> "Pictu
     plan = opened.networks.plan
     how = opened.facts.preprocessing
     return pictures(folder, how, pages or plan.pages, largest or plan.largest)
-
-
-def _say(text: str) -> None:
-    console.print(text, highlight=False, soft_wrap=True, markup=False)

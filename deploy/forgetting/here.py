@@ -16,7 +16,7 @@ from common.data import ImageData
 from common.data.images import Indices
 from common.data.partition import Partition
 from common.data.planned import PARTITION, TAKEN, planned_data
-from common.record.forgetting import FILE, Forgetting, Order
+from common.record.forgetting import FILE, Order
 from common.record.orders import writer_of
 from common.record.reader import has_run, read_settings
 from common.utils.errors import UserError, unknown
@@ -104,14 +104,7 @@ def plan_without(
     taken = {f"site-{i}": (len(had) - len(has), len(has)) for i, (had, has) in pairs if len(had)}
     images = {name: count for name, (count, _) in taken.items() if count}
     gone = tuple(name for name, (_, has) in taken.items() if not has)
-    forgetting = Forgetting(
-        of=earlier.run.id,
-        method=called,
-        images=images,
-        gone=gone,
-        parameters=how.parameters(),
-        earlier=earlier.run.withdrawn,
-    )
+    forgetting = earlier.without(called, how, images, gone)
     key = hashlib.sha256(f"{called}/{partition.hash}".encode()).hexdigest()[:16]
     folder, begun = place_for(earlier, key)
     model = GlobalModel(plan, data.channels, data.side)

@@ -14,13 +14,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from common.record.follow_up import read_order as read_follow_up
-from common.record.forgetting import read_order
+from common.record.forgetting import Forgetting, read_order
 from common.record.reader import has_run, read_settings
 from common.record.schema import Run
 from common.record.writer import write_settings
 from common.utils.errors import UserError
 from common.utils.lock import is_locked, locked
-from server.forgetting.method import Past
+from server.forgetting.method import Method, Past
 from server.report import write_report
 from server.run.folder import LOCK, Checkpoint, RunFolder
 
@@ -42,6 +42,20 @@ class Earlier:
         """What it has left, for a method by which these `sites` take images back, and those that
         are `gone` all of them."""
         return Past(self.run, self.reached, RunFolder(self.folder).kept, sites, gone)
+
+    def without(
+        self, called: str, how: Method, images: dict[str, int], gone: tuple[str, ...]
+    ) -> Forgetting:
+        """What is to be noted of a run in its place: by the method `how`, which the record calls
+        so, of site -> how many `images`; `gone` are the sites that leave."""
+        return Forgetting(
+            of=self.run.id,
+            method=called,
+            images=images,
+            gone=gone,
+            parameters=how.parameters(),
+            earlier=self.run.withdrawn,
+        )
 
     def held(self) -> AbstractContextManager[None]:
         """Inside, nobody else forgets in this run."""

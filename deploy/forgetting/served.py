@@ -12,7 +12,7 @@ from rich.console import Console
 
 from common.config.checks import check_plan
 from common.data.planned import PARTITION
-from common.record.forgetting import FILE, Forgetting, Order
+from common.record.forgetting import FILE, Order
 from common.record.orders import writer_of
 from common.record.reader import has_run, read_settings
 from common.utils.errors import RunFailed, UserError, unknown
@@ -84,14 +84,7 @@ def plan_served(run: Path, site: str, everything: bool, method: str = "") -> Ask
     images = {site: known[site].examples} if everything else {}
     order = Order(
         plan=plan,
-        forgetting=Forgetting(
-            of=earlier.run.id,
-            method=called,
-            images=images,
-            gone=gone,
-            parameters=how.parameters(),
-            earlier=earlier.run.withdrawn,
-        ),
+        forgetting=earlier.without(called, how, images, gone),
         key=key,
         asked=site,
         sites=asked,

@@ -20,7 +20,6 @@ from common.utils.errors import UserError
 from deploy.engines.in_process import sites_of
 from server.app import run
 from server.conversation import asking, roster
-from server.conversation.closing import HANDED_OVER, Closing
 from server.conversation.roster import Roster
 from server.run.folder import Checkpoint, RunFolder
 from tests.builders.records import a_run, events
@@ -171,32 +170,6 @@ def test_answers_that_came_too_late_are_taken_out_of_the_superlink() -> None:
     who.settle([], {late: "a"}, late=True)
     who.refresh()
     assert late not in grid._waiting
-
-
-@pytest.mark.parametrize(
-    ("seconds", "answered", "waiting", "over"),
-    [
-        (1, "", "abcd", False),
-        (5, "ab", "cd", False),  # c is waited for
-        (30, "abc", "d", False),  # as long again as the others took
-        (61, "abc", "d", True),
-        (61, "a", "d", False),  # the others made no quorum
-        (2, "abcd", "", True),
-    ],
-)
-def test_a_site_that_was_late_is_waited_for_twice_as_long_as_the_others_took(
-    seconds: float, answered: str, waiting: str, over: bool
-) -> None:
-    closing = Closing(wanted=4, least=2, tardy={"d"})
-    closing.due(30, "abc", "d")
-    assert closing.due(seconds, answered, waiting) == over
-
-
-@pytest.mark.parametrize(("seconds", "over"), [(11, False), (59, False), (60, True)])
-def test_a_site_on_a_slow_line_has_a_minute_to_take_the_model(seconds: float, over: bool) -> None:
-    closing = Closing(2, 1, {"b", "d"}, HANDED_OVER)
-    closing.due(0.5, "b", "d")
-    assert closing.due(seconds, "b", "d") == over
 
 
 def federation(tmp_path: Path, **options: object) -> tuple[Fleet, Callable[[], None]]:
