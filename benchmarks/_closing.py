@@ -53,11 +53,7 @@ def look(
     images, unseen = torch.from_numpy(own.images), torch.from_numpy(test.images)
 
     def view(name: str, some: Tensor) -> Tensor:
-        drawn = generator("cpu", seed, name)
-        seeds = torch.randint(-(2**62), 2**62, (len(some),), generator=drawn)
-        parts = zip(some.split(512), seeds.split(512), strict=True)
-        drawn_views = (views.seeded(a.to(device), b.to(device)) for a, b in parts)
-        return torch.cat([rounded(encoder(part)).cpu() for part in drawn_views])
+        return of_view(encoder, views, some, seed, name, device)
 
     started = time.process_time()
     plain = of_plain(encoder, views, images, device)
@@ -69,6 +65,23 @@ def look(
         of_plain(encoder, views, unseen, device),
         1000 * spent / len(images),
     )
+
+
+@torch.no_grad()
+def of_view(
+    encoder: Encoder,
+    views: Augmentation,
+    images: Tensor,
+    seed: int,
+    name: str,
+    device: torch.device = CPU,
+) -> Tensor:
+    """Features of one view of each image, drawn by `seed` and `name`."""
+    drawn = generator("cpu", seed, name)
+    seeds = torch.randint(-(2**62), 2**62, (len(images),), generator=drawn)
+    parts = zip(images.split(512), seeds.split(512), strict=True)
+    drawn_views = (views.seeded(a.to(device), b.to(device)) for a, b in parts)
+    return torch.cat([rounded(encoder(part)).cpu() for part in drawn_views])
 
 
 def of_plain(

@@ -28,6 +28,8 @@ from common.stages import build_stage
 from common.utils.seeds import generator
 
 Say = Callable[[str], None]
+Pair = Callable[[Tensor, torch.Generator], tuple[Tensor, Tensor]]
+"""Two views (n, ...) of the images at some rows (n,), by what chance draws."""
 
 
 @dataclass(frozen=True)
@@ -64,9 +66,11 @@ def train(
         assert isinstance(started, PatchPCA)
         set_start(started.to(device), views, images)
         objective.encoder.load_state_dict(started.encoder.state_dict())
-    _steps(training, plan, objective.to(device).train(), images, views, say)
-    trained: Encoder = objective.encoder.eval()
-    return trained
+
+    def pair(rows: Tensor, chance: torch.Generator) -> tuple[Tensor, Tensor]:
+        return views.pair(images[rows], chance)
+
+    return take_steps(training, plan, objective.to(device), len(images), pair, say)
 
 
 def set_start(solver: PatchPCA, views: Augmentation, images: Tensor) -> None:
@@ -78,29 +82,26 @@ def set_start(solver: PatchPCA, views: Augmentation, images: Tensor) -> None:
         statistic.solve({"gram": torch.from_numpy(gram)})
 
 
-def _steps(
-    training: Training,
-    plan: Plan,
-    objective: Objective,
-    images: Tensor,
-    views: Augmentation,
-    say: Say,
-) -> None:
-    stage, device = plan.stages[1], images.device
+def take_steps(
+    training: Training, plan: Plan, objective: Objective, count: int, pair: Pair, say: Say = print
+) -> Encoder:
+    """The objective's encoder, trained on `count` images, of which `pair` gives views."""
+    stage, device = plan.stages[1], next(objective.parameters()).device
+    objective.train()
     chance = generator(device.type, plan.seed, "pooled training")
     optimiser = build_optimiser(stage, [p for p in objective.parameters() if p.requires_grad])
-    a_pass = max(1, len(images) // training.batch)
+    a_pass = max(1, count // training.batch)
     steps, began = training.epochs * a_pass, time.monotonic()
     for step in range(steps):
         if step % a_pass == 0:
-            order = torch.randperm(len(images), generator=chance, device=device)
+            order = torch.randperm(count, generator=chance, device=device)
         # By the clock a training that will not end in time still ends with small steps.
         done = max(step / steps, (time.monotonic() - began) / training.seconds)
         if done >= 1:
             break
         rows = order[step % a_pass * training.batch :][: training.batch]
         optimiser.param_groups[0]["lr"] = learning_rate(stage, done)
-        a, b = views.pair(images[rows], chance)
+        a, b = pair(rows, chance)
         with mixed_precision("auto", device):
             terms = objective.terms(objective.represent(Batch(a, b, rows, chance)))
             loss = torch.stack(list(terms.values())).sum()
@@ -110,3 +111,5 @@ def _steps(
         if (step + 1) % (a_pass * max(1, training.epochs // 6)) == 0:
             spent = time.monotonic() - began
             say(f"pass {(step + 1) // a_pass}: loss {loss.item():.3f}, {spent:.0f} s")
+    trained: Encoder = objective.encoder.eval()
+    return trained

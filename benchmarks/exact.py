@@ -42,13 +42,13 @@ DESIGNS = {
     "plain, 3 x 3 filters, twice as many": replace(PLAIN, kernels=SMALL, widths=(64, 128, 256)),
 }
 CLOSINGS = {
-    "as chosen": Parameters(width=128, images=20),
-    "10 images a landmark": Parameters(width=128, images=10),
-    "40 images a landmark": Parameters(width=128, images=40),
-    "2,000 landmarks": Parameters(width=128, images=20, landmarks=2000),
-    "width 64": Parameters(width=64, images=20),
-    "ridge 0.001": Parameters(width=128, images=20, ridge=0.001),
-    "ridge 0.1": Parameters(width=128, images=20, ridge=0.1),
+    "as chosen": Parameters(width=128, images=20, landmarks=2000),
+    "10 images a landmark": Parameters(width=128, images=10, landmarks=2000),
+    "40 images a landmark": Parameters(width=128, images=40, landmarks=2000),
+    "1,000 landmarks": Parameters(width=128, images=20, landmarks=1000),
+    "width 64": Parameters(width=64, images=20, landmarks=2000),
+    "ridge 0.001": Parameters(width=128, images=20, landmarks=2000, ridge=0.001),
+    "ridge 0.1": Parameters(width=128, images=20, landmarks=2000, ridge=0.1),
 }
 
 

@@ -4,9 +4,10 @@
 
 An encoder is trained on all sites' images in the steps that they take together (`covey-sync`: the
 spread does not matter there), then `covey-exact`'s closing follows: on the fixed encoder's
-features, on the trained one's, and on both side by side. NMI and ACC of the federation's clusters
-on the data set's test images, which no site has, beside the sites' own; kNN and a linear probe are
-fitted on the sites' images and scored on test images. `agreement` needs no label.
+features, on the trained one's, and on both side by side. With `--encoder head` it is a small head
+on the fixed features that is trained (`_head_training.py`). NMI and ACC of the federation's
+clusters on the data set's test images, which no site has, beside the sites' own; kNN and a linear
+probe are fitted on the sites' images and scored on test images. `agreement` needs no label.
 """
 
 from pathlib import Path
@@ -15,6 +16,7 @@ from typing import Annotated, Any
 import torch
 import typer
 from _closing import Seen, beside, close, look, projected
+from _head_training import through, train_head
 from _pooled_training import Training, train
 from _table import save_json, show
 from torch import Tensor
@@ -27,7 +29,8 @@ from common.models.noise_filters import noise_filters
 from common.solvers.landmark_spectral import Parameters
 from deploy.evaluation.pooled import probed
 
-CLOSING = Parameters(width=128, images=20)  # as `covey-exact` has it
+CLOSING = Parameters(width=128, images=20, landmarks=2000)  # as `covey-exact` has it
+HEAD = "head"
 COLUMNS = (
     "features", "partition", "seed", "agreement", "nmi plain", "nmi test", "acc test", "knn",
     "linear",
@@ -46,6 +49,7 @@ def main(
     batch: int = 256,
     rate: float = 1e-3,
     start: bool = True,
+    views: Annotated[int, typer.Option(help="of each image, that a head is trained on")] = 8,
     seconds: Annotated[float, typer.Option(help="of training, at most")] = float("inf"),
     device: str = "auto",
     threads: int = 1,
@@ -58,11 +62,17 @@ def main(
         own, test = load(dataset, images=images, seed=seed), load_test(dataset)
         if test is None:
             raise typer.BadParameter(f"{dataset} has no test images")
-        fixed = look(noise_filters(own.channels, own.side), own, test, seed, where)
+        filters = noise_filters(own.channels, own.side)
+        fixed = look(filters, own, test, seed, where)
         kinds = {"fixed": fixed}
         for objective in objectives.split(","):
-            how = Training(objective, encoder, epochs, batch, rate, start, seconds)
-            trained = look(train(how, own, seed, where), own, test, seed, where)
+            if encoder == HEAD:
+                how = Training(objective, epochs=epochs, batch=batch, rate=rate, seconds=seconds)
+                head = train_head(how, filters, fixed, own, seed, views, where)
+                trained = through(head, fixed, where)
+            else:
+                how = Training(objective, encoder, epochs, batch, rate, start, seconds)
+                trained = look(train(how, own, seed, where), own, test, seed, where)
             kinds |= {objective: trained, f"{objective} beside fixed": beside(trained, fixed)}
         for name, seen in kinds.items():
             for found in figures(seen, own, test, partitions.split("|"), sites, seed, where):

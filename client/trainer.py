@@ -121,7 +121,8 @@ class Trainer:
         )
         reply = TASKS[instruction.kind](task)
         check_leaving(reply, task)
-        return reply.compact() if task.stage.wire == "compact" else reply
+        wire = task.stage.wire
+        return reply if wire == "exact" else reply.in_halves(wire)
 
     def _note(self, images: SiteImages, folder: Path) -> None:
         """That these images are in the run: once, at a site with a list."""

@@ -22,6 +22,7 @@ from common.models.whole import STEP
 from common.protocol.messages import Counts
 
 Pair = tuple[Tensor, Tensor]
+BLOCK = 384  # columns of a symmetric product that are taken at once
 
 
 @torch.no_grad()
@@ -36,10 +37,22 @@ def view_moments(
     for a, b in pairs:
         total = F.pad((a + b).double(), (0, 1), value=2 * one)
         difference = (a - b).double()
-        both.addmm_(total.T, total)
-        within.addmm_(difference.T, difference)
+        _add_products(both, total)
+        _add_products(within, difference)
+    both, within = (_mirrored(each) for each in (both, within))
     gram = (both + F.pad(within, (0, 1, 0, 1))) / 4
     return (gram * STEP**2).cpu().numpy(), (within * STEP**2).cpu().numpy()
+
+
+def _add_products(below: Tensor, rows: Tensor) -> None:
+    """Add Σ x xᵀ of the `rows` (n, d), up to its diagonal and a little above, to `below` (d, d)."""
+    for start in range(0, len(below), BLOCK):
+        end = start + BLOCK
+        below[start:end, :end].addmm_(rows[:, start:end].T, rows[:, :end])
+
+
+def _mirrored(below: Tensor) -> Tensor:
+    return below.tril() + below.tril(-1).T
 
 
 @torch.no_grad()

@@ -127,10 +127,10 @@ class Stage(Options):
         description="encoder outputs that a solver sums up: anew for each exchange; or kept: made "
         "once, rounded so that sums are exact, with views drawn by image",
     )
-    wire: Literal["exact", "compact"] = Field(
+    wire: Literal["exact", "half", "compact"] = Field(
         default="exact",
-        description="sums over all sites as they travel: exact: float64; compact: half of what is "
-        "symmetric, in float32",
+        description="sums over all sites as they travel: exact: float64; half: float64, of what is "
+        "symmetric half of it; compact: that half in float32",
     )
     parameters: dict[str, Scalar] = Field(
         default_factory=dict,

@@ -69,19 +69,19 @@ class NoiseFilters(Encoder):
 
     def __init__(self, channels: int, side: int, design: Design) -> None:
         shrink, layers = 1 if side <= LARGE else side // NOISE_SIDE, filters(channels, design)
-        size, width = side // shrink, 0
-        for layer in layers:
-            size //= 2
-            width += 2 * len(layer) * min(design.cells, size) ** 2
-        if not size:
+        sizes = [side // shrink // 2**depth for depth in range(1, len(layers) + 1)]
+        if not sizes[-1]:
             least = 2 ** len(layers)
             raise UserError(
                 f"encoder noise-filters needs images of side {least} or more, not {side}"
             )
+        squares = [squares_of(size, design.cells) for size in sizes]
+        width = sum(2 * len(layer) * len(of) for layer, of in zip(layers, squares, strict=True))
         super().__init__(nn.Identity(), width)
         self.design, self.shrink, self.depth = design, shrink, len(layers)
-        for number, layer in enumerate(layers):
+        for number, (layer, of) in enumerate(zip(layers, squares, strict=True)):
             self.register_buffer(f"filters_{number}", layer.clone())
+            self.register_buffer(f"squares_{number}", of, persistent=False)
 
     def forward(self, images: Tensor) -> Tensor:
         """See the class; the same bits for an image whatever the others in the batch are."""
@@ -99,7 +99,8 @@ class NoiseFilters(Encoder):
         layers, lengths = [], self.design.lengths[: self.depth]
         for number, length in enumerate(lengths):
             maps = layer_of(maps, self.get_buffer(f"filters_{number}"), self.design)
-            layers.append(relative(cell_sums(maps, self.design.cells)) * (length / norm(lengths)))
+            sums = cell_sums(maps, self.get_buffer(f"squares_{number}"))
+            layers.append(relative(sums) * (length / norm(lengths)))
         h = torch.cat(layers, dim=1)
         cut: Tensor = (h / FEATURE_STEP).floor() * FEATURE_STEP
         return cut.float()
@@ -150,7 +151,9 @@ def convolved(maps: Tensor, filters: Tensor) -> Tensor:
     """Convolution with zeros around. On a GPU as one product of matrices: the library's own may
     multiply in a domain where sums of whole numbers are none (Winograd's)."""
     if maps.device.type == "cpu":
-        return F.conv2d(maps, filters, padding=filters.shape[-1] // 2)
+        found = F.conv2d(maps, filters, padding=filters.shape[-1] // 2)
+        # Of grey images torch's are channels first, for which all that follows is slow.
+        return found.contiguous(memory_format=torch.channels_last)
     return as_product(maps, filters)
 
 
@@ -165,16 +168,20 @@ def as_product(maps: Tensor, filters: Tensor) -> Tensor:
     return joined
 
 
-def cell_sums(maps: Tensor, cells: int) -> Tensor:
-    """Sums (N, C·cells²) over `cells` × `cells` equal squares of `maps` (N, C, S, S), which
-    overlap where S is no multiple."""
-    side = maps.shape[-1]
+def cell_sums(maps: Tensor, squares: Tensor) -> Tensor:
+    """Sums (N, C·cells²) of `maps` (N, C, S, S) over `squares` (cells², S²); exact in any order."""
+    sums = torch.matmul(squares.to(maps.dtype), maps.permute(0, 2, 3, 1).flatten(1, 2))
+    return sums.transpose(1, 2).flatten(1)
+
+
+def squares_of(side: int, cells: int) -> Tensor:
+    """Which pixels each of `cells` × `cells` equal squares of a map has, which overlap where its
+    side is no multiple: (cells², side²) bool."""
     cells = min(cells, side)
-    size = -(-side // cells)
-    starts = [index * (side - size) // max(cells - 1, 1) for index in range(cells)]
-    rows = torch.stack([maps[:, :, at : at + size].sum(dim=2) for at in starts], dim=2)
-    sums = torch.stack([rows[..., at : at + size].sum(dim=3) for at in starts], dim=3)
-    return sums.flatten(1)
+    size, at = -(-side // cells), torch.arange(side)
+    starts = torch.tensor([index * (side - size) // max(cells - 1, 1) for index in range(cells)])
+    strips = ((at >= starts[:, None]) & (at < starts[:, None] + size)).float()
+    return torch.kron(strips, strips) > 0
 
 
 def relative(sums: Tensor) -> Tensor:

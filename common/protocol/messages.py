@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from common.clustering.centroids import Centroids
 from common.config.options import Plan
 from common.protocol import records
-from common.protocol.compact import compactable, halved
+from common.protocol.compact import Half, compactable, halved, put_halves, read_halves
 from common.protocol.declaration import Exchange
 from common.protocol.exchanges import EXCHANGES
 from common.protocol.packing import Packed, put_packed, read_packed, unpack
@@ -165,7 +165,7 @@ class Reply:
     `examples` is the number of images behind `groups`. Those in `packed` travel in fewer bits, and
     arrive as `groups`. `tables`, `vectors` and `moments` are the
     sums that the kind declares: counts, and float64 of one and of two dimensions. `halves`: of
-    those moments that travel in few bytes (`common/protocol/compact.py`). `sums` are single
+    those moments that travel in fewer bytes (`common/protocol/compact.py`). `sums` are single
     numbers that are added up, `seconds` wall time by phase, `info` what `hello` tells.
     """
 
@@ -179,7 +179,7 @@ class Reply:
     tables: Mapping[str, Counts] = field(default_factory=dict)
     moments: Mapping[str, NDArray[np.float64]] = field(default_factory=dict)
     vectors: Mapping[str, NDArray[np.float64]] = field(default_factory=dict)
-    halves: Mapping[str, Floats] = field(default_factory=dict)
+    halves: Mapping[str, Half] = field(default_factory=dict)
     sums: Mapping[str, float] = field(default_factory=dict)
     seconds: Mapping[str, float] = field(default_factory=dict)
     info: Mapping[str, str | int | list[str] | list[int]] = field(default_factory=dict)
@@ -190,10 +190,10 @@ class Reply:
         """What is declared of this kind."""
         return EXCHANGES[self.kind]
 
-    def compact(self) -> "Reply":
-        """The same with its symmetric moments as halves."""
+    def in_halves(self, wire: str) -> "Reply":
+        """The same with its symmetric moments as halves, in what the stage's `wire` says."""
         which = compactable(self.exchange) & self.moments.keys()
-        halves = {name: halved(self.moments[name]) for name in sorted(which)}
+        halves = {name: halved(self.moments[name], wire) for name in sorted(which)}
         left = {name: array for name, array in self.moments.items() if name not in which}
         return replace(self, moments=left, halves=halves)
 
@@ -218,7 +218,7 @@ class Reply:
         put_arrays(record, "tables", self.tables)
         put_arrays(record, "vectors", self.vectors)
         put_arrays(record, "moments", self.moments)
-        put_arrays(record, "halves", self.halves)
+        put_halves(record, self.halves)
         return record
 
     @classmethod
@@ -239,7 +239,7 @@ class Reply:
             centroids=_centroids(record),
             tables=tables,
             moments=records.arrays(record, "moments", np.float64, 2),
-            halves=records.arrays(record, "halves", np.float32, 1),
+            halves=read_halves(record),
             vectors=records.arrays(record, "vectors", np.float64, 1),
             sums=records.floats(record, "sums"),
             seconds=records.floats(record, "seconds"),

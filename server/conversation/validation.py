@@ -74,7 +74,8 @@ def read_reply(
         reply = Reply.from_record(message.content)
         _check_sender(reply, site, asked, images)
         sizes = expected.sizes(asked, images)
-        whole = expanded(reply.halves, asked.exchange, sizes)
+        wire = asked.plan.stages[asked.stage].wire
+        whole = expanded(reply.halves, asked.exchange, sizes, wire)
         reply = replace(reply, moments={**reply.moments, **whole}, halves={})
         check_reply(reply, asked.exchange, sizes, images)
         brought = expected.brought_back(asked) if reply.examples else {}
