@@ -134,13 +134,13 @@ def test_neither_features_nor_sums_of_the_others_are_made_anew(
         answers.append(opened.trainer.handle(asked))
     assert not forwarded and added == [2, 1, 3]
     assert [each.sums["images"] for each in answers] == [63, 61, 60, 57]
-    assert opened.trainer.handle(asked).moments["gram"].tobytes() == (
-        answers[-1].moments["gram"].tobytes()
+    assert opened.trainer.handle(asked).halves["gram"].tobytes() == (
+        answers[-1].halves["gram"].tobytes()
     )
     fresh = site(spec, home).trainer.handle(asked)
     for name in ("gram", "within"):
-        assert answers[-1].moments[name].tobytes() == fresh.moments[name].tobytes()
-        assert answers[-1].moments[name].tobytes() != first.moments[name].tobytes()
+        assert answers[-1].halves[name].tobytes() == fresh.halves[name].tobytes()
+        assert answers[-1].halves[name].tobytes() != first.halves[name].tobytes()
 
 
 def test_a_site_that_has_taken_back_everything_takes_no_part(folder: Path, tmp_path: Path) -> None:
