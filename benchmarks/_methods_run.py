@@ -3,6 +3,7 @@
 import contextlib
 import hashlib
 import json
+import math
 import os
 import platform
 import shutil
@@ -92,10 +93,15 @@ class Cell:
 
     @property
     def plan(self) -> Plan:
-        """Equal rounds, epochs and batches for every recipe; the rest is the recipe's own."""
+        """Equal rounds, epochs and batches for every recipe; the rest is the recipe's own. Where a
+        round is one step on a batch of all sites' images, there are as many as a site of the other
+        recipes takes, on as many images of each site."""
         scale = self.scale
         recipe = recipes.load(self.recipe_of(self.recipe))
         own = [stage.rounds for stage in recipe.plan().stages]
+        together = scale.sites if self.is_synchronous else 1
+        steps = scale.local_epochs * math.ceil(scale.images / (scale.batch_size * together))
+        rounds = scale.rounds * (steps if self.is_synchronous else 1)
         options: Options = {
             "dataset": self.dataset,
             "images": scale.images,
@@ -103,9 +109,9 @@ class Cell:
             "partition": self.partition,
             "participation": scale.participation,
             "seed": self.seed,
-            "rounds": ",".join(map(str, share_rounds(own, scale.rounds))),
+            "rounds": ",".join(map(str, share_rounds(own, rounds))),
             "local-epochs": scale.local_epochs,
-            "batch-size": scale.batch_size,
+            "batch-size": scale.batch_size * together,
         }
         if "encoder" not in recipe.document:  # one that sets it is about that encoder
             options["encoder"] = scale.encoder
@@ -121,7 +127,17 @@ class Cell:
         plan = self.plan
         names = ("dataset", "images", "partition", "sites", "participation", "seed", "rounds")
         values = {name: getattr(plan, name) for name in (*names, "encoder")}
-        return {"recipe": self.recipe, **values}
+        return {"recipe": self.recipe, **values, "rounds": self.rounds_of(plan)}
+
+    @property
+    def is_synchronous(self) -> bool:
+        """Whether a round of the recipe is one step of all sites."""
+        recipe = recipes.load(self.recipe_of(self.recipe))
+        return any(stage.synchronous for stage in recipe.plan().stages)
+
+    def rounds_of(self, plan: Plan) -> int:
+        """What the row says: of steps, the rounds in which other recipes take them."""
+        return self.scale.rounds if self.is_synchronous else plan.rounds
 
     def options(self) -> list[str]:
         """The options of `methods.py` for this cell alone."""
@@ -216,6 +232,7 @@ def _finish(cell: Cell, folder: Path) -> Row:
             shutil.rmtree(folder)
         simulate(plan, folder)
     row = {"recipe": cell.recipe, **figures(plan, folder, cell.scale.held_out), "commit": commit}
+    row["rounds"] = cell.rounds_of(plan)
     write_atomic(folder / FIGURES, (json.dumps(row, indent=2) + "\n").encode())
     for name in NOT_NEEDED:
         path = folder / name

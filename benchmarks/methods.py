@@ -51,7 +51,7 @@ RECIPES = (
     "fedx", "orchestra", "fedpropos", "fedcq-a", "fedcq-b", "fedcq-c", "fedcq-byol",
     "ccfc", "ccfc++", "fedcc", "fedmc", "fedmcc", "fedmcc-nc",
     "fedbyol-c", "fedbyol-nc", "fedbyol-reg", "fedbyol-reg-c", "fedbyol-reg-nc", "covey",
-    "covey-exact",
+    "covey-sync", "covey-exact",
 )  # fmt: skip
 TABLE = Path("docs/results/methods.csv")
 SETTING = ("recipe", "dataset", "images", "partition", "sites", "participation", "seed")
