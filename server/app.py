@@ -38,7 +38,7 @@ from server.report import write_report
 from server.run import estimate
 from server.run.folder import RunFolder, timestamp
 from server.run.progress import JOIN, Progress
-from server.settling import say_grey, settle_clusters, settle_window
+from server.settling import say_grey, settle_clusters, settle_landmarks, settle_window
 from server.strategy import CoveyStrategy
 from server.unlearning import unlearn
 
@@ -119,9 +119,10 @@ def _run(grid: Grid, plan: Plan, folder: RunFolder, engine: str) -> None:
     forgetting = order.among(_withdrawn(roster)) if order else None
     plan, settled = settle_window(plan, roster.sites.values(), warn)
     settled += () if plan.clusters else ("clusters",)
-    clusters = settle_clusters(plan, roster.sites.values(), folder.clusters(), warn)
+    before = folder.began_with()
+    clusters = settle_clusters(plan, roster.sites.values(), before, warn)
     plan = plan.model_copy(update={"clusters": clusters})
-    plan = settle_parameters(plan)
+    plan = settle_landmarks(settle_parameters(plan), roster.sites.values(), before)
     say_grey(plan, roster.sites.values(), warn)
     strategy = CoveyStrategy(plan, folder, roster)
     folder.begin(_facts(strategy, engine, settled, forgetting))

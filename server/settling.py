@@ -3,19 +3,21 @@
 from collections.abc import Callable, Collection, Iterable
 
 from common.config.options import Plan
+from common.solvers.landmark_spectral import FEWER, OPEN
 from server.conversation.registration import SiteInfo
 
 DEFAULT_CLUSTERS = 10  # where neither the plan nor the sites' classes say a number
+MORE = 2000  # landmarks, of many images
 
 
 def settle_clusters(
-    plan: Plan, sites: Collection[SiteInfo], before: int, warn: Callable[[str], None]
+    plan: Plan, sites: Collection[SiteInfo], before: Plan | None, warn: Callable[[str], None]
 ) -> int:
-    """The number of clusters: the plan's, that of the run that goes on (`before`; 0: none does), or
-    as many as the sites have classes. Where some have none, the others' say nothing of the whole:
-    it is the usual number, and a warning says how to choose another."""
+    """The number of clusters: the plan's, that of the run that goes on (`before`; None: none does),
+    or as many as the sites have classes. Where some have none, the others' say nothing of the
+    whole: it is the usual number, and a warning says how to choose another."""
     if plan.clusters or before:
-        return plan.clusters or before
+        return plan.clusters or (before.clusters if before else 0)
     classes = {name for site in sites for name in site.classes}
     labelled = [site.name for site in sites if site.classes]
     if classes and len(labelled) == len(sites):
@@ -27,6 +29,21 @@ def settle_clusters(
             f"--clusters {len(classes)} chooses as many as there are classes"
         )
     return DEFAULT_CLUSTERS
+
+
+def settle_landmarks(plan: Plan, sites: Iterable[SiteInfo], before: Plan | None) -> Plan:
+    """The plan, whose parameters are all written out, with a number of landmarks at most for each
+    stage that leaves it open: that of the run that goes on (`before`); or 1,000, and 2,000 where
+    there are images for more. Each pair of landmarks is a number that a site sends."""
+    images, stages = sum(site.examples for site in sites), []
+    for number, stage in enumerate(plan.stages):
+        given = dict(stage.parameters)
+        if given.get("landmarks") == OPEN:
+            enough = images > FEWER * int(given["images"])
+            begun = before.stages[number].parameters if before else {}
+            given["landmarks"] = begun.get("landmarks", MORE if enough else FEWER)
+        stages.append(stage.model_copy(update={"parameters": given}))
+    return plan.model_copy(update={"stages": tuple(stages)})
 
 
 def say_grey(plan: Plan, sites: Iterable[SiteInfo], warn: Callable[[str], None]) -> None:

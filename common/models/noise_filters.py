@@ -178,10 +178,10 @@ def squares_of(side: int, cells: int) -> Tensor:
     """Which pixels each of `cells` × `cells` equal squares of a map has, which overlap where its
     side is no multiple: (cells², side²) bool."""
     cells = min(cells, side)
-    size, at = -(-side // cells), torch.arange(side)
-    starts = torch.tensor([index * (side - size) // max(cells - 1, 1) for index in range(cells)])
-    strips = ((at >= starts[:, None]) & (at < starts[:, None] + size)).float()
-    return torch.kron(strips, strips) > 0
+    size, at = -(-side // cells), np.arange(side)
+    starts = np.array([index * (side - size) // max(cells - 1, 1) for index in range(cells)])
+    strips = (at >= starts[:, None]) & (at < starts[:, None] + size)
+    return torch.from_numpy(np.kron(strips, strips))
 
 
 def relative(sums: Tensor) -> Tensor:

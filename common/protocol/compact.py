@@ -31,7 +31,8 @@ def halved(matrix: NDArray[np.float64], wire: str) -> Half:
     """The upper half of a symmetric `matrix` (d, d), row by row, up to its last that is not 0."""
     used = np.flatnonzero(matrix.any(axis=0) | matrix.any(axis=1))
     size = int(used[-1]) + 1 if len(used) else 0
-    half: Half = matrix[:size, :size][np.triu_indices(size)].astype(IN[wire])
+    rows = [matrix[row, row:size] for row in range(size)]
+    half: Half = np.concatenate([np.zeros(0), *rows]).astype(IN[wire])
     return half
 
 
@@ -63,7 +64,10 @@ def expanded(
         width, size = declared[name].shapes(sizes)[0][0], (math.isqrt(8 * len(half) + 1) - 1) // 2
         if size * (size + 1) // 2 != len(half) or size > width:
             raise MessageError(f"halves.{name}: {len(half)} numbers are no half of {width}×{width}")
-        upper = np.zeros((width, width))
-        upper[:size, :size][np.triu_indices(size)] = half
-        found[name] = upper + np.triu(upper, 1).T
+        found[name] = whole = np.zeros((width, width))
+        start = 0
+        for row in range(size):
+            end = start + size - row
+            whole[row, row:size] = whole[row:size, row] = half[start:end]
+            start = end
     return found

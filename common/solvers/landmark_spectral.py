@@ -25,7 +25,7 @@ Coifman and Lafon, Appl. Comput. Harmon. Anal. 21, 2006. Edges by two views: Hao
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 import torch.nn.functional as F
@@ -44,18 +44,19 @@ from common.utils.errors import UserError, unknown
 LONGEST = 100  # a diffusion's time: by then nothing but its first dimension is left
 SITES, SUMS = "sites", "sums"  # where landmarks are from
 FEWEST = 5  # images behind a landmark that is from sums
+OPEN, FEWER = 0, 1000  # landmarks: as many as a run settles, which are at least these
 UNUSED = -1e4  # the score of a landmark that is not there: its weight is 0
 
 
 @dataclass(frozen=True)
 class Parameters(projection.Parameters):
-    """`landmarks` M: at most; `landmarks_from`: "sites", their own small clusters, or "sums" over
-    all sites, so that nothing in the run depends on how images are spread where sites leave nothing
-    out; `images`: behind each landmark, about; `nearest`: landmarks that an image has weights on;
-    `temperature` τ; `dimensions` of u: at least one for each cluster; `time` t. `width`, `ridge`:
-    the projection's."""
+    """`landmarks` M: at most (0: open, a run settles it); `landmarks_from`: "sites", their own
+    small clusters, or "sums" over all sites, so that nothing in the run depends on how images are
+    spread where sites leave nothing out; `images`: behind each landmark, about; `nearest`:
+    landmarks that an image has weights on; `temperature` τ; `dimensions` of u: at least one for
+    each cluster; `time` t. `width`, `ridge`: the projection's."""
 
-    landmarks: int = 1000
+    landmarks: int = FEWER
     landmarks_from: str = SITES
     images: int = 10
     nearest: int = 5
@@ -111,6 +112,7 @@ class LandmarkSpectral(Projection):
 
     def __init__(self, encoder: Encoder, parameters: Parameters, clusters: int) -> None:
         super().__init__(encoder, parameters, clusters)
+        parameters = replace(parameters, landmarks=parameters.landmarks or FEWER)
         if parameters.landmarks < clusters:
             raise UserError(f"{parameters.landmarks} landmarks are too few for {clusters} clusters")
         if not 0 <= parameters.time <= LONGEST:

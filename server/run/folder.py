@@ -175,11 +175,11 @@ class RunFolder:
         defaults = {name: Plan.model_fields[name].default for name in open_still}
         return plan.model_copy(update=defaults)
 
-    def clusters(self) -> int:
-        """The number of clusters that the run in the folder began with; 0 where there is none, or
-        where it has no checkpoint yet."""
+    def began_with(self) -> Plan | None:
+        """The plan with which the run in the folder began, all settled; None where there is none,
+        or where it has no checkpoint yet."""
         earlier = self._earlier() if self._has_checkpoint() else None
-        return 0 if earlier is None else earlier.settings().clusters
+        return None if earlier is None else earlier.settings()
 
     def shape(self) -> tuple[int, int] | None:
         """Channels and side of the images that the run in the folder has learned from; None where

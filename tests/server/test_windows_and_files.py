@@ -98,17 +98,18 @@ def test_classes_at_one_site_do_not_decide_the_number_of_clusters() -> None:
     north = SiteInfo("north", 9, 1, 8, ("a", "b", "c"), facts)
     south = SiteInfo("south", 9, 1, 8, (), facts)
     said: list[str] = []
-    assert settle_clusters(plan, [north], 0, said.append) == 3
-    assert settle_clusters(plan, [south], 0, said.append) == 10
+    assert settle_clusters(plan, [north], None, said.append) == 3
+    assert settle_clusters(plan, [south], None, said.append) == 10
     assert said == []
-    assert settle_clusters(plan, [north, south], 0, said.append) == 10
+    assert settle_clusters(plan, [north, south], None, said.append) == 10
     assert said == [
         "1 of 2 sites have classes (north: 3), which are not all there may be: 10 clusters; "
         "--clusters 3 chooses as many as there are classes"
     ]
-    assert settle_clusters(plan, [north, south], 7, said.append) == 7  # of the run that goes on
+    begun = plan.model_copy(update={"clusters": 7})  # of the run that goes on
+    assert settle_clusters(plan, [north, south], begun, said.append) == 7
     chosen = plan.model_copy(update={"clusters": 4})
-    assert settle_clusters(chosen, [north, south], 0, said.append) == 4
+    assert settle_clusters(chosen, [north, south], None, said.append) == 4
 
 
 def test_windows_that_differ_are_named_and_one_that_all_have_is_the_plans() -> None:

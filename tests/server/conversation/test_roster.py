@@ -271,12 +271,13 @@ def test_a_run_goes_on_where_a_site_with_classes_of_its_own_is_gone(tmp_path: Pa
     """The number of clusters, which was that of the classes, stays."""
     plan = PLAN.model_copy(update={"clusters": 7}).model_dump(mode="json", by_alias=True)
     began = RunFolder(tmp_path)
-    assert began.clusters() == 0
+    assert began.began_with() is None
     whole = a_run(plan=plan, settled=("clusters",), classes=tuple("abcdefg"))
     began.begin(whole)
     began.save(Checkpoint(1, 0, {}))
     goes_on = RunFolder(tmp_path)
-    assert goes_on.clusters() == 7
+    before = goes_on.began_with()
+    assert before is not None and before.clusters == 7
     rest = {"north": whole.sites["north"]}
     goes_on.begin(a_run(plan=plan, sites=rest, classes=tuple("abc")))
     assert goes_on.run == whole
