@@ -20,9 +20,12 @@ from _methods_run import is_untrained
 from claims import Row, figure, mean
 from methods import read_rows
 
+from common.models.encoders import FIXED
+
 TABLE = Path("docs/results/training.csv")
+USUAL = "small-convnet"
 Key = tuple[str, str, str]
-"""(data set, partition, recipe)."""
+"""(data set, partition, what ran)."""
 
 HEAD = (
     "recipe", "images of", "partition", "seeds", "own images", "new images", "ACC, new images",
@@ -60,9 +63,15 @@ def by_key(rows: Any) -> dict[Key, dict[int, Row]]:
     """The rows by data set, partition and recipe; then by seed."""
     found: dict[Key, dict[int, Row]] = {}
     for row in rows:
-        key = (row["dataset"], row["partition"], row["recipe"])
+        key = (row["dataset"], row["partition"], named(row))
         found.setdefault(key, {})[row["seed"]] = row
     return found
+
+
+def named(row: Row) -> str:
+    """The recipe, and its encoder where that is not the usual one."""
+    usual = (USUAL, *FIXED)
+    return row["recipe"] if row["encoder"] in usual else f"{row['recipe']}, {row['encoder']}"
 
 
 def place(key: Key, runs: dict[int, Row]) -> tuple[str, str, float]:

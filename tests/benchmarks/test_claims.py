@@ -39,6 +39,10 @@ def test_the_ranking_is_by_what_skew_leaves() -> None:
     assert names == ["covey", "fedbyol"]
     cells = line(table, claims.ranking, "fedbyol")
     assert cells[1] == ".900" and cells[5] == ".400±.141" and "–" in cells
+    (seen,) = rows("fedbyol", {0: 0.3}, "p-skew(1.0)")
+    unseen = claims.table_of([{**seen, "test_nmi": 0.25}])
+    (found,) = (text for text in claims.ranking(table, unseen) if "| fedbyol |" in text)
+    assert found.split("|")[8:11] == [" – ", " – ", " .250 "]
 
 
 def test_the_aims_compare_covey_with_the_best_other_recipe_and_not_with_the_references() -> None:
@@ -48,6 +52,7 @@ def test_the_aims_compare_covey_with_the_best_other_recipe_and_not_with_the_refe
             *rows("covey", {0: 0.57, 1: 0.61}, "p-skew(1.0)"),
             *rows("fedbyol", {0: 0.5, 1: 0.5}, "p-skew(1.0)"),
             *rows("orchestra", {0: 0.55, 1: 0.53}, "p-skew(1.0)"),
+            *rows("covey-exact", {0: 0.7, 1: 0.7}, "p-skew(1.0)"),
             *rows("pixels", {0: 0.9, 1: 0.9}, "p-skew(1.0)"),
             *rows("centralised", {0: 0.6, 1: 0.6}),
             *rows("centralised-spectral", {0: 0.6, 1: 0.6}),

@@ -9,9 +9,9 @@ from tests.benchmarks.scripts import script
 training_adds = script("training_adds")
 
 
-def row(recipe, seed, rounds, own, new, dataset="mnist", partition="iid"):
+def row(recipe, seed, rounds, own, new, dataset="mnist", partition="iid", encoder="small-convnet"):
     facts = {"recipe": recipe, "dataset": dataset, "partition": partition, "seed": seed}
-    return {**facts, "rounds": rounds, "nmi": own, "test_nmi": new, "test_acc": 0.5}
+    return {**facts, "encoder": encoder, "rounds": rounds, "nmi": own, "test_nmi": new, "test_acc": 0.5}
 
 
 def cells(line: str) -> list[str]:
@@ -45,6 +45,16 @@ def test_a_loss_is_shown_as_one(sign) -> None:
     rows = [row("covey", 0, 10, 0.5, 0.5), row("covey", 0, 0, 0.5, 0.5 - sign * 0.02)]
     _, _, line = training_adds.table(rows, 10)
     assert cells(line)[-1] == ("+.020" if sign > 0 else "-.020")
+
+
+def test_another_encoder_is_another_line_but_for_one_that_nothing_trains() -> None:
+    rows = [
+        row("covey", 0, 10, 0.5, 0.4),
+        row("covey", 0, 10, 0.5, 0.3, encoder="layered-convnet"),
+        row("covey-exact", 0, 0, 0.5, 0.2, encoder="noise-filters"),
+    ]
+    _, _, *lines = training_adds.table(rows, 10)
+    assert [cells(line)[0] for line in lines] == ["covey", "covey, layered-convnet", "covey-exact"]
 
 
 def test_rows_from_before_the_column_have_none(tmp_path) -> None:
