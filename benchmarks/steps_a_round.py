@@ -6,9 +6,9 @@
 
 All arms are `covey` with the same start and the same closing, and as many steps on as many images
 in between: `none` (no training), `pooled` (one machine has all images), `sync` (each step on a
-batch of all sites' images, `covey-sync`), and numbers s: federated averaging, s steps at each site
-a round, on its share of such a batch. What was trained on pooled images is closed over the sites as
-all else is. NMI and ACC are on the data set's test images, by the federation's own clusters; linear
+batch of all sites' images, `covey-sync` with gradients in float32), and numbers s: federated
+averaging, s steps at each site a round, on its share of such a batch. What was trained on pooled
+images is closed over the sites as all else is. NMI and ACC are on the data set's test images, by the federation's own clusters; linear
 probe on them, of the encoder's outputs; beside them NMI on the sites' images. MB: all sites, both
 ways, of the training.
 """
@@ -126,7 +126,7 @@ def planned(key: Row) -> Plan:
         return recipes.load("covey").plan(base | {"rounds": "0,0,0"})
     if arm == "sync":
         more = {"rounds": f"0,{steps},0", "batch-size": batch, "schedule": "constant"}
-        return recipes.load("covey-sync").plan(base | more)
+        return recipes.load("covey-sync").plan({"gradients": "float32"} | base | more)
     own = max(2, batch // key["sites"])
     if arm == "pooled":
         own, arm, base["sites"], base["partition"] = batch, str(steps), 1, "iid"
