@@ -62,7 +62,8 @@ PAGE = """\
       figures say how methods compare here, and are not comparable with published tables.</li>
     <li>All recipes have equal rounds, local epochs, batch size and encoder. The stages of a recipe
       share its rounds in the proportion of the recipe's own. One with an encoder of its own
-      (pixels) keeps it.</li>
+      (pixels, covey-exact) keeps it. Where a round is one step on all sites' images (covey-sync),
+      there are as many steps as a site takes in the other recipes, on as many images.</li>
     <li><b>NMI, ACC, ARI</b>: of the method's own final clusters over all images of all
       sites, as the federation computes them. <b>Pooled</b>: k-means with 10 restarts on the same
       embeddings in one place. <b>kNN, Linear</b>: on the frozen encoder, fitted on all images of
