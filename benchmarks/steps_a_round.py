@@ -8,9 +8,9 @@ All arms are `covey` with the same start and the same closing, and as many steps
 in between: `none` (no training), `pooled` (one machine has all images), `sync` (each step on a
 batch of all sites' images, `covey-sync` with gradients in float32), and numbers s: federated
 averaging, s steps at each site a round, on its share of such a batch. What was trained on pooled
-images is closed over the sites as all else is. NMI and ACC are on the data set's test images, by the federation's own clusters; linear
-probe on them, of the encoder's outputs; beside them NMI on the sites' images. MB: all sites, both
-ways, of the training.
+images is closed over the sites as all else is. NMI and ACC are on the data set's test images, by
+the federation's own clusters; linear probe on them, of the encoder's outputs; beside them NMI on
+the sites' images. MB: all sites, both ways, of the training.
 """
 
 import statistics

@@ -11,14 +11,8 @@ training_adds = script("training_adds")
 
 def row(recipe, seed, rounds, own, new, dataset="mnist", partition="iid", encoder="small-convnet"):
     facts = {"recipe": recipe, "dataset": dataset, "partition": partition, "seed": seed}
-    return {
-        **facts,
-        "encoder": encoder,
-        "rounds": rounds,
-        "nmi": own,
-        "test_nmi": new,
-        "test_acc": 0.5,
-    }
+    figures = {"rounds": rounds, "nmi": own, "test_nmi": new, "test_acc": 0.5}
+    return {**facts, "encoder": encoder, **figures}
 
 
 def cells(line: str) -> list[str]:
