@@ -99,6 +99,10 @@ class Cell:
         scale = self.scale
         recipe = recipes.load(self.recipe_of(self.recipe))
         own = [stage.rounds for stage in recipe.plan().stages]
+        if self.is_synchronous and not scale.images:
+            raise UserError(
+                f"{self.recipe}: --images says how many, or no number of steps is known"
+            )
         together = scale.sites if self.is_synchronous else 1
         steps = scale.local_epochs * math.ceil(scale.images / (scale.batch_size * together))
         rounds = scale.rounds * (steps if self.is_synchronous else 1)

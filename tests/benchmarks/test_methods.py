@@ -218,6 +218,12 @@ def test_every_recipe_has_equal_rounds_epochs_batches_and_encoder(name: str) -> 
     assert plan.encoder == own.get(name, "small-convnet")
 
 
+def test_steps_of_all_sites_need_a_number_of_images() -> None:
+    scale = run.Scale(0, 3, 12, 2, 64, "small-convnet", 1.0, 50)
+    with pytest.raises(UserError, match="covey-sync: --images says how many"):
+        _ = run.Cell.of(scale, "covey-sync", "digits", "iid", 0).plan
+
+
 def test_every_recipe_of_the_project_is_in_the_list() -> None:
     listed = {run.Cell.recipe_of(name) for name in methods.RECIPES} | set(methods.RECIPES)
     own_scale = [name for name in recipes.names() if name.startswith(recipes.PUBLISHED)]
