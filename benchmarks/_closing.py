@@ -29,6 +29,7 @@ from server.clustering.landmarks import shared_landmarks
 
 CPU = torch.device("cpu")
 MIN_COUNT = 5
+AS_CHOSEN = Parameters(width=128, images=20, landmarks=2000)  # as `covey-exact` has it
 
 
 @dataclass(frozen=True)

@@ -15,13 +15,12 @@ from typing import Annotated, Any
 
 import torch
 import typer
-from _closing import close, look, projected
+from _closing import AS_CHOSEN, close, look, projected
 from _table import save_json, show
 
 from common.data import load, load_test
 from common.data.partition import make_partition
 from common.models.noise_filters import Design, noise_filters
-from common.solvers.landmark_spectral import Parameters
 
 SMALL, ALIKE = (3, 3, 3), (1.0, 1.0, 1.0)
 PLAIN = Design(lengths=ALIKE, evened=0)  # as it was before maps were evened
@@ -42,13 +41,13 @@ DESIGNS = {
     "plain, 3 x 3 filters, twice as many": replace(PLAIN, kernels=SMALL, widths=(64, 128, 256)),
 }
 CLOSINGS = {
-    "as chosen": Parameters(width=128, images=20, landmarks=2000),
-    "10 images a landmark": Parameters(width=128, images=10, landmarks=2000),
-    "40 images a landmark": Parameters(width=128, images=40, landmarks=2000),
-    "1,000 landmarks": Parameters(width=128, images=20, landmarks=1000),
-    "width 64": Parameters(width=64, images=20, landmarks=2000),
-    "ridge 0.001": Parameters(width=128, images=20, landmarks=2000, ridge=0.001),
-    "ridge 0.1": Parameters(width=128, images=20, landmarks=2000, ridge=0.1),
+    "as chosen": AS_CHOSEN,
+    "10 images a landmark": replace(AS_CHOSEN, images=10),
+    "40 images a landmark": replace(AS_CHOSEN, images=40),
+    "1,000 landmarks": replace(AS_CHOSEN, landmarks=1000),
+    "width 64": replace(AS_CHOSEN, width=64),
+    "ridge 0.001": replace(AS_CHOSEN, ridge=0.001),
+    "ridge 0.1": replace(AS_CHOSEN, ridge=0.1),
 }
 
 

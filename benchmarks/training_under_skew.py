@@ -15,7 +15,7 @@ from typing import Annotated, Any
 
 import torch
 import typer
-from _closing import Seen, beside, close, look, projected
+from _closing import AS_CHOSEN, Seen, beside, close, look, projected
 from _head_training import through, train_head
 from _pooled_training import Training, train
 from _table import save_json, show
@@ -26,10 +26,8 @@ from client.workbench import pick_device
 from common.data import ImageData, load, load_test
 from common.data.partition import make_partition
 from common.models.noise_filters import noise_filters
-from common.solvers.landmark_spectral import Parameters
 from deploy.evaluation.pooled import probed
 
-CLOSING = Parameters(width=128, images=20, landmarks=2000)  # as `covey-exact` has it
 HEAD = "head"
 COLUMNS = (
     "features", "partition", "seed", "agreement", "nmi plain", "nmi test", "acc test", "knn",
@@ -95,7 +93,7 @@ def figures(
 ) -> list[dict[str, Any]]:
     """A row for each partition; kNN and probe do not depend on it."""
     assert own.labels is not None and test.labels is not None
-    solver = projected(seen, CLOSING, len(own.classes), device=device)
+    solver = projected(seen, AS_CHOSEN, len(own.classes), device=device)
     fit, held = _scaled(seen.plain, own, device), _scaled(seen.test, test, device)
     probes = {key: round(value, 4) for key, value in probed(fit, held, len(own.classes)).items()}
     rows = []

@@ -16,8 +16,9 @@ def settle_clusters(
     """The number of clusters: the plan's, that of the run that goes on (`before`; None: none does),
     or as many as the sites have classes. Where some have none, the others' say nothing of the
     whole: it is the usual number, and a warning says how to choose another."""
-    if plan.clusters or before:
-        return plan.clusters or (before.clusters if before else 0)
+    begun = before.clusters if before else 0
+    if plan.clusters or begun:
+        return plan.clusters or begun
     classes = {name for site in sites for name in site.classes}
     labelled = [site.name for site in sites if site.classes]
     if classes and len(labelled) == len(sites):
